@@ -1,0 +1,116 @@
+"""Keras builders of every task and detector network, one function each, and the catalogue of their names.
+
+Networks take images in [0, 1] and end in logits: no softmax layer, losses with `from_logits=True`.
+Activations are fused into their layer, as Deep Taylor's rules want it. Nothing here trains.
+"""
+
+from collections.abc import Callable
+
+import keras
+from keras import layers
+
+Shape = tuple[int, int, int]
+
+
+def average_pooling_cnn(input_shape: Shape = (28, 28, 1), num_classes: int = 10) -> keras.Model:
+    """Task network of the relevancy-map study: three convolutions with average pooling, inputs 2x − 1.
+
+    The study pools once more after the third convolution; at 28×28 its output is one pixel wide already, so that
+    pooling is the identity and is left out.
+    """
+    return keras.Sequential(
+        [
+            layers.Input(input_shape),
+            layers.Rescaling(2.0, offset=-1.0, name="symmetric"),
+            layers.Conv2D(10, 5, activation="relu", name="conv1"),
+            layers.AveragePooling2D(2, name="pool1"),
+            layers.Conv2D(25, 5, activation="relu", name="conv2"),
+            layers.AveragePooling2D(2, name="pool2"),
+            layers.Conv2D(100, 4, activation="relu", name="conv3"),
+            layers.Conv2D(num_classes, 1, name="conv4"),
+            layers.Flatten(name="logits"),
+        ],
+        name="average_pooling_cnn",
+    )
+
+
+def two_conv_cnn(input_shape: Shape = (28, 28, 1), num_classes: int = 10) -> keras.Model:
+    """A small network with max pooling and one hidden dense layer: quick to train, used by tests and benchmarks."""
+    return keras.Sequential(
+        [
+            layers.Input(input_shape),
+            layers.Conv2D(16, 3, activation="relu", name="conv1"),
+            layers.MaxPooling2D(2, name="pool1"),
+            layers.Conv2D(32, 3, activation="relu", name="conv2"),
+            layers.MaxPooling2D(2, name="pool2"),
+            layers.Flatten(name="flatten"),
+            layers.Dense(64, activation="relu", name="hidden"),
+            layers.Dense(num_classes, name="logits"),
+        ],
+        name="two_conv_cnn",
+    )
+
+
+def slide_detector_cnn(input_shape: Shape = (28, 28, 1), num_classes: int = 2) -> keras.Model:
+    """Input and relevancy classifier of the relevancy-map study: three convolutions with batch normalisation."""
+    return keras.Sequential(
+        [
+            layers.Input(input_shape),
+            *_normalised_conv(8),
+            layers.MaxPooling2D(2),
+            *_normalised_conv(16),
+            layers.MaxPooling2D(2),
+            *_normalised_conv(32),
+            layers.Flatten(),
+            layers.Dense(num_classes, name="logits"),
+        ],
+        name="slide_detector_cnn",
+    )
+
+
+def vgg_like_detector_cnn(input_shape: Shape = (28, 28, 1), num_classes: int = 2) -> keras.Model:
+    """The deeper relevancy classifier that the study tried: pairs of convolutions, two dense layers with dropout."""
+    blocks = []
+    for channels in (32, 64):
+        blocks += [
+            layers.Conv2D(channels, 3, padding="same", activation="relu"),
+            layers.Conv2D(channels, 3, padding="same", activation="relu"),
+            layers.MaxPooling2D(2),
+            layers.Dropout(0.25),
+        ]
+    return keras.Sequential(
+        [
+            layers.Input(input_shape),
+            *blocks,
+            layers.Flatten(),
+            layers.Dense(256, activation="relu"),
+            layers.Dropout(0.5),
+            layers.Dense(num_classes, name="logits"),
+        ],
+        name="vgg_like_detector_cnn",
+    )
+
+
+def _normalised_conv(channels: int) -> list[layers.Layer]:
+    return [
+        layers.Conv2D(channels, 3, padding="same"),
+        layers.BatchNormalization(),
+        layers.ReLU(),
+    ]
+
+
+NETWORKS: dict[str, Callable[[Shape, int], keras.Model]] = {
+    builder.__name__: builder
+    for builder in (average_pooling_cnn, two_conv_cnn, slide_detector_cnn, vgg_like_detector_cnn)
+}
+
+
+def build(name: str, *, input_shape: Shape = (28, 28, 1), num_classes: int = 10) -> keras.Model:
+    """The untrained network of that name, (n, *input_shape) in [0, 1] → (n, num_classes) logits.
+
+    Raises:
+        ValueError: for a name that is not in the catalogue.
+    """
+    if name not in NETWORKS:
+        raise ValueError(f"no network is called {name!r}: choose one of {', '.join(NETWORKS)}")
+    return NETWORKS[name](input_shape, num_classes)
