@@ -1,0 +1,64 @@
+"""What an attack leaves behind: the attacked images with their sources, their noisy twins and how it went.
+
+How an attack set is made is `craft`'s business.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from advlens.arrays import Array
+
+
+@dataclasses.dataclass(frozen=True)
+class AttackSet:
+    """One attack on n images of a test set.
+
+    Attributes:
+        attack: the attack's name in the catalogue, or ART's class name.
+        parameters: the attack's parameters.
+        source: (n,) int64, the images' places in the test set.
+        clean, noisy, adversarial: (n, h, w, channels) float32 in [0, 1]; `noisy` is Gaussian noise of the
+            perturbation's own norm.
+        label: (n,) int64, the true classes.
+        predicted: (n,) int64, what the task network says of the adversarial images.
+        success: (n,) bool, whether that is another class than for the clean image.
+        l2, linf: (n,) float32, norms of adversarial − clean.
+    """
+
+    attack: str
+    parameters: Mapping[str, Any]
+    source: Array
+    clean: Array
+    noisy: Array
+    adversarial: Array
+    label: Array
+    predicted: Array
+    success: Array
+    l2: Array
+    linf: Array
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def select(self, rows: Array) -> "AttackSet":
+        """The same attack on some of the images; `rows` is a (n,) bool mask or an array of row numbers."""
+        return dataclasses.replace(self, **{name: array[rows] for name, array in self._arrays().items()})
+
+    def to_parts(self) -> dict[str, Any]:
+        """Parts for the artifact store: every array in one file, the attack's name and parameters in another."""
+        return {"arrays": self._arrays(), "attack": {"name": self.attack, "parameters": dict(self.parameters)}}
+
+    @classmethod
+    def from_parts(cls, parts: Mapping[str, Any]) -> "AttackSet":
+        """The attack set that `to_parts` took apart."""
+        return cls(attack=parts["attack"]["name"], parameters=parts["attack"]["parameters"], **parts["arrays"])
+
+    def _arrays(self) -> dict[str, Array]:
+        return {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if isinstance(getattr(self, field.name), np.ndarray)
+        }

@@ -1,0 +1,122 @@
+"""The attacks by name, with the studies' parameters; and `craft`, which runs one and records how it went."""
+
+import dataclasses
+import importlib
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from art.attacks.attack import EvasionAttack
+
+from advlens.arrays import Array, checked_images, checked_labels
+from advlens.attacks.attack_set import AttackSet
+from advlens.attacks.deepfool import DeepFool
+from advlens.attacks.gradient import GradientAttack
+from advlens.attacks.lbfgs import LBFGS
+from advlens.attacks.noise import gaussian_twin
+from advlens.classifier import Classifier
+
+
+@dataclasses.dataclass(frozen=True)
+class CatalogueEntry:
+    """An attack's class and the parameters under which the catalogue runs it."""
+
+    attack: type[EvasionAttack]
+    parameters: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+CATALOGUE: dict[str, CatalogueEntry] = {
+    # The relevancy-map study's three attacks.
+    "lbfgs": CatalogueEntry(LBFGS),
+    "deepfool": CatalogueEntry(DeepFool),
+    "gradient": CatalogueEntry(GradientAttack),
+}
+
+
+def find_attack(name: str) -> CatalogueEntry:
+    """The catalogue's entry of that name, or any evasion attack of ART by its class name.
+
+    Raises:
+        ValueError: for a name that neither the catalogue nor `art.attacks.evasion` knows.
+    """
+    if name in CATALOGUE:
+        return CATALOGUE[name]
+    attack = getattr(importlib.import_module("art.attacks.evasion"), name, None)
+    if not (inspect.isclass(attack) and issubclass(attack, EvasionAttack)):
+        raise ValueError(
+            f"no attack is called {name!r}: choose one of {', '.join(CATALOGUE)}, "
+            "or the class name of an attack in art.attacks.evasion, such as FastGradientMethod"
+        )
+    return CatalogueEntry(attack)
+
+
+def build_attack(name: str, classifier: Classifier, **parameters: Any) -> EvasionAttack:
+    """The attack of that name on a classifier; `parameters` override the catalogue's.
+
+    Raises:
+        ValueError: for an unknown name, or a parameter that the attack does not have or does not accept.
+    """
+    entry = find_attack(name)
+    known = entry.attack.attack_params
+    unknown = sorted(set(parameters) - set(known))
+    if unknown:
+        raise ValueError(f"{name} has no parameter {', '.join(unknown)}: it takes {', '.join(known)}")
+    accepted = inspect.signature(entry.attack).parameters
+    quiet = {"verbose": False} if "verbose" in accepted else {}
+    return entry.attack(classifier, **{**quiet, **entry.parameters, **parameters})
+
+
+def craft(
+    name: str,
+    classifier: Classifier,
+    images: Array,
+    labels: Array,
+    *,
+    source: Array,
+    seed: int,
+    **parameters: Any,
+) -> AttackSet:
+    """Attacks images that the task network classifies correctly, and makes their noisy twins.
+
+    Args:
+        name: the catalogue's or ART's name of the attack.
+        images: (n, h, w, channels) float in [0, 1].
+        labels: (n,) true classes.
+        source: (n,) the images' places in the test set.
+        seed: governs ART attacks' random starts and the noisy twins.
+        parameters: override the catalogue's, by ART's names.
+    Returns:
+        The attack set, in the order of the images.
+    Raises:
+        ValueError: for bad images, labels, names or parameters, and for images that are classified wrongly.
+    """
+    images = checked_images(images, shape=classifier.input_shape)
+    labels = checked_labels(labels, n=len(images), num_classes=classifier.nb_classes)
+    attack = build_attack(name, classifier, **parameters)
+    wrong = int((classifier.predict(images).argmax(axis=1) != labels).sum())
+    if wrong:
+        raise ValueError(f"{wrong} of {len(images)} images are misclassified as they are: attack only correct ones")
+    rng = np.random.default_rng(seed)
+    np.random.seed(rng.integers(2**31))  # noqa: NPY002 (ART's attacks draw from NumPy's global state)
+    adversarial = np.clip(attack.generate(images, _one_hot(labels, classifier.nb_classes)), 0.0, 1.0)
+    perturbation = (adversarial - images).reshape(len(images), -1)
+    l2 = np.linalg.norm(perturbation, axis=1)
+    predicted = classifier.predict(adversarial).argmax(axis=1)
+    return AttackSet(
+        attack=name,
+        parameters={**find_attack(name).parameters, **parameters},
+        source=np.asarray(source, np.int64),
+        clean=images,
+        noisy=gaussian_twin(images, l2, rng=rng),
+        adversarial=adversarial.astype(np.float32),
+        label=labels,
+        predicted=predicted,
+        success=predicted != labels,
+        l2=l2.astype(np.float32),
+        linf=np.abs(perturbation).max(axis=1).astype(np.float32),
+    )
+
+
+def _one_hot(labels: Array, num_classes: int) -> Array:
+    return np.eye(num_classes, dtype=np.float32)[labels]

@@ -1,0 +1,166 @@
+"""The relevancy-map study's detectors: a small network that judges images, or maps of how they were decided."""
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from advlens.arrays import Array, checked_images
+from advlens.classifier import Classifier
+from advlens.detectors.base import Detector
+from advlens.explanations import colour_map, explain
+from advlens.image_files import through
+from advlens.networks import build
+from advlens.training import Trained, train
+
+
+class InputClassifier(Detector):
+    """A convolutional network trained to tell adversarial from normal images (Gong et al. 2017; the study's slides).
+
+    Args:
+        network: a name of `networks.NETWORKS`.
+        codec: the image file that images go through before they are judged, a name of `image_files.CODECS`.
+        epochs, batch_size, learning_rate: SGD with momentum 0.9.
+        patience: epochs without a better validation loss after which training stops.
+        seed: governs initial weights and shuffling.
+
+    Attributes:
+        trained_: the network and its history, after `fit`.
+    """
+
+    defence_params = ("network", "codec", "epochs", "batch_size", "learning_rate", "patience", "seed")
+
+    def __init__(
+        self,
+        *,
+        network: str = "slide_detector_cnn",
+        codec: str = "float",
+        epochs: int = 100,
+        batch_size: int = 128,
+        learning_rate: float = 0.01,
+        patience: int = 50,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.codec = codec
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.patience = patience
+        self.seed = seed
+
+    def represent(self, images: Array) -> Array:
+        """What the detector's network sees of (n, h, w, channels) images: here the images after the codec."""
+        return through(self.codec, images)
+
+    def fit(
+        self,
+        x: Array,
+        y: Array,
+        batch_size: int | None = None,
+        nb_epochs: int | None = None,
+        *,
+        validation: tuple[Array, Array] | None = None,
+        **kwargs: Any,
+    ) -> "InputClassifier":
+        """Trains the detector's network.
+
+        Args:
+            x: (n, h, w, channels) images in [0, 1]; y: (n,) truth value, 1 where adversarial.
+            validation: images and truth values whose loss stops the training; without, all epochs are trained.
+        Raises:
+            ValueError: for bad images, or truth values other than 0 and 1 or of one kind only.
+        """
+        targets = _checked_truth(y, n=len(x))
+        seen = None if validation is None else (self.represent(validation[0]), _checked_truth(validation[1]))
+        inputs = self.represent(x)
+        keras.utils.set_random_seed(self.seed)
+        self.trained_ = train(
+            build(self.network, input_shape=inputs.shape[1:], num_classes=2),
+            inputs,
+            targets,
+            optimizer=keras.optimizers.SGD(self.learning_rate, momentum=0.9),
+            epochs=nb_epochs or self.epochs,
+            batch_size=batch_size or self.batch_size,
+            seed=self.seed,
+            validation=seen,
+            patience=None if seen is None else self.patience,
+        )
+        return self
+
+    def adopt(self, trained: Trained) -> "InputClassifier":
+        """Takes over a network that was trained before, instead of `fit`."""
+        self.trained_ = trained
+        return self
+
+    def logits(self, images: Array) -> Array:
+        """(n,) log odds of "adversarial" against "normal".
+
+        Raises:
+            RuntimeError: before `fit`.
+        """
+        if not hasattr(self, "trained_"):
+            raise RuntimeError("this detector is not trained yet: call fit(images, is_adversarial) first")
+        inputs = self.represent(checked_images(images))
+        outputs = self.trained_.network.predict(inputs, batch_size=512, verbose=0).astype(np.float64)
+        return outputs[:, 1] - outputs[:, 0]
+
+    def scores(self, images: Array) -> Array:
+        """(n,) log odds that each image is adversarial; above 0 the network says so."""
+        return self.logits(images)
+
+
+class RelevancyClassifier(InputClassifier):
+    """The same network on maps of which pixels spoke for the task network's decision (LRP; the study's slides).
+
+    Args:
+        classifier: the task network.
+        method, neuron, from_layer: the map, as `explanations.explain` names it.
+        coloured: True for the study's colour map (each map divided by its own maximum, 3 channels), False for the
+            map itself, whose total is the explained output.
+        others: as for `InputClassifier`; the codec applies to the coloured map.
+    Raises:
+        ValueError: for a codec other than "float" on maps without colours, which no image file can hold.
+    """
+
+    defence_params = (*InputClassifier.defence_params, "classifier", "method", "neuron", "from_layer", "coloured")
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        *,
+        method: str = "deep_taylor",
+        neuron: str = "predicted",
+        from_layer: str | None = None,
+        coloured: bool = True,
+        **parameters: Any,
+    ) -> None:
+        super().__init__(**parameters)
+        if not coloured and self.codec != "float":
+            raise ValueError(f"the codec {self.codec!r} needs pixels in [0, 1]: pass coloured=True")
+        self.classifier = classifier
+        self.method = method
+        self.neuron = neuron
+        self.from_layer = from_layer
+        self.coloured = coloured
+
+    def represent(self, images: Array) -> Array:
+        """(n, h, w, 3) coloured maps after the codec, or (n, h, w, channels) maps as they are."""
+        maps = explain(
+            self.classifier.model,
+            checked_images(images),
+            method=self.method,
+            neuron=self.neuron,
+            from_layer=self.from_layer,
+        )
+        return through(self.codec, colour_map(maps)) if self.coloured else maps
+
+
+def _checked_truth(values: Array, n: int | None = None) -> Array:
+    truth = np.asarray(values).astype(np.int64)
+    if n is not None and truth.shape != (n,):
+        raise ValueError(f"is_adversarial must have shape ({n},), one value an image, got {truth.shape}")
+    if set(np.unique(truth)) != {0, 1}:
+        raise ValueError(f"is_adversarial must hold both 0 and 1, got {sorted(set(truth.tolist()))[:5]}")
+    return truth
