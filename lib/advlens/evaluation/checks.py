@@ -1,0 +1,84 @@
+"""The checks of scores, truths and sources at the public boundary of the evaluation."""
+
+import numpy as np
+
+from advlens.arrays import Array
+
+
+def checked_scores(scores: Array, *, name: str = "scores", n: int | None = None) -> Array:
+    """Scores as (n,) float64, once they are known to be finite, at least one, and n where n is given."""
+    scores = np.asarray(scores)
+    if scores.ndim != 1 or len(scores) == 0 or (n is not None and len(scores) != n):
+        wanted = "n" if n is None else n
+        raise ValueError(f"{name} must have shape ({wanted},), one number an image, got {scores.shape}")
+    if not (np.issubdtype(scores.dtype, np.floating) or np.issubdtype(scores.dtype, np.integer)):
+        raise ValueError(f"{name} must be numbers, got {scores.dtype}: pass scores, not decisions")
+    scores = scores.astype(np.float64)
+    broken = np.flatnonzero(~np.isfinite(scores))
+    if len(broken):
+        raise ValueError(
+            f"{name} must be finite, got {scores[broken[0]]} at row {broken[0]} and {len(broken) - 1} more: "
+            "mend the detector, or clip its scores"
+        )
+    return scores
+
+
+def checked_probabilities(probabilities: Array, *, n: int) -> Array:
+    """Probabilities as (n,) float64, once they are known to lie in [0, 1]."""
+    probabilities = checked_scores(probabilities, name="probabilities", n=n)
+    low, high = probabilities.min(), probabilities.max()
+    if low < 0 or high > 1:
+        raise ValueError(
+            f"probabilities must lie in [0, 1], got [{low:g}, {high:g}]: pass no logits or scores"
+        )
+    return probabilities
+
+
+def checked_truth(is_adversarial: Array, *, n: int) -> Array:
+    """Truths as (n,) bool, once they are known to hold both classes."""
+    is_adversarial = np.asarray(is_adversarial)
+    if is_adversarial.shape != (n,):
+        raise ValueError(
+            f"is_adversarial must have shape ({n},) as the scores have, got {is_adversarial.shape}: "
+            "pass one truth a score"
+        )
+    if is_adversarial.dtype != bool:
+        raise ValueError(
+            f"is_adversarial must be booleans, got {is_adversarial.dtype}: convert with astype(bool)"
+        )
+    if is_adversarial.all() or not is_adversarial.any():
+        only = "adversarial" if is_adversarial[0] else "clean"
+        raise ValueError(f"is_adversarial must hold both classes, got {n} {only} images only: add the others")
+    return is_adversarial
+
+
+def checked_source(source: Array, *, n: int | None = None) -> Array:
+    """Source indices as (n,) integers."""
+    source = np.asarray(source)
+    if source.ndim != 1 or len(source) == 0 or (n is not None and len(source) != n):
+        wanted = "n" if n is None else n
+        raise ValueError(f"source must have shape ({wanted},), one image index a score, got {source.shape}")
+    if not np.issubdtype(source.dtype, np.integer):
+        raise ValueError(
+            f"source must be integers, got {source.dtype}: pass the indices of the source images"
+        )
+    return source
+
+
+def checked_weights(weights: Array | None, *, n: int) -> Array:
+    """Weights as (draws, n) float64; without any, one draw in which every row counts once."""
+    if weights is None:
+        return np.ones((1, n))
+    weights = np.asarray(weights, dtype=np.float64)
+    if weights.ndim != 2 or weights.shape[1] != n:
+        raise ValueError(f"weights must have shape (draws, {n}), got {weights.shape}: see bootstrap_weights")
+    if not weights.min() >= 0:
+        raise ValueError(f"weights must be 0 or more, got {weights.min():g}: they say how often a row counts")
+    return weights
+
+
+def checked_rate(rate: float, *, name: str = "fpr") -> float:
+    """A false-positive rate strictly between 0 and 1."""
+    if not 0 < rate < 1:
+        raise ValueError(f"{name} must lie between 0 and 1, got {rate:g}: 5 % is 0.05")
+    return float(rate)
