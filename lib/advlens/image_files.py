@@ -2,7 +2,7 @@
 
 import io
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +78,9 @@ def through(codec: str, images: Array) -> Array:
     return CODECS[codec](checked_images(images)).astype(np.float32, copy=False)
 
 
-def export_names(source: Array, label: Array, predicted: Array | None = None, *, maps: bool = False) -> list[str]:
+def export_names(
+    source: Array, label: Array, predicted: Array | None = None, *, maps: bool = False
+) -> list[str]:
     """The study's file names: `test_7_2.jpeg`, `adv_test_7_2_3.jpeg`, `rel_test_7_2.jpeg`, `adv_rel_test_7_2_3.jpeg`.
 
     Args:
@@ -91,17 +93,17 @@ def export_names(source: Array, label: Array, predicted: Array | None = None, *,
     return [f"adv_{kind}_{i}_{y}_{z}.jpeg" for i, y, z in zip(source, label, predicted, strict=True)]
 
 
-def export(folder: Path, names: Sequence[str], images: Array) -> None:
+def export(folder: Path, pictures: Mapping[str, Array]) -> None:
     """Writes wrapped JPEGs as the study did, replacing the folder as a whole once all are written.
 
     Args:
-        names: n file names; images: (n, h, w, 1 or 3) in [0, 1].
+        pictures: file name → (h, w, 1 or 3) in [0, 1].
     """
     partial = folder.with_name(f".partial-{folder.name}")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    for name, levels in zip(names, wrapped_eight_bit(checked_images(images)), strict=True):
-        (partial / name).write_bytes(_encode(levels, "jpeg"))
+    for name, picture in pictures.items():
+        (partial / name).write_bytes(_encode(wrapped_eight_bit(checked_images(picture[None]))[0], "jpeg"))
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
 

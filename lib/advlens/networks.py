@@ -56,12 +56,12 @@ def slide_detector_cnn(input_shape: Shape = (28, 28, 1), num_classes: int = 2) -
     return keras.Sequential(
         [
             layers.Input(input_shape),
-            *_normalised_conv(8),
-            layers.MaxPooling2D(2),
-            *_normalised_conv(16),
-            layers.MaxPooling2D(2),
-            *_normalised_conv(32),
-            layers.Flatten(),
+            *_normalised_conv(1, channels=8),
+            layers.MaxPooling2D(2, name="pool1"),
+            *_normalised_conv(2, channels=16),
+            layers.MaxPooling2D(2, name="pool2"),
+            *_normalised_conv(3, channels=32),
+            layers.Flatten(name="flatten"),
             layers.Dense(num_classes, name="logits"),
         ],
         name="slide_detector_cnn",
@@ -70,32 +70,34 @@ def slide_detector_cnn(input_shape: Shape = (28, 28, 1), num_classes: int = 2) -
 
 def vgg_like_detector_cnn(input_shape: Shape = (28, 28, 1), num_classes: int = 2) -> keras.Model:
     """The deeper relevancy classifier that the study tried: pairs of convolutions, two dense layers with dropout."""
-    blocks = []
-    for channels in (32, 64):
-        blocks += [
-            layers.Conv2D(channels, 3, padding="same", activation="relu"),
-            layers.Conv2D(channels, 3, padding="same", activation="relu"),
-            layers.MaxPooling2D(2),
-            layers.Dropout(0.25),
-        ]
     return keras.Sequential(
         [
             layers.Input(input_shape),
-            *blocks,
-            layers.Flatten(),
-            layers.Dense(256, activation="relu"),
-            layers.Dropout(0.5),
+            *_vgg_block(1, channels=32),
+            *_vgg_block(2, channels=64),
+            layers.Flatten(name="flatten"),
+            layers.Dense(256, activation="relu", name="hidden"),
+            layers.Dropout(0.5, name="dropout"),
             layers.Dense(num_classes, name="logits"),
         ],
         name="vgg_like_detector_cnn",
     )
 
 
-def _normalised_conv(channels: int) -> list[layers.Layer]:
+def _normalised_conv(number: int, *, channels: int) -> list[layers.Layer]:
     return [
-        layers.Conv2D(channels, 3, padding="same"),
-        layers.BatchNormalization(),
-        layers.ReLU(),
+        layers.Conv2D(channels, 3, padding="same", name=f"conv{number}"),
+        layers.BatchNormalization(name=f"norm{number}"),
+        layers.ReLU(name=f"relu{number}"),
+    ]
+
+
+def _vgg_block(number: int, *, channels: int) -> list[layers.Layer]:
+    return [
+        layers.Conv2D(channels, 3, padding="same", activation="relu", name=f"conv{number}a"),
+        layers.Conv2D(channels, 3, padding="same", activation="relu", name=f"conv{number}b"),
+        layers.MaxPooling2D(2, name=f"pool{number}"),
+        layers.Dropout(0.25, name=f"dropout{number}"),
     ]
 
 

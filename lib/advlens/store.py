@@ -52,7 +52,7 @@ class Store:
         self.folder = Path(folder)
         self._remove_leftovers()
 
-    def keep(self, name: str, make: Callable[..., T], **parameters: Any) -> T:
+    def keep(self, name: str, make: Callable[..., T], /, **parameters: Any) -> T:
         """`make(**parameters)`, computed once: later calls read what the first one stored.
 
         The key covers the parameters by content, the code of `make` and of every module of this package that it
@@ -88,7 +88,11 @@ class Store:
         return _read(folder)
 
     def _key(self, make: Callable, parameters: Mapping[str, Any]) -> str:
-        identity = [f"{make.__module__}.{make.__qualname__}", code_digest(make.__module__), _library_versions()]
+        identity = [
+            f"{make.__module__}.{make.__qualname__}",
+            code_digest(make.__module__),
+            _library_versions(),
+        ]
         return digest([*identity, parameters])
 
     def _place(self, folder: Path, result: Any, record: dict) -> None:
@@ -172,7 +176,12 @@ def _source_file(module: str) -> str | None:
 def _without_docstrings(tree: ast.Module) -> ast.Module:
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
-        if isinstance(body, list) and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
+        if (
+            isinstance(body, list)
+            and body
+            and isinstance(body[0], ast.Expr)
+            and isinstance(body[0].value, ast.Constant)
+        ):
             node.body = body[1:] or [ast.Pass()]
     return tree
 
@@ -221,7 +230,9 @@ def _chunks(value: Any) -> Iterator[bytes]:
     elif hasattr(value, "to_parts"):
         yield from _chunks(value.to_parts())
     else:
-        raise TypeError(f"a {type(value).__name__} cannot be part of an artifact's key: pass arrays or plain values")
+        raise TypeError(
+            f"a {type(value).__name__} cannot be part of an artifact's key: pass arrays or plain values"
+        )
 
 
 def _readable(value: Any) -> Any:

@@ -1,0 +1,309 @@
+"""The figure styles: nothing else draws. Every figure is shown with a text that says what is on it.
+
+That text stands beside the picture in a notebook's output, so a regression test compares what a figure shows
+rather than its pixels, and a screen reader has something to read.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from advlens.arrays import Array
+
+# One colour a family of detectors, the same in every figure (Okabe & Ito's palette, safe for the colour-blind).
+FAMILY_COLOURS = {
+    "input": "#0072B2",
+    "relevancy": "#D55E00",
+    "combined": "#CC79A7",
+    "baseline": "#999999",
+    "uncertainty": "#009E73",
+    "closeness": "#E69F00",
+    "neighbours": "#56B4E9",
+}
+ROLE_COLOURS = {"clean": "#009E73", "noisy": "#E69F00", "adversarial": "#D55E00"}
+WIDTH = 9.0  # inches; at 100 dpi a figure fits GitHub's 900-pixel column
+
+
+class Shown:
+    """A figure as a notebook displays it: the picture, and its description as text."""
+
+    def __init__(self, picture: bytes, description: str) -> None:
+        self._picture = picture
+        self._description = description
+
+    def _repr_mimebundle_(self, **_: object) -> dict:
+        return {"image/png": self._picture, "text/plain": self._description}
+
+
+def show(figure: Figure, path: Path) -> Shown:
+    """Saves a figure as PNG and returns what a notebook cell displays of it.
+
+    Args:
+        path: the file to write, with its suffix; its folder is made when needed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100, bbox_inches="tight", metadata={"Software": None})
+    plt.close(figure)
+    path.write_bytes(buffer.getvalue())
+    return Shown(buffer.getvalue(), describe(figure))
+
+
+def describe(figure: Figure) -> str:
+    """What a figure shows, as text: its titles, axes, and a few numbers of each line, bar, point and image."""
+    lines = [f"figure: {figure.get_suptitle()}"]
+    for axes in figure.axes:
+        content = [
+            *map(_line_text, axes.lines),
+            *map(_points_text, axes.collections),
+            *map(_image_text, axes.images),
+        ]
+        bars = [bar.get_height() for bar in axes.patches if hasattr(bar, "get_height")]
+        content += [f"{len(bars)} bars, mean {np.mean(bars):.3f}"] if bars else []
+        labels = " / ".join(filter(None, (axes.get_title(), axes.get_xlabel(), axes.get_ylabel())))
+        lines.append(f"- {labels}: {'; '.join(filter(None, content))}")
+    return "\n".join(lines)
+
+
+def _line_text(line: plt.Line2D) -> str:
+    y = np.asarray(line.get_ydata(), float)
+    y = y[np.isfinite(y)]
+    return f"line of {len(y)} points, mean {y.mean():.3f}" if len(y) else ""
+
+
+def _points_text(points: plt.Artist) -> str:
+    offsets = np.ma.filled(np.ma.asarray(points.get_offsets(), float), np.nan).reshape(-1, 2)
+    return f"{len(offsets)} points, mean {np.nanmean(offsets[:, 0]):.3f}" if len(offsets) > 1 else ""
+
+
+def _image_text(image: plt.Artist) -> str:
+    values = np.ma.filled(np.ma.asarray(image.get_array(), float), np.nan)
+    return f"image {values.shape[0]}×{values.shape[1]}, mean {np.nanmean(values):.3f}"
+
+
+def apply_style() -> None:
+    """Sets the one style of all figures."""
+    sns.set_theme(context="notebook", style="whitegrid", palette="colorblind", font_scale=0.85)
+    plt.rcParams.update({"figure.constrained_layout.use": True, "image.cmap": "gray"})
+
+
+def learning_curves(histories: Mapping[str, pd.DataFrame], *, title: str) -> Figure:
+    """Loss and accuracy against the epoch, training solid and validation dashed, one colour a network.
+
+    Args:
+        histories: name → rows with epoch, loss, accuracy and maybe val_loss, val_accuracy.
+    """
+    apply_style()
+    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.2))
+    for colour, (name, history) in zip(sns.color_palette("colorblind"), histories.items(), strict=False):
+        for axes, column in ((left, "loss"), (right, "accuracy")):
+            axes.plot(history["epoch"], history[column], color=colour, label=name)
+            if f"val_{column}" in history:
+                axes.plot(history["epoch"], history[f"val_{column}"], color=colour, linestyle="--")
+    left.set(xlabel="epoch", ylabel="cross-entropy (nats)", yscale="log")
+    right.set(xlabel="epoch", ylabel="accuracy")
+    right.legend(fontsize="small", title="solid: training, dashed: validation", title_fontsize="small")
+    figure.suptitle(title)
+    return figure
+
+
+def image_grid(
+    rows: Mapping[str, Array], *, column_titles: Sequence[str], title: str, symmetric: Sequence[str] = ()
+) -> Figure:
+    """A gallery: one labelled row of pictures a kind, one column an example.
+
+    Args:
+        rows: label → (n, h, w), (n, h, w, 1) or (n, h, w, 3) pictures.
+        column_titles: n short texts above the columns.
+        symmetric: rows of signed values, drawn from blue (negative) to red (positive), each picture to its own scale.
+    """
+    apply_style()
+    count = len(column_titles)
+    size = WIDTH / (count + 1)
+    figure, grid = plt.subplots(
+        len(rows),
+        count,
+        figsize=(WIDTH, size * (len(rows) + 0.35) + 0.3),
+        squeeze=False,
+        gridspec_kw={"wspace": 0.05},
+    )
+    for axes_row, (label, pictures) in zip(grid, rows.items(), strict=True):
+        for axes, picture in zip(axes_row, pictures, strict=True):
+            _draw(axes, np.squeeze(picture), signed=label in symmetric)
+        axes_row[0].set_ylabel(label, rotation=0, ha="right", va="center")
+    for axes, text in zip(grid[0], column_titles, strict=True):
+        axes.set_title(text, fontsize="small")
+    figure.suptitle(title)
+    return figure
+
+
+def _draw(axes: plt.Axes, picture: Array, *, signed: bool) -> None:
+    if signed:
+        limit = max(float(np.abs(picture).max()), np.finfo(np.float32).tiny)
+        axes.imshow(picture, cmap="RdBu_r", vmin=-limit, vmax=limit)
+    else:
+        axes.imshow(picture, vmin=0, vmax=1)
+    axes.set(xticks=[], yticks=[])
+    axes.grid(visible=False)
+    sns.despine(ax=axes, left=True, bottom=True)
+
+
+def confusion(matrices: Mapping[str, Array], *, title: str) -> Figure:
+    """Confusion matrices side by side, counts written in, shaded by the share of their row.
+
+    Args:
+        matrices: name → (2, 2) counts, rows the truth (normal, adversarial), columns the decision.
+    """
+    apply_style()
+    figure, axes_row = plt.subplots(
+        1, len(matrices), figsize=(WIDTH, WIDTH / len(matrices) + 0.6), squeeze=False
+    )
+    for axes, (name, counts) in zip(axes_row[0], matrices.items(), strict=True):
+        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        sns.heatmap(
+            shares, annot=counts, fmt="d", vmin=0, vmax=1, cmap="Blues", cbar=False, square=True, ax=axes,
+            xticklabels=["normal", "adversarial"], yticklabels=["normal", "adversarial"],
+        )  # fmt: skip
+        axes.set(title=f"{name} (n = {counts.sum()})", xlabel="decision")
+    axes_row[0][0].set_ylabel("truth")
+    figure.suptitle(title)
+    return figure
+
+
+def intervals(
+    table: pd.DataFrame,
+    *,
+    estimate: str,
+    low: str,
+    high: str,
+    label: str,
+    panel: str,
+    family: str,
+    axis: str,
+    title: str,
+    reference: float | None = None,
+) -> Figure:
+    """Estimates with their intervals as points and whiskers, one panel a group, one line a label.
+
+    Args:
+        table: a row a point; the other arguments name its columns.
+        family: the column that says which of `FAMILY_COLOURS` a row takes.
+        axis: the text of the value axis, with its unit and n.
+        reference: a value to mark with a dotted line, such as chance.
+    """
+    apply_style()
+    panels, labels = list(table[panel].unique()), list(table[label].unique())[::-1]
+    figure, axes_row = plt.subplots(
+        1, len(panels), figsize=(WIDTH, 0.32 * len(labels) + 1.4), sharey=True, sharex=True, squeeze=False
+    )
+    for axes, name in zip(axes_row[0], panels, strict=True):
+        rows = table[table[panel] == name]
+        heights = rows[label].map(labels.index).to_numpy()
+        middle = rows[estimate].to_numpy()
+        spread = np.abs(np.stack([middle - rows[low], rows[high] - middle]))
+        colours = rows[family].map(FAMILY_COLOURS)
+        axes.errorbar(
+            middle, heights, xerr=spread, fmt="none", ecolor=list(colours), elinewidth=1.6, capsize=2.5
+        )
+        axes.scatter(middle, heights, c=colours, s=28, zorder=3)
+        if reference is not None:
+            axes.axvline(reference, color="black", linestyle=":", linewidth=1)
+        axes.set(title=name, yticks=range(len(labels)), yticklabels=labels, ylim=(-0.6, len(labels) - 0.4))
+    axes_row[0][len(panels) // 2].set_xlabel(axis)
+    figure.suptitle(title)
+    return figure
+
+
+def distributions(table: pd.DataFrame, *, value: str, panel: str, role: str, axis: str, title: str) -> Figure:
+    """Smooth densities of a score for clean, noisy and adversarial images, one panel a group.
+
+    Args:
+        table: a row an image; the other arguments name its columns; `role` holds keys of `ROLE_COLOURS`.
+    """
+    apply_style()
+    panels = list(table[panel].unique())
+    figure, axes_row = plt.subplots(1, len(panels), figsize=(WIDTH, 2.9), squeeze=False)
+    for axes, name in zip(axes_row[0], panels, strict=True):
+        sns.kdeplot(
+            table[table[panel] == name], x=value, hue=role, palette=ROLE_COLOURS, common_norm=False, ax=axes,
+            legend=axes is axes_row[0][-1], warn_singular=False,
+        )  # fmt: skip
+        axes.set(title=name, xlabel="", ylabel="density" if axes is axes_row[0][0] else "")
+    axes_row[0][len(panels) // 2].set_xlabel(axis)
+    figure.suptitle(title)
+    return figure
+
+
+def reach(table: pd.DataFrame, *, value: str, group: str, axis: str, title: str) -> Figure:
+    """The share of images whose value is at most x, one curve a group.
+
+    Args:
+        table: a row an image; infinite values are never reached, and keep a curve below 1.
+    """
+    apply_style()
+    figure, axes = plt.subplots(figsize=(WIDTH, 3.2))
+    limit = table[value].replace(np.inf, np.nan).quantile(0.995) * 1.05
+    for colour, (name, rows) in zip(
+        sns.color_palette("colorblind"), table.groupby(group, sort=False), strict=False
+    ):
+        values = np.sort(rows[value].to_numpy())
+        shares = np.arange(1, len(values) + 1) / len(values)
+        axes.step(np.minimum(values, 2 * limit), shares, where="post", color=colour, label=name)
+    axes.set(xlabel=axis, ylabel="share of images", xlim=(0, limit), ylim=(0, 1.02))
+    axes.legend()
+    figure.suptitle(title)
+    return figure
+
+
+def ladder(table: pd.DataFrame, *, title: str) -> Figure:
+    """What each codec does to each lens: a row of panels a protocol, a column an attack, whiskers for intervals.
+
+    Args:
+        table: columns protocol, attack, lens, codec, figure, estimate, low, high; a lens is a family's name, or
+            that of a baseline.
+    """
+    apply_style()
+    protocols, attacks = list(table["protocol"].unique()), list(table["attack"].unique())
+    figure, grid = plt.subplots(
+        len(protocols),
+        len(attacks),
+        figsize=(WIDTH, 2.5 * len(protocols) + 0.9),
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+    )
+    for axes_row, protocol in zip(grid, protocols, strict=True):
+        for axes, attack in zip(axes_row, attacks, strict=True):
+            rows = table[(table["protocol"] == protocol) & (table["attack"] == attack)]
+            for lens, points in rows.groupby("lens", sort=False):
+                spread = np.abs([points["estimate"] - points["low"], points["high"] - points["estimate"]])
+                colour = FAMILY_COLOURS.get(lens, FAMILY_COLOURS["baseline"])
+                axes.errorbar(
+                    points["codec"],
+                    points["estimate"],
+                    yerr=spread,
+                    color=colour,
+                    marker="o",
+                    label=lens,
+                    capsize=2,
+                )
+            axes.axhline(0.5, color="black", linestyle=":", linewidth=1)
+            axes.tick_params(axis="x", rotation=50)
+            axes.set_title(f"{attack}, {protocol}")
+        axes_row[0].set_ylabel(
+            table[table["protocol"] == protocol]["figure"].iloc[0].replace("roc_auc", "ROC-AUC")
+        )
+    handles = {
+        label: handle
+        for axes in grid.flat
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles))
+    figure.suptitle(title)
+    return figure

@@ -1,0 +1,305 @@
+"""Papermill plans: which notebooks a run executes, with which parameters, and what may be skipped.
+
+A notebook is skipped where the same code, parameters and earlier notebooks were executed before to the end; what a
+notebook computes is in the artifact store, so one that was interrupted goes on where it stopped.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import papermill
+import yaml
+
+from advlens.datasets import CLASS_NAMES
+from advlens.paths import data_dir, project_root
+from advlens.store import code_digest
+
+PROFILES = ("reference", "quick", "smoke")
+BASELINE_DATASET = "mnist"
+RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """One data set's run: every notebook in order, with the parameters that differ from its defaults."""
+
+    run: str
+    dataset: str
+    parameters: dict[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        """Where all that the run makes lies."""
+        return data_dir() / "runs" / self.run / self.dataset
+
+
+def notebooks() -> list[Path]:
+    """The project's notebooks in the order in which they run."""
+    return sorted((project_root() / "notebooks").glob("[0-9]*.ipynb"))
+
+
+def profile_parameters(profile: str) -> dict[str, Any]:
+    """The parameters by which a profile differs from the notebooks' defaults, the reference study.
+
+    Raises:
+        ValueError: for an unknown profile, or a parameter that no notebook has.
+    """
+    if profile not in PROFILES:
+        raise ValueError(f"no profile is called {profile!r}: choose one of {', '.join(PROFILES)}")
+    path = project_root() / "notebooks" / "parameters" / f"{profile}.yaml"
+    parameters = yaml.safe_load(path.read_text()) if path.exists() else {}
+    known = {name for notebook in notebooks() for name in declared_parameters(notebook)}
+    unknown = sorted(set(parameters) - known)
+    if unknown:
+        raise ValueError(
+            f"{path.name} sets {', '.join(unknown)}, which no notebook declares: correct the name"
+        )
+    return parameters
+
+
+def declared_parameters(notebook: Path) -> list[str]:
+    """The names in a notebook's `parameters` cell."""
+    return list(papermill.inspect_notebook(str(notebook)))
+
+
+def execute(plan: Plan) -> None:
+    """Executes a plan's notebooks in order, skipping those that are done.
+
+    Raises:
+        RuntimeError: where a cell fails; the notebook as far as it came lies beside the finished ones, as
+            `NN_name.failed.ipynb`.
+    """
+    earlier = ""
+    with locked(plan.folder):
+        for notebook in notebooks():
+            target = plan.folder / "notebooks" / notebook.name
+            parameters = _own_parameters(plan, notebook)
+            earlier = _key(notebook, parameters, earlier)
+            if _is_done(target, earlier):
+                print(f"{plan.dataset} {notebook.stem}: done before")
+                continue
+            print(f"{plan.dataset} {notebook.stem}: running", flush=True)
+            _execute_one(notebook, target, parameters)
+            _mark_done(target, earlier)
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds a run's folder for this process; the system lets go of it when the process ends, however it ends.
+
+    Raises:
+        RuntimeError: where another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise RuntimeError(
+                f"another run is at work in {_relative(folder)}: wait for it, or choose another name with RUN=name"
+            ) from error
+        yield
+
+
+def _own_parameters(plan: Plan, notebook: Path) -> dict[str, Any]:
+    given = {**plan.parameters, "run": plan.run, "dataset": plan.dataset}
+    return {name: given[name] for name in declared_parameters(notebook) if name in given}
+
+
+def _execute_one(notebook: Path, target: Path, parameters: dict[str, Any]) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    failed = target.with_suffix(".failed.ipynb")
+    partial = target.with_name(f".partial-{target.name}")
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    try:
+        papermill.execute_notebook(
+            str(notebook),
+            str(partial),
+            parameters,
+            kernel_name="python3",
+            progress_bar=False,
+            cwd=str(target.parent),
+        )
+    except papermill.PapermillExecutionError as error:
+        partial.replace(failed)
+        raise RuntimeError(
+            f"{notebook.stem} failed: {error.ename}: {error.evalue}; see {_relative(failed)} for the cell"
+        ) from error
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    failed.unlink(missing_ok=True)
+    partial.replace(target)
+
+
+def _key(notebook: Path, parameters: dict[str, Any], earlier: str) -> str:
+    """Changes with the notebook's code, its parameters, the package's code and the notebooks before it."""
+    modules = {name: code_digest(name) for name in imported_modules(notebook)}
+    content = json.dumps([code_of(notebook), parameters, modules, earlier], sort_keys=True, default=str)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def imported_modules(notebook: Path) -> list[str]:
+    """The package's modules that a notebook imports."""
+    return sorted(
+        set(re.findall(r"^(?:from|import) (advlens[\w.]*)", "\n".join(code_of(notebook)), re.MULTILINE))
+    )
+
+
+def code_of(notebook: Path) -> list[str]:
+    """A notebook's code cells, without the one that papermill injects."""
+    cells = nbformat.read(notebook, as_version=4).cells
+    return [cell.source for cell in cells if cell.cell_type == "code" and not _is_injected(cell)]
+
+
+def _is_injected(cell: nbformat.NotebookNode) -> bool:
+    return "injected-parameters" in cell.metadata.get("tags", [])
+
+
+def _done_file(target: Path) -> Path:
+    return target.with_suffix(".done")
+
+
+def _is_done(target: Path, key: str) -> bool:
+    return target.exists() and _done_file(target).exists() and _done_file(target).read_text() == key
+
+
+def _mark_done(target: Path, key: str) -> None:
+    partial = _done_file(target).with_suffix(".partial")
+    partial.write_text(key)
+    partial.replace(_done_file(target))
+
+
+# ---------------------------------------------------------------- what is committed
+
+
+def publish(run: str) -> None:
+    """Copies a finished run's outputs into notebooks/, and its figures and tables into figures/.
+
+    The notebooks get the outputs of the MNIST run and keep their own parameters; no path or time goes along.
+
+    Raises:
+        RuntimeError: where the run is not finished, or its notebooks' code is no longer the project's.
+    """
+    finished = {name: Plan(run, name, {}).folder for name in CLASS_NAMES}
+    for notebook in notebooks():
+        executed = finished[BASELINE_DATASET] / "notebooks" / notebook.name
+        if not executed.exists():
+            raise RuntimeError(
+                f"{_relative(executed)} is missing: finish the run first, with make run RUN={run}"
+            )
+        if code_of(executed) != code_of(notebook):
+            raise RuntimeError(f"{notebook.name} has changed since the run {run}: make the run again")
+        nbformat.write(_committable(executed), notebook)
+    for name, folder in finished.items():
+        for picture in sorted((folder / "figures").glob("*.*")):
+            target = project_root() / "figures" / name / picture.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(picture, target)
+
+
+def make_baselines() -> None:
+    """Executes every notebook at smoke size and stores the copies under tests/notebooks."""
+    os.environ["ADVLENS_PROGRESS"] = "off"
+    plan = Plan("baselines", BASELINE_DATASET, profile_parameters("smoke"))
+    shutil.rmtree(plan.folder, ignore_errors=True)
+    execute(plan)
+    for notebook in notebooks():
+        executed = _committable(plan.folder / "notebooks" / notebook.name, keep_parameters=True)
+        nbformat.write(executed, project_root() / "tests" / "notebooks" / notebook.name)
+
+
+def _committable(executed: Path, *, keep_parameters: bool = False) -> nbformat.NotebookNode:
+    """An executed notebook without papermill's paths and times, and without its parameters cell where asked."""
+    book = nbformat.read(executed, as_version=4)
+    book.metadata.pop("papermill", None)
+    book.cells = [cell for cell in book.cells if keep_parameters or not _is_injected(cell)]
+    number = 0
+    for cell in book.cells:
+        cell.metadata = {key: value for key, value in cell.metadata.items() if key == "tags"}
+        if cell.cell_type == "code":
+            number += 1
+            cell.execution_count = number
+            for output in cell.outputs:
+                if "execution_count" in output:
+                    output["execution_count"] = number
+    return book
+
+
+def _relative(path: Path) -> str:
+    """A path as a reader of the project knows it, without this machine's folders."""
+    return str(path.relative_to(project_root())) if path.is_relative_to(project_root()) else str(path)
+
+
+# ---------------------------------------------------------------- command line
+
+
+def plans(run: str, dataset: str, profile: str, seed: int) -> Iterator[Plan]:
+    """The plans of a command: one, or one a data set for `all`.
+
+    Raises:
+        ValueError: for an unknown data set or profile, or a run name that is no plain folder name.
+    """
+    if dataset not in (*CLASS_NAMES, "all"):
+        raise ValueError(f"DATASET must be {', '.join(CLASS_NAMES)} or all, got {dataset!r}")
+    if not RUN_NAME.fullmatch(run):
+        raise ValueError(f"RUN must be a plain name of letters, digits, '.', '_' and '-', got {run!r}")
+    parameters = {**profile_parameters(profile), "seed": seed}
+    for name in CLASS_NAMES if dataset == "all" else (dataset,):
+        yield Plan(run, name, parameters)
+
+
+def report(plan: Plan) -> None:
+    """Prints where a run's results are, and its headline table."""
+    print(f"\n{plan.dataset}: notebooks, figures and tables are in {_relative(plan.folder)}")
+    headline = plan.folder / "figures" / "headline.md"
+    if headline.exists():
+        print(f"\n{headline.read_text()}")
+
+
+def main(arguments: Iterable[str] | None = None) -> int:
+    """The command behind `make run`, `make baselines` and `make publish`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--profile", default="reference")
+    parser.add_argument("--dataset", default=BASELINE_DATASET)
+    parser.add_argument("--run", default="reference")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--baselines", action="store_true", help="remake the regression baselines")
+    parser.add_argument("--publish", action="store_true", help="copy a finished run into the project")
+    options = parser.parse_args(arguments)
+    if sys.stderr.isatty():
+        os.environ.setdefault("ADVLENS_PROGRESS", os.ttyname(sys.stderr.fileno()))
+    else:
+        os.environ.setdefault("ADVLENS_PROGRESS", "off")
+    try:
+        if options.baselines:
+            make_baselines()
+        elif options.publish:
+            publish(options.run)
+        else:
+            chosen = list(plans(options.run, options.dataset, options.profile, options.seed))
+            for plan in chosen:
+                execute(plan)
+            for plan in chosen:
+                report(plan)
+    except (ValueError, RuntimeError) as error:
+        print(f"advlens: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

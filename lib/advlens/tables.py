@@ -1,0 +1,41 @@
+"""Tables as notebooks show them and as files: estimates with their intervals, written as Markdown."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from advlens.evaluation import Estimate
+
+
+def interval_text(estimate: Estimate | Any, *, digits: int = 3) -> str:
+    """`0.953 [0.941, 0.964]`, of anything with estimate, low and high."""
+    return f"{estimate.estimate:.{digits}f} [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"
+
+
+class ShownTable:
+    """A table as a notebook displays it: Markdown, which GitHub and JupyterLab both render."""
+
+    def __init__(self, frame: pd.DataFrame) -> None:
+        self.markdown = frame.to_markdown(index=False, disable_numparse=True)
+
+    def _repr_mimebundle_(self, **_: object) -> dict:
+        return {"text/markdown": self.markdown, "text/plain": self.markdown}
+
+
+def show_table(frame: pd.DataFrame, path: Path, *, bold: Sequence[int] = ()) -> ShownTable:
+    """Saves a table as CSV and Markdown and returns what a notebook cell displays of it.
+
+    Args:
+        frame: cells of text or numbers, written as they are.
+        path: the files' common path, without a suffix.
+        bold: places of the rows to set in bold, in Markdown only.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    frame.to_csv(path.with_suffix(".csv"), index=False)
+    text = frame.astype(str)
+    text.iloc[list(bold)] = text.iloc[list(bold)].map(lambda cell: f"**{cell}**" if cell else cell)
+    shown = ShownTable(text)
+    path.with_suffix(".md").write_text(shown.markdown + "\n")
+    return shown

@@ -1,0 +1,95 @@
+"""The workbench of a notebook: one run's data, store and figures, and the objects that all studies share.
+
+It ties the stages to the store and computes nothing itself.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from advlens import plots, tables
+from advlens.arrays import Array
+from advlens.attacks import AttackSet, craft
+from advlens.classifier import Classifier
+from advlens.datasets import DataSet, load
+from advlens.paths import data_dir
+from advlens.store import Store
+from advlens.training import Trained, train_task_network
+
+
+class Workbench:
+    """Everything that a notebook of one run and data set works on.
+
+    Args:
+        run: the run's name; its results lie in data/runs/<run>/<dataset>.
+        dataset: "mnist", "fashion_mnist", or the path of a user's .npz.
+        seed: governs all randomness.
+        train_images: how many training images are used, or None for all of them.
+    """
+
+    def __init__(self, *, run: str, dataset: str, seed: int, train_images: int | None = None) -> None:
+        self.data: DataSet = load(dataset)
+        self.seed = seed
+        self.train_images = train_images
+        self.folder = data_dir() / "runs" / run / self.data.name
+        self.store = Store(self.folder / "artifacts")
+
+    def task_network(self, network: str, *, epochs: int) -> Trained:
+        """A task network of this data set by its name, trained once."""
+        return self.store.keep(
+            f"task_network.{network}",
+            train_task_network,
+            images=self.data.train_images[: self.train_images],
+            labels=self.data.train_labels[: self.train_images],
+            network=network,
+            num_classes=self.data.num_classes,
+            epochs=epochs,
+            seed=self.seed,
+        )
+
+    def classifier(self, network: str, *, epochs: int) -> Classifier:
+        """The trained task network as an ART estimator."""
+        return Classifier(self.task_network(network, epochs=epochs).network)
+
+    def attack_set(self, attack: str, classifier: Classifier, *, n: int, **parameters: Any) -> AttackSet:
+        """An attack on the first n test images that the classifier gets right, crafted once."""
+        source = self.correct_sources(classifier)[:n]
+        return self.store.keep(
+            f"attack.{attack}",
+            craft,
+            name=attack,
+            classifier=classifier,
+            images=self.data.test_images[source],
+            labels=self.data.test_labels[source],
+            source=source,
+            seed=self.seed,
+            **parameters,
+        )
+
+    def attack_sets(
+        self,
+        attacks: Sequence[str],
+        classifier: Classifier,
+        *,
+        n: int,
+        parameters: dict[str, dict] | None = None,
+    ) -> dict[str, AttackSet]:
+        """Several attacks on the same images, by their names."""
+        given = parameters or {}
+        return {name: self.attack_set(name, classifier, n=n, **given.get(name, {})) for name in attacks}
+
+    def correct_sources(self, classifier: Classifier) -> Array:
+        """The places of the test images that the classifier gets right, in order."""
+        predicted = classifier.predict(self.data.test_images).argmax(axis=1)
+        return np.flatnonzero(predicted == self.data.test_labels)
+
+    def show(self, figure: Figure, name: str) -> plots.Shown:
+        """Saves a figure under the run's figures and displays it."""
+        return plots.show(figure, self.folder / "figures" / f"{name}.png")
+
+    def show_table(self, frame: pd.DataFrame, name: str, *, bold: Sequence[int] = ()) -> tables.ShownTable:
+        """Saves a table under the run's figures and displays it."""
+        return tables.show_table(frame, self.folder / "figures" / name, bold=bold)

@@ -1,0 +1,161 @@
+"""The artifact store: what is computed once, what makes a new key, and what a killed process leaves behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+
+from advlens import networks, store
+from advlens.attacks import AttackSet
+from advlens.store import Store, code_digest, digest
+from advlens.training import Trained
+
+
+def example_attack_set(shift: float = 0.25) -> AttackSet:
+    clean = np.random.default_rng(0).random((3, 4, 4, 1), dtype=np.float32) / 2
+    return AttackSet(
+        attack="shift",
+        parameters={"amount": shift},
+        source=np.array([5, 7, 9]),
+        clean=clean,
+        noisy=clean,
+        adversarial=clean + np.float32(shift),
+        label=np.array([0, 1, 2]),
+        predicted=np.array([0, 2, 1]),
+        success=np.array([False, True, True]),
+        l2=np.full(3, 4 * shift, np.float32),
+        linf=np.full(3, shift, np.float32),
+    )
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """The number of times that `networks.two_conv_cnn` was really called."""
+    calls = []
+    original = networks.two_conv_cnn
+
+    def two_conv_cnn(**parameters):
+        calls.append(parameters)
+        return original(**parameters)
+
+    two_conv_cnn.__module__ = networks.__name__
+    monkeypatch.setattr(networks, "two_conv_cnn", two_conv_cnn)
+    return calls
+
+
+def test_an_artifact_is_computed_once_and_read_back_equal(tmp_path, counted):
+    first = Store(tmp_path).keep("network", networks.two_conv_cnn, num_classes=3)
+    again = Store(tmp_path).keep("network", networks.two_conv_cnn, num_classes=3)
+    assert len(counted) == 1
+    assert digest(first) == digest(again)
+    images = np.random.default_rng(0).random((2, 28, 28, 1), dtype=np.float32)
+    np.testing.assert_array_equal(first.predict(images, verbose=0), again.predict(images, verbose=0))
+
+
+def test_another_parameter_is_another_artifact(tmp_path, counted):
+    kept = Store(tmp_path)
+    three = kept.keep("network", networks.two_conv_cnn, num_classes=3)
+    four = kept.keep("network", networks.two_conv_cnn, num_classes=4)
+    assert (three.output_shape[1], four.output_shape[1], len(counted)) == (3, 4, 2)
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "delete"])
+def test_a_damaged_artifact_is_reported_and_computed_again(tmp_path, counted, damage):
+    kept = Store(tmp_path)
+    kept.keep("network", networks.two_conv_cnn, num_classes=3)
+    (file,) = tmp_path.glob("network-*/value.keras")
+    content = file.read_bytes()
+    if damage == "delete":
+        file.unlink()
+    else:
+        file.write_bytes(content[:-9] if damage == "truncate" else content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.warns(UserWarning, match=r"the artifact network-\w+ .*computing it again"):
+        kept.keep("network", networks.two_conv_cnn, num_classes=3)
+    assert len(counted) == 2
+
+
+def test_a_failing_computation_leaves_nothing(tmp_path):
+    with pytest.raises(TypeError):
+        Store(tmp_path).keep("network", networks.two_conv_cnn, no_such_parameter=1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_process_leaves_no_artifact_and_the_next_one_cleans_up(tmp_path):
+    script = f"""
+        import os, signal
+        from advlens import networks, store
+        original = store._write_synced
+        store._write_synced = lambda *_: os.kill(os.getpid(), signal.SIGKILL)   # just before artifact.json
+        store.Store({str(tmp_path)!r}).keep("network", networks.two_conv_cnn, num_classes=3)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert [path.name.startswith(".partial-") for path in tmp_path.iterdir()] == [True]
+    Store(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_live_processes_folders_are_left_alone(tmp_path):
+    (tmp_path / f".partial-{os.getpid()}-network-0").mkdir()
+    Store(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_attack_sets_and_histories_survive_exactly(tmp_path):
+    made = example_attack_set()
+    store._write_parts(tmp_path, made)
+    parts = {path.stem: store._read_part(path) for path in tmp_path.iterdir()}
+    assert digest(AttackSet.from_parts(parts)) == digest(made)
+    history = pd.DataFrame({"epoch": [1, 2], "loss": np.array([1 / 3, 2e-17])})
+    trained = Trained(networks.two_conv_cnn(), history)
+    folder = tmp_path / "trained"
+    folder.mkdir()
+    store._write_parts(folder, trained)
+    pd.testing.assert_frame_equal(store._read_part(folder / "history.csv"), history, check_exact=True)
+
+
+def test_the_key_follows_content_not_identity():
+    assert digest(example_attack_set()) == digest(example_attack_set())
+    assert digest(example_attack_set()) != digest(example_attack_set(shift=0.125))
+    assert digest(np.arange(4)) != digest(np.arange(4).reshape(2, 2))
+    assert digest(np.arange(4)) != digest(np.arange(4.0))
+    assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
+    assert digest([[1], 2]) != digest([1, [2]])
+    assert digest(1) != digest(True)
+    with pytest.raises(TypeError, match="cannot be part of an artifact's key"):
+        digest(open)
+
+
+def test_a_network_has_one_digest_before_and_after_the_disk(tmp_path):
+    keras.utils.set_random_seed(0)
+    network = networks.slide_detector_cnn()
+    network.save(tmp_path / "network.keras")
+    assert digest(keras.models.load_model(tmp_path / "network.keras", compile=False)) == digest(network)
+
+
+def test_the_code_digest_sees_code_but_not_comments(tmp_path, monkeypatch):
+    def digest_of(text: str) -> str:
+        for cached in (code_digest, store._parsed, store._source_file):
+            cached.cache_clear()
+        monkeypatch.setattr(
+            store, "_source_file", lambda name: str(file) if name == "advlens.made_up" else None
+        )
+        monkeypatch.setattr(store, "_parsed", store._parsed.__wrapped__)
+        file.write_text(text)
+        return code_digest.__wrapped__("advlens.made_up")
+
+    file = tmp_path / "made_up.py"
+    base = digest_of('"""About."""\n\ndef f(x):\n    """Doc."""\n    return x + 1\n')
+    assert digest_of('"""Other."""\ndef f(x):\n    # why\n    return x+1\n') == base
+    assert digest_of("def f(x):\n    return x - 1\n") != base
+
+
+def test_the_code_digest_covers_what_a_module_imports():
+    closure = store._closure("advlens.attacks.catalogue")
+    assert {"advlens.attacks.catalogue", "advlens.attacks.lbfgs", "advlens.classifier"} <= closure

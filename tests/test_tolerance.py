@@ -1,0 +1,36 @@
+"""What the notebooks' regression test lets pass, and what it doesn't."""
+
+import pytest
+
+from tests.tolerance import TolerantText
+
+
+@pytest.mark.parametrize(
+    ("text", "other"),
+    [
+        ("AUC 0.912 [0.880, 0.941]", "AUC 0.921 [0.874, 0.949]"),
+        ("97.5% of 200", "94.0% of 200"),
+        ("| a   | 0.98 |\n|-----|------|", "| a | 0.981 |\n|---|-------|"),
+        ("10,000 images", "10,000 images"),
+    ],
+)
+def test_rounding_passes(text, other):
+    assert TolerantText(text) == other
+    assert not TolerantText(text) != other
+
+
+@pytest.mark.parametrize(
+    ("text", "other"),
+    [
+        ("AUC 0.912", "AUC 0.088"),
+        ("correlation -0.4", "correlation 0.4"),
+        ("97.5%", "62.5%"),
+        ("lbfgs 0.9", "deepfool 0.9"),
+        ("n = 80", "n = 60"),
+        ("0.9 0.9", "0.9"),
+        ("AUC 0.912", "AUC nan"),
+    ],
+)
+def test_a_wrong_word_or_number_does_not_pass(text, other):
+    assert TolerantText(text) != other
+    assert not TolerantText(text) == other

@@ -1,0 +1,41 @@
+"""Texts that are equal where their words are and their numbers are close."""
+
+import math
+import re
+
+# Numbers within either of these of each other count as equal.
+ABSOLUTE, RELATIVE = 0.08, 0.10
+NUMBER = re.compile(r"(?<![\w.])[-+−]?\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?")
+PADDING = re.compile(r"[ \-]{2,}")  # tables are padded to their widest cell
+
+
+class TolerantText(str):
+    """A text whose equality allows its numbers a tolerance; percentages count as the shares that they are."""
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, str):
+            return NotImplemented
+        if _words(self) != _words(other):
+            return False
+        return all(_close(a, b) for a, b in zip(_numbers(self), _numbers(other), strict=True))
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = str.__hash__
+
+
+def _words(text: str) -> str:
+    return PADDING.sub(" ", NUMBER.sub("#", text))
+
+
+def _numbers(text: str) -> list[float]:
+    values = []
+    for match in NUMBER.finditer(text):
+        value = float(match.group().replace(",", "").replace("−", "-"))
+        values.append(value / 100 if text[match.end() : match.end() + 1] == "%" else value)
+    return values
+
+
+def _close(a: float, b: float) -> bool:
+    return math.isclose(a, b, rel_tol=RELATIVE, abs_tol=ABSOLUTE)
