@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from advlens import datasets, downloads, paths
 from advlens.datasets import load, split_groups
 from advlens.downloads import SourceError, idx_array, idx_bytes, verified_files
@@ -95,9 +96,7 @@ def test_sources_are_tried_in_order_until_one_is_right(right, tmp_path, monkeypa
     assert asked == [1]
 
 
-def test_when_no_source_answers_each_reason_and_the_place_for_the_files_are_named(
-    right, tmp_path, monkeypatch
-):
+def test_when_no_source_answers_each_reason_and_the_place_for_the_files_are_named(right, tmp_path, monkeypatch):
     truncated = right | {downloads.TRAIN_IMAGES: right[downloads.TRAIN_IMAGES][:1000]}
     sources = [("first", offline), ("second", lambda name: {}), ("third", lambda name: truncated)]
     monkeypatch.setitem(downloads.SOURCES, "mnist", sources)
@@ -116,9 +115,7 @@ def test_when_no_source_answers_each_reason_and_the_place_for_the_files_are_name
     ("spoil", "said"),
     [(lambda content: content[:-1] + b"\xff", "has SHA-256"), (lambda content: content[:20], "is truncated")],
 )
-def test_a_wrong_file_is_named_in_one_line_and_fetched_anew(
-    right, tmp_path, monkeypatch, caplog, spoil, said
-):
+def test_a_wrong_file_is_named_in_one_line_and_fetched_anew(right, tmp_path, monkeypatch, caplog, spoil, said):
     spoilt = downloads.TRAIN_LABELS
     fill(tmp_path, right | {spoilt: spoil(right[spoilt])})
     monkeypatch.setitem(downloads.SOURCES, "mnist", [("source", lambda name: right)])
@@ -256,9 +253,7 @@ def test_a_users_file_is_split_by_class_and_always_alike(name):
     assert data.train_images.shape[1:] == (28, 28, 1)
     assert data.num_classes == 10
     together = np.concatenate([data.train_images, data.test_images])[..., 0]
-    assert np.array_equal(
-        np.sort(np.rint(together * 255).sum((1, 2))), np.sort(images.sum((1, 2), dtype=float))
-    )
+    assert np.array_equal(np.sort(np.rint(together * 255).sum((1, 2))), np.sort(images.sum((1, 2), dtype=float)))
     expected = [round(0.2 * count) for count in np.bincount(labels)]
     assert np.bincount(data.test_labels).tolist() == expected
     assert np.array_equal(load(str(REAL / f"{name}.npz")).test_images, data.test_images)

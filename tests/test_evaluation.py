@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 import pytest
+from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+
 from advlens.evaluation import (
     NOMINAL_FPRS,
     Stratum,
@@ -21,7 +23,6 @@ from advlens.evaluation import (
     tpr_at_fpr,
 )
 from advlens.evaluation.bootstrap import over_draws
-from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 
 def detection_problem(*, n: int = 300, ties: bool = False, seed: int = 0, shift: float = 1.0):

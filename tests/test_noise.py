@@ -28,9 +28,7 @@ def test_the_noise_is_gaussian_where_nothing_clips():
 
 
 def test_twins_follow_the_generator_and_only_it(images):
-    first, again, other = (
-        gaussian_twin(images, np.ones(50), rng=np.random.default_rng(seed)) for seed in (1, 1, 2)
-    )
+    first, again, other = (gaussian_twin(images, np.ones(50), rng=np.random.default_rng(seed)) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert np.abs(first - other).max() > 0.1
 

@@ -16,9 +16,7 @@ def history():
 
 
 def test_a_shown_figure_is_saved_and_says_what_is_on_it(tmp_path, history):
-    shown = plots.show(
-        plots.learning_curves({"net": history}, title="Learning"), tmp_path / "new" / "curves.png"
-    )
+    shown = plots.show(plots.learning_curves({"net": history}, title="Learning"), tmp_path / "new" / "curves.png")
     bundle = shown._repr_mimebundle_()
     assert (tmp_path / "new" / "curves.png").read_bytes() == bundle["image/png"]
     assert bundle["image/png"].startswith(b"\x89PNG")

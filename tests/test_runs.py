@@ -31,9 +31,7 @@ def logging_cell(project, text: str) -> str:
 
 def test_notebooks_run_in_order_with_their_parameters_and_only_once(project):
     for name in ("02_second", "01_first"):
-        write_notebook(
-            project / "notebooks" / f"{name}.ipynb", logging_cell(project, f"'{name}', amount, run")
-        )
+        write_notebook(project / "notebooks" / f"{name}.ipynb", logging_cell(project, f"'{name}', amount, run"))
     plan = Plan("try", "mnist", {"amount": 5, "unused": 1})
     execute(plan)
     execute(plan)
@@ -56,9 +54,7 @@ def test_a_changed_notebook_runs_again_with_all_after_it(project):
 def test_a_failing_notebook_is_kept_aside_and_reported_in_a_sentence(project):
     write_notebook(project / "notebooks" / "01_first.ipynb", "1 / 0")
     plan = Plan("try", "mnist", {})
-    with pytest.raises(
-        RuntimeError, match=r"01_first failed: ZeroDivisionError: division by zero; see data/runs"
-    ):
+    with pytest.raises(RuntimeError, match=r"01_first failed: ZeroDivisionError: division by zero; see data/runs"):
         execute(plan)
     assert [path.name for path in (plan.folder / "notebooks").glob("*.ipynb")] == ["01_first.failed.ipynb"]
     write_notebook(project / "notebooks" / "01_first.ipynb", "1 / 1")

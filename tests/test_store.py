@@ -143,9 +143,7 @@ def test_the_code_digest_sees_code_but_not_comments(tmp_path, monkeypatch):
     def digest_of(text: str) -> str:
         for cached in (code_digest, store._parsed, store._source_file):
             cached.cache_clear()
-        monkeypatch.setattr(
-            store, "_source_file", lambda name: str(file) if name == "advlens.made_up" else None
-        )
+        monkeypatch.setattr(store, "_source_file", lambda name: str(file) if name == "advlens.made_up" else None)
         monkeypatch.setattr(store, "_parsed", store._parsed.__wrapped__)
         file.write_text(text)
         return code_digest.__wrapped__("advlens.made_up")

@@ -15,8 +15,8 @@ from tests.tolerance import TolerantText
     ],
 )
 def test_rounding_passes(text, other):
-    assert TolerantText(text) == other
-    assert not TolerantText(text) != other
+    assert (TolerantText(text) == other) is True
+    assert (TolerantText(text) != other) is False
 
 
 @pytest.mark.parametrize(
@@ -32,5 +32,5 @@ def test_rounding_passes(text, other):
     ],
 )
 def test_a_wrong_word_or_number_does_not_pass(text, other):
-    assert TolerantText(text) != other
-    assert not TolerantText(text) == other
+    assert (TolerantText(text) == other) is False
+    assert (TolerantText(text) != other) is True

@@ -29,6 +29,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 with _file_descriptor_2_closed():
     import tensorflow
 
+# TensorFlow advises against tracing many functions; here each network of many is traced once, as it has to be.
+tensorflow.get_logger().setLevel("ERROR")
+
 # ART says at its import that PyTorch, which nothing here uses, is missing.
 warnings.filterwarnings("ignore", message="PyTorch not found", category=UserWarning)
 

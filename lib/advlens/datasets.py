@@ -105,9 +105,7 @@ def load(name_or_path: str | os.PathLike, *, raw_dir: str | os.PathLike | None =
     return _load_user(path)
 
 
-def split_groups(
-    source: Array, *, fractions: tuple[float, float, float] = (0.6, 0.2, 0.2), seed: int
-) -> Split:
+def split_groups(source: Array, *, fractions: tuple[float, float, float] = (0.6, 0.2, 0.2), seed: int) -> Split:
     """Splits rows by their source image: all that was made of one image is on the same side.
 
     The sides depend on the seed and on which sources there are, not on the rows' order or number. Sizes are
@@ -122,9 +120,7 @@ def split_groups(
     """
     source = np.asarray(source)
     if source.ndim != 1 or not np.issubdtype(source.dtype, np.integer):
-        raise ValueError(
-            f"source must be (n,) integers, got {source.dtype} of shape {source.shape}: pass indices"
-        )
+        raise ValueError(f"source must be (n,) integers, got {source.dtype} of shape {source.shape}: pass indices")
     if len(fractions) != 3 or min(fractions) < 0 or not np.isclose(sum(fractions), 1):
         raise ValueError(f"fractions must be three shares that sum to 1, got {fractions}: as (0.6, 0.2, 0.2)")
     distinct, row = np.unique(source, return_inverse=True)
@@ -195,9 +191,7 @@ def _user_pair(arrays: dict[str, Array], images_name: str, labels_name: str) -> 
     """The named images and labels, checked, as (n, h, w, channels) float32 and (n,) int64."""
     for name in (images_name, labels_name):
         if name not in arrays:
-            raise ValueError(
-                f"array {name!r} is missing, the file holds {sorted(arrays)}: save it under that name"
-            )
+            raise ValueError(f"array {name!r} is missing, the file holds {sorted(arrays)}: save it under that name")
     images, labels = arrays[images_name], arrays[labels_name]
     try:
         images = _unit_images(images) if images.dtype == np.uint8 else images
@@ -220,18 +214,14 @@ def _user_test_mask(labels: Array) -> Array:
         count = max(round(USER_TEST_SHARE * len(members)), int(len(members) > 1))
         test[members[:count]] = True
     if not test.any():
-        raise ValueError(
-            "no class has two images, so none is left to test on: save more, or x_test and y_test"
-        )
+        raise ValueError("no class has two images, so none is left to test on: save more, or x_test and y_test")
     return test
 
 
 def _user_class_names(numbers: Array) -> tuple[str, ...]:
     """The distinct labels as names, once they are known to count from 0 without a gap."""
     if len(numbers) < 2:
-        raise ValueError(
-            f"y holds class {numbers[0]} only, expected two classes or more: add images of another"
-        )
+        raise ValueError(f"y holds class {numbers[0]} only, expected two classes or more: add images of another")
     if numbers[-1] != len(numbers) - 1:
         raise ValueError(
             f"y holds {len(numbers)} classes numbered up to {numbers[-1]}, expected 0 to {len(numbers) - 1}: "
@@ -247,9 +237,7 @@ def _unit_images(images: Array) -> Array:
 
 
 def _main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m advlens.datasets", description="Fetch and verify data sets."
-    )
+    parser = argparse.ArgumentParser(prog="python -m advlens.datasets", description="Fetch and verify data sets.")
     parser.add_argument("names", nargs="+", choices=sorted(SHA256), metavar="|".join(SHA256))
     for name in parser.parse_args().names:
         folder = data_dir() / "raw" / name

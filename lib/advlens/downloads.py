@@ -73,16 +73,12 @@ def idx_array(content: bytes) -> Array:
         ValueError: for bytes that are no IDX file of uint8 values, or not as many as its header announces.
     """
     if len(content) < 4 or content[:3] != b"\0\0\x08":
-        raise ValueError(
-            f"an IDX file of bytes starts with 00 00 08, got {content[:3].hex(' ')}: fetch it anew"
-        )
+        raise ValueError(f"an IDX file of bytes starts with 00 00 08, got {content[:3].hex(' ')}: fetch it anew")
     end = 4 + 4 * content[3]
     shape = tuple(int(size) for size in np.frombuffer(content[4:end], dtype=">u4"))
     expected = end + int(np.prod(shape, dtype=np.int64))
     if len(content) != expected:
-        raise ValueError(
-            f"an IDX file of shape {shape} has {expected:,} bytes, got {len(content):,}: fetch it anew"
-        )
+        raise ValueError(f"an IDX file of shape {shape} has {expected:,} bytes, got {len(content):,}: fetch it anew")
     return np.frombuffer(content, dtype=np.uint8, offset=end).reshape(shape)
 
 

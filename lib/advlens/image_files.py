@@ -78,9 +78,7 @@ def through(codec: str, images: Array) -> Array:
     return CODECS[codec](checked_images(images)).astype(np.float32, copy=False)
 
 
-def export_names(
-    source: Array, label: Array, predicted: Array | None = None, *, maps: bool = False
-) -> list[str]:
+def export_names(source: Array, label: Array, predicted: Array | None = None, *, maps: bool = False) -> list[str]:
     """The study's file names: `test_7_2.jpeg`, `adv_test_7_2_3.jpeg`, `rel_test_7_2.jpeg`, `adv_rel_test_7_2_3.jpeg`.
 
     Args:

@@ -73,10 +73,10 @@ def vgg_like_detector_cnn(input_shape: Shape = (28, 28, 1), num_classes: int = 2
     return keras.Sequential(
         [
             layers.Input(input_shape),
-            *_vgg_block(1, channels=32),
-            *_vgg_block(2, channels=64),
+            *_vgg_block(1, channels=16),
+            *_vgg_block(2, channels=32),
             layers.Flatten(name="flatten"),
-            layers.Dense(256, activation="relu", name="hidden"),
+            layers.Dense(128, activation="relu", name="hidden"),
             layers.Dropout(0.5, name="dropout"),
             layers.Dense(num_classes, name="logits"),
         ],

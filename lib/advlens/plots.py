@@ -161,9 +161,7 @@ def confusion(matrices: Mapping[str, Array], *, title: str) -> Figure:
         matrices: name → (2, 2) counts, rows the truth (normal, adversarial), columns the decision.
     """
     apply_style()
-    figure, axes_row = plt.subplots(
-        1, len(matrices), figsize=(WIDTH, WIDTH / len(matrices) + 0.6), squeeze=False
-    )
+    figure, axes_row = plt.subplots(1, len(matrices), figsize=(WIDTH, WIDTH / len(matrices) + 0.6), squeeze=False)
     for axes, (name, counts) in zip(axes_row[0], matrices.items(), strict=True):
         shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
         sns.heatmap(
@@ -205,13 +203,9 @@ def intervals(
     for axes, name in zip(axes_row[0], panels, strict=True):
         rows = table[table[panel] == name]
         heights = rows[label].map(labels.index).to_numpy()
-        middle = rows[estimate].to_numpy()
-        spread = np.abs(np.stack([middle - rows[low], rows[high] - middle]))
         colours = rows[family].map(FAMILY_COLOURS)
-        axes.errorbar(
-            middle, heights, xerr=spread, fmt="none", ecolor=list(colours), elinewidth=1.6, capsize=2.5
-        )
-        axes.scatter(middle, heights, c=colours, s=28, zorder=3)
+        axes.hlines(heights, rows[low], rows[high], colors=colours, linewidth=1.8)
+        axes.scatter(rows[estimate], heights, c=colours, s=28, zorder=3)
         if reference is not None:
             axes.axvline(reference, color="black", linestyle=":", linewidth=1)
         axes.set(title=name, yticks=range(len(labels)), yticklabels=labels, ylim=(-0.6, len(labels) - 0.4))
@@ -249,9 +243,7 @@ def reach(table: pd.DataFrame, *, value: str, group: str, axis: str, title: str)
     apply_style()
     figure, axes = plt.subplots(figsize=(WIDTH, 3.2))
     limit = table[value].replace(np.inf, np.nan).quantile(0.995) * 1.05
-    for colour, (name, rows) in zip(
-        sns.color_palette("colorblind"), table.groupby(group, sort=False), strict=False
-    ):
+    for colour, (name, rows) in zip(sns.color_palette("colorblind"), table.groupby(group, sort=False), strict=False):
         values = np.sort(rows[value].to_numpy())
         shares = np.arange(1, len(values) + 1) / len(values)
         axes.step(np.minimum(values, 2 * limit), shares, where="post", color=colour, label=name)
@@ -296,13 +288,9 @@ def ladder(table: pd.DataFrame, *, title: str) -> Figure:
             axes.axhline(0.5, color="black", linestyle=":", linewidth=1)
             axes.tick_params(axis="x", rotation=50)
             axes.set_title(f"{attack}, {protocol}")
-        axes_row[0].set_ylabel(
-            table[table["protocol"] == protocol]["figure"].iloc[0].replace("roc_auc", "ROC-AUC")
-        )
+        axes_row[0].set_ylabel(table[table["protocol"] == protocol]["figure"].iloc[0].replace("roc_auc", "ROC-AUC"))
     handles = {
-        label: handle
-        for axes in grid.flat
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+        label: handle for axes in grid.flat for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles))
     figure.suptitle(title)

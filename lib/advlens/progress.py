@@ -11,9 +11,7 @@ from tqdm.auto import tqdm as automatic_bar
 from tqdm.std import tqdm as text_bar
 
 
-def progress(
-    iterable: Iterable | None = None, *, description: str, unit: str, total: int | None = None
-) -> text_bar:
+def progress(iterable: Iterable | None = None, *, description: str, unit: str, total: int | None = None) -> text_bar:
     """A tqdm bar over `iterable`, or one to `update()` by hand towards `total`.
 
     Args:
@@ -25,5 +23,5 @@ def progress(
     if target == "off":
         return text_bar(iterable, disable=True, **options)
     if target:
-        return text_bar(iterable, file=open(target, "w"), **options)  # noqa: SIM115 (tqdm writes until it closes)
+        return text_bar(iterable, file=open(target, "w"), **options)
     return automatic_bar(iterable, **options)

@@ -22,6 +22,7 @@ from typing import Any
 import nbformat
 import papermill
 import yaml
+from jupyter_client import AsyncKernelManager
 
 from advlens.datasets import CLASS_NAMES
 from advlens.paths import data_dir, project_root
@@ -46,6 +47,12 @@ class Plan:
         return data_dir() / "runs" / self.run / self.dataset
 
 
+class LocalKernelManager(AsyncKernelManager):
+    """Talks to a kernel over sockets of this machine's file system: nothing listens on the network."""
+
+    transport = "ipc"
+
+
 def notebooks() -> list[Path]:
     """The project's notebooks in the order in which they run."""
     return sorted((project_root() / "notebooks").glob("[0-9]*.ipynb"))
@@ -64,9 +71,7 @@ def profile_parameters(profile: str) -> dict[str, Any]:
     known = {name for notebook in notebooks() for name in declared_parameters(notebook)}
     unknown = sorted(set(parameters) - known)
     if unknown:
-        raise ValueError(
-            f"{path.name} sets {', '.join(unknown)}, which no notebook declares: correct the name"
-        )
+        raise ValueError(f"{path.name} sets {', '.join(unknown)}, which no notebook declares: correct the name")
     return parameters
 
 
@@ -130,6 +135,7 @@ def _execute_one(notebook: Path, target: Path, parameters: dict[str, Any]) -> No
             str(partial),
             parameters,
             kernel_name="python3",
+            kernel_manager_class="advlens.runs.LocalKernelManager",
             progress_bar=False,
             cwd=str(target.parent),
         )
@@ -154,9 +160,7 @@ def _key(notebook: Path, parameters: dict[str, Any], earlier: str) -> str:
 
 def imported_modules(notebook: Path) -> list[str]:
     """The package's modules that a notebook imports."""
-    return sorted(
-        set(re.findall(r"^(?:from|import) (advlens[\w.]*)", "\n".join(code_of(notebook)), re.MULTILINE))
-    )
+    return sorted(set(re.findall(r"^(?:from|import) (advlens[\w.]*)", "\n".join(code_of(notebook)), re.MULTILINE)))
 
 
 def code_of(notebook: Path) -> list[str]:
@@ -198,9 +202,7 @@ def publish(run: str) -> None:
     for notebook in notebooks():
         executed = finished[BASELINE_DATASET] / "notebooks" / notebook.name
         if not executed.exists():
-            raise RuntimeError(
-                f"{_relative(executed)} is missing: finish the run first, with make run RUN={run}"
-            )
+            raise RuntimeError(f"{_relative(executed)} is missing: finish the run first, with make run RUN={run}")
         if code_of(executed) != code_of(notebook):
             raise RuntimeError(f"{notebook.name} has changed since the run {run}: make the run again")
         nbformat.write(_committable(executed), notebook)

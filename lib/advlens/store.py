@@ -230,9 +230,7 @@ def _chunks(value: Any) -> Iterator[bytes]:
     elif hasattr(value, "to_parts"):
         yield from _chunks(value.to_parts())
     else:
-        raise TypeError(
-            f"a {type(value).__name__} cannot be part of an artifact's key: pass arrays or plain values"
-        )
+        raise TypeError(f"a {type(value).__name__} cannot be part of an artifact's key: pass arrays or plain values")
 
 
 def _readable(value: Any) -> Any:

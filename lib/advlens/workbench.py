@@ -27,13 +27,13 @@ class Workbench:
         run: the run's name; its results lie in data/runs/<run>/<dataset>.
         dataset: "mnist", "fashion_mnist", or the path of a user's .npz.
         seed: governs all randomness.
-        train_images: how many training images are used, or None for all of them.
+        train_images: how many training images are used, 0 for all of them.
     """
 
-    def __init__(self, *, run: str, dataset: str, seed: int, train_images: int | None = None) -> None:
+    def __init__(self, *, run: str, dataset: str, seed: int, train_images: int = 0) -> None:
         self.data: DataSet = load(dataset)
         self.seed = seed
-        self.train_images = train_images
+        self.train_images = train_images or None
         self.folder = data_dir() / "runs" / run / self.data.name
         self.store = Store(self.folder / "artifacts")
 

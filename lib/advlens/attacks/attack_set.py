@@ -49,7 +49,10 @@ class AttackSet:
 
     def to_parts(self) -> dict[str, Any]:
         """Parts for the artifact store: every array in one file, the attack's name and parameters in another."""
-        return {"arrays": self._arrays(), "attack": {"name": self.attack, "parameters": dict(self.parameters)}}
+        return {
+            "arrays": self._arrays(),
+            "attack": {"name": self.attack, "parameters": dict(self.parameters)},
+        }
 
     @classmethod
     def from_parts(cls, parts: Mapping[str, Any]) -> "AttackSet":

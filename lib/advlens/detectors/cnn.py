@@ -103,7 +103,8 @@ class InputClassifier(Detector):
         if not hasattr(self, "trained_"):
             raise RuntimeError("this detector is not trained yet: call fit(images, is_adversarial) first")
         inputs = self.represent(checked_images(images))
-        outputs = self.trained_.network.predict(inputs, batch_size=512, verbose=0).astype(np.float64)
+        parts = [self.trained_.network(inputs[i : i + 512], training=False) for i in range(0, len(inputs), 512)]
+        outputs = np.concatenate(parts).astype(np.float64)
         return outputs[:, 1] - outputs[:, 0]
 
     def scores(self, images: Array) -> Array:
@@ -116,7 +117,8 @@ class RelevancyClassifier(InputClassifier):
 
     Args:
         classifier: the task network.
-        method, neuron, from_layer: the map, as `explanations.explain` names it.
+        method, neuron, from_layer: the map, as `explanations.explain` names it; `from_layer="last"` is the layer
+            that makes the logits, and its inputs' relevances are laid out as a square.
         coloured: True for the study's colour map (each map divided by its own maximum, 3 channels), False for the
             map itself, whose total is the explained output.
         others: as for `InputClassifier`; the codec applies to the coloured map.
@@ -124,7 +126,14 @@ class RelevancyClassifier(InputClassifier):
         ValueError: for a codec other than "float" on maps without colours, which no image file can hold.
     """
 
-    defence_params = (*InputClassifier.defence_params, "classifier", "method", "neuron", "from_layer", "coloured")
+    defence_params = (
+        *InputClassifier.defence_params,
+        "classifier",
+        "method",
+        "neuron",
+        "from_layer",
+        "coloured",
+    )
 
     def __init__(
         self,
@@ -147,14 +156,29 @@ class RelevancyClassifier(InputClassifier):
 
     def represent(self, images: Array) -> Array:
         """(n, h, w, 3) coloured maps after the codec, or (n, h, w, channels) maps as they are."""
+        layer = last_layer(self.classifier.model) if self.from_layer == "last" else self.from_layer
         maps = explain(
             self.classifier.model,
             checked_images(images),
             method=self.method,
             neuron=self.neuron,
-            from_layer=self.from_layer,
+            from_layer=layer,
         )
+        if layer is not None:
+            maps = _as_square(maps)
         return through(self.codec, colour_map(maps)) if self.coloured else maps
+
+
+def last_layer(network: keras.Model) -> str:
+    """The name of the last layer that has weights: the one whose outputs are the logits."""
+    return [layer.name for layer in network.layers if layer.weights][-1]
+
+
+def _as_square(maps: Array) -> Array:
+    """Relevances of d hidden units as a (n, s, s, 1) picture, s = ⌈√d⌉, filled row by row and padded with 0."""
+    flat = maps.reshape(len(maps), -1)
+    side = int(np.ceil(np.sqrt(flat.shape[1])))
+    return np.pad(flat, ((0, 0), (0, side**2 - flat.shape[1]))).reshape(-1, side, side, 1)
 
 
 def _checked_truth(values: Array, n: int | None = None) -> Array:

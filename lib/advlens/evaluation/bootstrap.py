@@ -54,9 +54,7 @@ def over_draws(measure: Callable[[Array], Mapping[str, Array]], weights: Array) 
         weights: (draws, n) of any number type.
     """
     size = max(1, CHUNK_BYTES // (8 * weights.shape[1]))
-    parts = [
-        measure(weights[start : start + size].astype(np.float64)) for start in range(0, len(weights), size)
-    ]
+    parts = [measure(weights[start : start + size].astype(np.float64)) for start in range(0, len(weights), size)]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 

@@ -28,9 +28,7 @@ def checked_probabilities(probabilities: Array, *, n: int) -> Array:
     probabilities = checked_scores(probabilities, name="probabilities", n=n)
     low, high = probabilities.min(), probabilities.max()
     if low < 0 or high > 1:
-        raise ValueError(
-            f"probabilities must lie in [0, 1], got [{low:g}, {high:g}]: pass no logits or scores"
-        )
+        raise ValueError(f"probabilities must lie in [0, 1], got [{low:g}, {high:g}]: pass no logits or scores")
     return probabilities
 
 
@@ -43,9 +41,7 @@ def checked_truth(is_adversarial: Array, *, n: int) -> Array:
             "pass one truth a score"
         )
     if is_adversarial.dtype != bool:
-        raise ValueError(
-            f"is_adversarial must be booleans, got {is_adversarial.dtype}: convert with astype(bool)"
-        )
+        raise ValueError(f"is_adversarial must be booleans, got {is_adversarial.dtype}: convert with astype(bool)")
     if is_adversarial.all() or not is_adversarial.any():
         only = "adversarial" if is_adversarial[0] else "clean"
         raise ValueError(f"is_adversarial must hold both classes, got {n} {only} images only: add the others")
@@ -59,9 +55,7 @@ def checked_source(source: Array, *, n: int | None = None) -> Array:
         wanted = "n" if n is None else n
         raise ValueError(f"source must have shape ({wanted},), one image index a score, got {source.shape}")
     if not np.issubdtype(source.dtype, np.integer):
-        raise ValueError(
-            f"source must be integers, got {source.dtype}: pass the indices of the source images"
-        )
+        raise ValueError(f"source must be integers, got {source.dtype}: pass the indices of the source images")
     return source
 
 

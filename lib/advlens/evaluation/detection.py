@@ -83,17 +83,13 @@ def evaluate(
             figures[f"observed_fpr_{fpr:g}"] = at_threshold.false_positive
             figures[f"committed_accuracy_{fpr:g}"] = at_threshold.accuracy
         if probabilities is not None:
-            figures["expected_calibration_error"] = expected_calibration_error(
-                probabilities, truth, weights=weights
-            )
+            figures["expected_calibration_error"] = expected_calibration_error(probabilities, truth, weights=weights)
         return figures
 
     observed = measure(np.ones((1, len(scores))))
     drawn = over_draws(measure, bootstrap_weights(source, draws=draws, seed=seed))
     return Evaluation(
-        figures={
-            name: Estimate(float(observed[name][0]), *percentile_interval(drawn[name])) for name in observed
-        },
+        figures={name: Estimate(float(observed[name][0]), *percentile_interval(drawn[name])) for name in observed},
         n_positive=int(truth.sum()),
         n_negative=int((~truth).sum()),
         n_sources=len(np.unique(source)),

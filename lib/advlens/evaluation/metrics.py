@@ -83,9 +83,7 @@ def average_precision(scores: Array, is_adversarial: Array, *, weights: Array | 
     return unwrapped(values, weights)
 
 
-def tpr_at_fpr(
-    scores: Array, is_adversarial: Array, *, fpr: float, weights: Array | None = None
-) -> Array | float:
+def tpr_at_fpr(scores: Array, is_adversarial: Array, *, fpr: float, weights: Array | None = None) -> Array | float:
     """`RocCurve.tpr_at_fpr` of (n,) scores, higher = more adversarial, and (n,) bool truths."""
     values = RocCurve.of(scores, is_adversarial, weights=weights).tpr_at_fpr(fpr)
     return unwrapped(values, weights)

@@ -1,0 +1,58 @@
+"""How an attack looks to a person: norms and structural similarity."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from skimage.metrics import structural_similarity
+
+from advlens.arrays import Array
+from advlens.attacks.attack_set import AttackSet
+
+# Our reading of structural similarity on 28×28 images, set by looking at the galleries: above the first a
+# perturbation is hard to see, below the second it is plain.
+HARD_TO_SEE, PLAIN = 0.95, 0.80
+
+
+def similarity(images: Array, others: Array) -> Array:
+    """Structural similarity of each image to its counterpart.
+
+    Args:
+        images, others: (n, h, w, channels) in [0, 1].
+    Returns:
+        (n,) in [−1, 1], 1 where they are equal.
+    Source: Wang et al. 2004, Gaussian window of σ = 1.5; scikit-image.
+    """
+    options = {"data_range": 1.0, "channel_axis": -1, "gaussian_weights": True, "sigma": 1.5}
+    pairs = zip(images, others, strict=True)
+    return np.array([structural_similarity(*pair, use_sample_covariance=False, **options) for pair in pairs])
+
+
+def verdict(median_similarity: float) -> str:
+    """Whether a person would let the attack pass, by its median structural similarity."""
+    if median_similarity >= HARD_TO_SEE:
+        return "would pass a human eye"
+    if median_similarity >= PLAIN:
+        return "would pass a quick glance, not a careful look"
+    return "would not pass a human eye"
+
+
+def appearance(attack_sets: Mapping[str, AttackSet]) -> pd.DataFrame:
+    """How often each attack succeeds and how it looks where it does, a row an attack.
+
+    Returns:
+        Columns attack, n, success_rate, median l2, linf and similarity over successful attacks, and the verdict.
+    """
+    rows = []
+    for name, attack_set in attack_sets.items():
+        won = attack_set.select(attack_set.success)
+        medians = {
+            "l2": np.median(won.l2) if len(won) else np.nan,
+            "linf": np.median(won.linf) if len(won) else np.nan,
+            "similarity": np.median(similarity(won.clean, won.adversarial)) if len(won) else np.nan,
+        }
+        rows.append(
+            {"attack": name, "n": len(attack_set), "success_rate": attack_set.success.mean(), **medians}
+            | {"verdict": verdict(medians["similarity"]) if len(won) else "never succeeded"}
+        )
+    return pd.DataFrame(rows)

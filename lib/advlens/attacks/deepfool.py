@@ -1,0 +1,112 @@
+"""DeepFool on whole batches: images that are fooled drop out, the others go on."""
+
+import numpy as np
+from art.attacks.attack import EvasionAttack
+
+from advlens.arrays import Array, checked_images
+from advlens.attacks.labels import attacked_labels
+from advlens.classifier import Classifier
+from advlens.progress import progress
+
+
+class DeepFool(EvasionAttack):
+    """Steps to the nearest linearised decision boundary, until the class changes, L2 and untargeted.
+
+    With w_k = ∇f_k − ∇f_y and f'_k = f_k − f_y over the `nb_grads` most likely classes k, each iteration adds
+    r = (|f'_l| / ‖w_l‖ + 10⁻⁴) w_l / ‖w_l‖ for l = argmin |f'_k| / ‖w_k‖, and asks for the class of
+    clip(x + (1 + η) Σr, 0, 1), as the authors' own code does.
+
+    Args:
+        classifier: the network attacked.
+        max_iter: iterations at most.
+        epsilon: the overshoot η (ART's own DeepFool: 10⁻⁶, applied once at the end).
+        nb_grads: classes k considered, among them the one to leave.
+        batch_size: images attacked at once.
+
+    Source: Moosavi-Dezfooli et al. 2016, algorithm 2.
+    """
+
+    attack_params = EvasionAttack.attack_params + ["max_iter", "epsilon", "nb_grads", "batch_size"]
+    _estimator_requirements = (Classifier,)
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        *,
+        max_iter: int = 100,
+        epsilon: float = 0.02,
+        nb_grads: int = 10,
+        batch_size: int = 512,
+    ) -> None:
+        super().__init__(estimator=classifier)
+        self.max_iter = max_iter
+        self.epsilon = epsilon
+        self.nb_grads = nb_grads
+        self.batch_size = batch_size
+        self._check_params()
+
+    def generate(self, x: Array, y: Array | None = None, **kwargs) -> Array:
+        """The attacked images.
+
+        Args:
+            x: (n, h, w, channels) images in [0, 1].
+            y: (n,) class numbers or (n, c) one-hot: the classes to leave; None for the network's decisions.
+        Returns:
+            (n, h, w, channels) float32 in [0, 1]; where `max_iter` did not suffice, the last iterate.
+        Raises:
+            ValueError: for images or labels that are none.
+        """
+        x = checked_images(x, shape=self.estimator.input_shape)
+        y = attacked_labels(self.estimator, x, y)
+        x_adv = x.copy()
+        with progress(description="deepfool", unit="image", total=len(x)) as bar:
+            for start in range(0, len(x), self.batch_size):
+                batch = slice(start, start + self.batch_size)
+                x_adv[batch] = self._attack(x[batch], y[batch])
+                bar.update(len(x[batch]))
+        return x_adv
+
+    def _attack(self, x: Array, y: Array) -> Array:
+        x_adv, r = x.copy(), np.zeros_like(x)
+        classes = _candidates(self.estimator.predict(x), y, self.nb_grads)
+        left = np.arange(len(x))
+        for _ in range(self.max_iter):
+            f, gradients = self.estimator.logits_and_class_gradients(x_adv[left], classes[left])
+            still = f.argmax(axis=1) == y[left]
+            left, f, gradients = left[still], f[still], gradients[still]
+            if len(left) == 0:
+                break
+            r[left] += _to_nearest_boundary(np.take_along_axis(f, classes[left], axis=1), gradients)
+            x_adv[left] = np.clip(x[left] + (1 + self.epsilon) * r[left], 0, 1)
+        return x_adv
+
+    def _check_params(self) -> None:
+        for name in ("max_iter", "batch_size"):
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
+                raise ValueError(f"{name} must be a positive integer, got {getattr(self, name)!r}")
+        if not isinstance(self.nb_grads, int) or self.nb_grads < 2:
+            raise ValueError(f"nb_grads must be an integer of at least 2, got {self.nb_grads!r}")
+        if not self.epsilon >= 0:
+            raise ValueError(f"epsilon, the overshoot, must not be negative, got {self.epsilon}")
+
+
+def _candidates(logits: Array, y: Array, k: int) -> Array:
+    """(n, k) classes: first the one to leave, then the most likely others."""
+    logits = logits.copy()
+    logits[np.arange(len(y)), y] = np.inf
+    return np.argsort(-logits, axis=1)[:, :k]
+
+
+def _to_nearest_boundary(f: Array, gradients: Array) -> Array:
+    """(n, *shape) step that crosses the nearest boundary of the linearised network.
+
+    Args:
+        f: (n, k) logits, that of the class to leave first.
+        gradients: (n, k, *shape) their gradients.
+    """
+    w = gradients[:, 1:] - gradients[:, :1]
+    norm = np.sqrt(np.sum(w**2, axis=(2, 3, 4))) + 1e-8
+    distance = np.abs(f[:, 1:] - f[:, :1]) / norm
+    nearest = (np.arange(len(f)), distance.argmin(axis=1))
+    length = (distance[nearest] + 1e-4) / norm[nearest]
+    return length[:, None, None, None] * w[nearest]

@@ -1,0 +1,253 @@
+"""A Keras 3 network as plain data that tf_keras can rebuild, and the check that iNNvestigate can take it.
+
+What Keras 3 saves does not load in tf_keras, so the configuration keys that both know and the weights travel.
+Nothing here imports Keras: the worker process, which has tf_keras in its place, loads this module too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from advlens.arrays import Array
+
+if TYPE_CHECKING:
+    import keras
+
+IMAGE = ""  # the name of the tensor that enters a description: no layer is called that
+
+_POOLING = ("pool_size", "strides", "padding", "data_format")
+LAYER_KEYS: dict[str, tuple[str, ...]] = {
+    "Conv2D": (
+        "filters",
+        "kernel_size",
+        "strides",
+        "padding",
+        "data_format",
+        "dilation_rate",
+        "groups",
+        "activation",
+        "use_bias",
+    ),
+    "Dense": ("units", "activation", "use_bias"),
+    "BatchNormalization": ("axis", "epsilon", "center", "scale"),
+    "MaxPooling2D": _POOLING,
+    "AveragePooling2D": _POOLING,
+    "GlobalMaxPooling2D": ("data_format", "keepdims"),
+    "GlobalAveragePooling2D": ("data_format", "keepdims"),
+    "Flatten": ("data_format",),
+    "Reshape": ("target_shape",),
+    "ZeroPadding2D": ("padding", "data_format"),
+    "Activation": ("activation",),
+    "Add": (),
+    "Concatenate": ("axis",),
+}
+IDENTITIES = (
+    "ActivityRegularization",
+    "AlphaDropout",
+    "Dropout",
+    "GaussianDropout",
+    "GaussianNoise",
+    "Identity",
+    "SpatialDropout2D",
+)
+ACTIVATIONS = ("linear", "relu", "tanh", "sigmoid", "elu", "selu", "softplus", "softsign")
+_PLAIN_RELU = {"max_value": None, "negative_slope": 0.0, "threshold": 0.0}
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerDescription:
+    """One layer: its Keras class, the configuration that tf_keras takes, where its inputs come from."""
+
+    name: str
+    kind: str
+    config: dict[str, Any]
+    inputs: tuple[str, ...]
+    weights: list[Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """A network after its leading rescaling, x ↦ scale · x + offset.
+
+    Attributes:
+        input_shape: (h, w, channels) of its images.
+        scale, offset: float32, scalars or (channels,).
+        layers: in the order of computation, each with tensor names (`IMAGE` or a layer's name) as inputs.
+        output: name of the layer that makes the logits.
+    """
+
+    input_shape: tuple[int, ...]
+    scale: Array
+    offset: Array
+    layers: tuple[LayerDescription, ...]
+    output: str
+
+    def digest(self) -> str:
+        """Hexadecimal digest of all that decides what the network computes."""
+        digest = hashlib.blake2b(digest_size=16)
+        shape = [self.input_shape, self.scale.tolist(), self.offset.tolist(), self.output]
+        digest.update(json.dumps(shape).encode())
+        for layer in self.layers:
+            digest.update(json.dumps([layer.name, layer.kind, layer.config, layer.inputs]).encode())
+            for weight in layer.weights:
+                digest.update(f"{weight.dtype}{weight.shape}".encode())
+                digest.update(np.ascontiguousarray(weight).data)
+        return digest.hexdigest()
+
+    def activations(self) -> Iterator[tuple[LayerDescription, str]]:
+        """The layers that hold a non-linear activation, with its name."""
+        for layer in self.layers:
+            activation = layer.config.get("activation", "linear")
+            if activation != "linear":
+                yield layer, activation
+
+
+def describe(network: keras.Model) -> Description:
+    """The network as plain data.
+
+    Args:
+        network: Keras 3 Sequential or functional, (n, h, w, channels) images → (n, c) logits; networks used
+            as layers of it are unfolded, layers that only act in training are left out.
+    Raises:
+        TypeError: for what isn't a Keras network.
+        ValueError: for a network or a layer that can't be rebuilt, naming it and what to do.
+    """
+    if not hasattr(network, "get_config") or not hasattr(network, "layers"):
+        raise TypeError(f"network must be a keras.Model, got {type(network).__name__}")
+    ends = [getattr(network, "inputs", None), getattr(network, "outputs", None)] if network.built else [None]
+    if any(end is None or len(end) != 1 for end in ends):
+        raise ValueError(
+            f"network {network.name!r} must have one known input and one output: build it as Sequential with "
+            "an Input layer or as keras.Model(inputs, outputs)"
+        )
+    input_shape, output_shape = tuple(network.inputs[0].shape[1:]), tuple(network.outputs[0].shape[1:])
+    if len(input_shape) != 3 or None in input_shape or len(output_shape) != 1:
+        raise ValueError(
+            f"network {network.name!r} must take images of a fixed (h, w, channels) to (num_classes,), "
+            f"got {input_shape} to {output_shape}: fix its Input's shape and flatten its output"
+        )
+    collector = _Collector()
+    output = collector.network(network, IMAGE, "")
+    made_by = {layer.name: layer for layer in collector.layers}
+    if output not in made_by or made_by[output].config.get("activation", "linear") != "linear":
+        raise ValueError(f"network {network.name!r} must end in logits: let its last layer have no activation")
+    return Description(input_shape, collector.scale, collector.offset, tuple(collector.layers), output)
+
+
+class _Collector:
+    """Walks through a network and collects its layers; tensors go by the name of the layer that made them."""
+
+    def __init__(self) -> None:
+        self.layers: list[LayerDescription] = []
+        self.scale, self.offset = np.float32(1), np.float32(0)
+        self.image = IMAGE  # the image as the last Rescaling so far made it
+        self.before_rescaling: set[str] = set()
+
+    def network(self, network: keras.Model, tensor: str, prefix: str) -> str:
+        """Collects the layers of `network`, which takes `tensor`; returns the tensor that it makes."""
+        config = _configuration(network)
+        tensors: dict[str, str] = {}
+        for entry in config["layers"]:
+            name = entry["config"]["name"]
+            if entry["class_name"] != "InputLayer":
+                sources = _sources(entry, prefix + name)
+                inputs = [tensor] if sources is None else [tensors[source] for source in sources]
+                made = self.layer(network.get_layer(name), inputs, prefix + name)
+            else:
+                sources, made = None, tensor
+            tensors[name] = made
+            tensor = made if sources is None else tensor
+        return tensors[_flat(config["output_layers"])[0]] if "output_layers" in config else tensor
+
+    def layer(self, layer: keras.Layer, inputs: list[str], name: str) -> str:
+        """Collects one layer; returns the tensor that it makes."""
+        kind, config = type(layer).__name__, layer.get_config()
+        if hasattr(layer, "layers"):
+            return self.network(layer, inputs[0], f"{name}/")
+        if not type(layer).__module__.startswith("keras."):
+            raise _unsupported(name, kind)
+        if kind in IDENTITIES:
+            return inputs[0]
+        if kind == "Rescaling" and inputs == [self.image] and not self.layers:
+            return self.rescale(config, name)
+        if self.before_rescaling.intersection(inputs):
+            raise ValueError(f"layer {name!r} takes the image before its Rescaling: let all layers take it after")
+        if kind == "ReLU" and all(config[key] == value for key, value in _PLAIN_RELU.items()):
+            # The same function, and iNNvestigate's LRP takes activation layers only.
+            kind, config = "Activation", {"activation": "relu"}
+        if kind not in LAYER_KEYS:
+            raise _unsupported(name, kind)
+        _check_activation(name, kind, config.get("activation", "linear"))
+        kept = {key: config[key] for key in LAYER_KEYS[kind]}
+        sources = tuple(IMAGE if tensor == self.image else tensor for tensor in inputs)
+        self.layers.append(LayerDescription(name, kind, kept, sources, layer.get_weights()))
+        return name
+
+    def rescale(self, config: dict[str, Any], name: str) -> str:
+        """Takes a leading Rescaling layer up into scale and offset."""
+        scale, offset = np.float32(config["scale"]), np.float32(config["offset"])
+        self.scale, self.offset = self.scale * scale, self.offset * scale + offset
+        self.before_rescaling.add(self.image)
+        self.image = name
+        return name
+
+
+def _configuration(network: keras.Model) -> dict[str, Any]:
+    config = network.get_config()
+    if "layers" not in config or len(_flat(config.get("input_layers", ["", 0, 0]))) != 3:
+        raise ValueError(
+            f"network {network.name!r} must be Sequential or functional with one input, got "
+            f"{type(network).__name__}: build it as keras.Model(inputs, outputs)"
+        )
+    return config
+
+
+def _sources(entry: dict[str, Any], name: str) -> list[str] | None:
+    """Names of the layers that feed this one in a functional network; None in a Sequential one."""
+    if "inbound_nodes" not in entry:
+        return None
+    if len(entry["inbound_nodes"]) != 1:
+        raise ValueError(
+            f"layer {name!r} is used {len(entry['inbound_nodes'])} times: use a layer of its own each time"
+        )
+    found: list[str] = []
+
+    def search(value: Any) -> None:
+        if isinstance(value, dict) and value.get("class_name") == "__keras_tensor__":
+            found.append(value["config"]["keras_history"][0])
+        elif isinstance(value, dict | list | tuple):
+            for part in value.values() if isinstance(value, dict) else value:
+                search(part)
+
+    search(entry["inbound_nodes"])
+    return found
+
+
+def _flat(value: Any) -> list[Any]:
+    """A nested list, as Keras writes the ends of a network, in one row."""
+    return [leaf for part in value for leaf in _flat(part)] if isinstance(value, list | tuple) else [value]
+
+
+def _check_activation(name: str, kind: str, activation: Any) -> None:
+    if activation == "softmax":
+        raise ValueError(f"layer {name!r} ({kind}) is a softmax: explanations want logits, so leave its softmax out")
+    if activation not in ACTIVATIONS:
+        raise ValueError(
+            f"layer {name!r} ({kind}) has the activation {activation!r}, which can't be rebuilt: "
+            f"use one of {', '.join(ACTIVATIONS)}"
+        )
+
+
+def _unsupported(name: str, kind: str) -> ValueError:
+    if kind == "Softmax":
+        return ValueError(f"layer {name!r} is a softmax: explanations want logits, so leave it out of the network")
+    return ValueError(
+        f"layer {name!r} ({kind}) can't be explained by iNNvestigate: build the network from "
+        f"{', '.join(LAYER_KEYS)}, ReLU without options, and one leading Rescaling"
+    )

@@ -1,0 +1,184 @@
+"""`explain`: maps of how a network decided, by iNNvestigate, from eager Keras 3 code."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from advlens.arrays import Array, checked_images, checked_labels
+from advlens.explanations.describe import IMAGE, Description, describe
+from advlens.explanations.process import Refused, Request, worker
+from advlens.progress import progress
+
+if TYPE_CHECKING:
+    import keras
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """What must be known of one of iNNvestigate's methods.
+
+    Attributes:
+        only_relu: it takes no activation but ReLU.
+        gradient: its maps are gradients, so that they scale with the input; else they share out relevance.
+        first_rule: it has a rule of its own for the first layer, which must be a convolution or dense.
+    """
+
+    only_relu: bool = False
+    gradient: bool = False
+    first_rule: bool = False
+
+
+METHODS: dict[str, Method] = {
+    "deep_taylor": Method(only_relu=True),
+    "deep_taylor.bounded": Method(only_relu=True, first_rule=True),
+    "guided_backprop": Method(only_relu=True, gradient=True),
+    "deconvnet": Method(only_relu=True, gradient=True),
+    "gradient": Method(gradient=True),
+    "input_t_gradient": Method(),
+    "lrp.z": Method(),
+    "lrp.epsilon": Method(),
+    "lrp.sequential_preset_a_flat": Method(only_relu=True, first_rule=True),
+}
+
+
+def explain(
+    network: keras.Model,
+    images: Array,
+    *,
+    method: str = "deep_taylor",
+    neuron: str | int | Array = "predicted",
+    from_layer: str | None = None,
+    batch_size: int = 512,
+    **options: Any,
+) -> Array:
+    """Maps of how much each input value spoke for a logit.
+
+    iNNvestigate works in a process of its own, started at the first call (some seconds) and kept warm.
+    A leading Rescaling layer is applied to the images beforehand: relevances (Deep Taylor, LRP, input ×
+    gradient) are those of the rescaled inputs, gradients (gradient, guided backprop, deconvnet) are those by
+    the image itself.
+
+    Args:
+        network: Keras 3 network, Sequential or functional, that ends in logits.
+        images: (n, h, w, channels) floats in [0, 1].
+        method: iNNvestigate's name, one of `METHODS`.
+        neuron: "predicted" explains each image's largest logit (equal ones share), a class number or (n,)
+            class numbers that logit, "all" the sum over all logits.
+        from_layer: explain the inputs of this layer instead of the image.
+        batch_size: images that are worked on at once.
+        options: the method's own parameters, as `epsilon` of "lrp.epsilon"; `low` and `high` of
+            "deep_taylor.bounded" follow from [0, 1] and the Rescaling.
+    Returns:
+        (n, h, w, channels) float32 of the inputs' shape; (n, d) where `from_layer` takes vectors.
+    Raises:
+        ValueError: for arguments, layers or options that can't be taken, naming them and what to do.
+        RuntimeError: if the worker process died twice over one batch.
+
+    Notes:
+        Deep Taylor explains max(0, logit): where the explained logit is negative the map is all zeros.
+        Guided backprop and deconvnet start in iNNvestigate from the logit, not from 1: their maps are those
+        of the papers times the logit where it is positive, and of the evidence against it elsewhere.
+    Source: iNNvestigate, Alber et al. 2019; LRP, Bach et al. 2015; Deep Taylor, Montavon et al. 2017; guided
+        backpropagation, Springenberg et al. 2015; deconvnet, Zeiler & Fergus 2014; gradient, Simonyan et al.
+        2014.
+    """
+    if method not in METHODS:
+        raise ValueError(f"no explanation method is called {method!r}: choose one of {', '.join(METHODS)}")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    description = describe(network)
+    _check_relu(description, method)
+    images = checked_images(images, shape=description.input_shape)
+    neuron_mode, neurons = _neuron_selection(neuron, n=len(images), num_classes=network.output_shape[-1])
+    start = _start(description, from_layer)
+    _check_first_layer(description, method, start)
+    if method == "deep_taylor.bounded":
+        options = _bounds(description, start) | options
+    request = Request(description.digest(), method, neuron_mode, start, options)
+    maps = _in_batches(request, description, images, neurons, batch_size)
+    if METHODS[method].gradient and start == IMAGE:
+        maps *= description.scale
+    return maps
+
+
+def _in_batches(
+    request: Request, description: Description, images: Array, neurons: Array | None, batch_size: int
+) -> Array:
+    maps = None
+    starts = range(0, len(images), batch_size)
+    if len(starts) > 1:
+        starts = progress(starts, description=f"explaining by {request.method}", unit="batch")
+    for start in starts:
+        part = slice(start, start + batch_size)
+        chosen = None if neurons is None else neurons[part]
+        try:
+            made = worker().analyze(request, description, images[part], chosen)
+        except Refused as refusal:
+            raise ValueError(
+                f"iNNvestigate refused {request.method!r} with options {request.options}: {refusal}"
+            ) from None
+        if maps is None:
+            maps = np.empty((len(images), *made.shape[1:]), np.float32)
+        maps[part] = made
+    return maps
+
+
+def _check_relu(description: Description, method: str) -> None:
+    if METHODS[method].only_relu:
+        for layer, activation in description.activations():
+            if activation != "relu":
+                others = ", ".join(name for name, other in METHODS.items() if not other.only_relu)
+                raise ValueError(
+                    f"layer {layer.name!r} ({layer.kind}) has the activation {activation!r}, but {method!r} "
+                    f"takes ReLU only: choose one of {others}"
+                )
+
+
+def _check_first_layer(description: Description, method: str, start: str) -> None:
+    """iNNvestigate would leave its rule for the first layer out in silence."""
+    first = {start}
+    for layer in description.layers if METHODS[method].first_rule else ():
+        if first.intersection(layer.inputs):
+            if layer.kind in ("Flatten", "Reshape"):
+                first.add(layer.name)
+            elif layer.kind not in ("Conv2D", "Dense"):
+                raise ValueError(
+                    f"{method!r} has its own rule for a first convolution or dense layer, but the first is "
+                    f"{layer.name!r} ({layer.kind}): choose another method"
+                )
+
+
+def _neuron_selection(neuron: str | int | Array, *, n: int, num_classes: int) -> tuple[str, Array | None]:
+    """iNNvestigate's neuron selection mode, and (n,) int64 class numbers where it is "index"."""
+    if isinstance(neuron, str):
+        modes = {"predicted": "max_activation", "all": "all"}
+        if neuron not in modes:
+            raise ValueError(f'neuron must be "predicted", "all", a class number or one an image, got {neuron!r}')
+        return modes[neuron], None
+    classes = np.asarray(neuron)
+    if classes.ndim == 0:
+        classes = np.full(n, classes)
+    return "index", checked_labels(classes, n=n, num_classes=num_classes)
+
+
+def _start(description: Description, from_layer: str | None) -> str:
+    """The tensor that the maps are over."""
+    if from_layer is None:
+        return IMAGE
+    inputs = {layer.name: layer.inputs for layer in description.layers}
+    if from_layer not in inputs:
+        raise ValueError(f"no layer to explain is called {from_layer!r}: choose one of {', '.join(inputs)}")
+    if len(inputs[from_layer]) > 1:
+        raise ValueError(f"layer {from_layer!r} has {len(inputs[from_layer])} inputs: choose a layer with one")
+    return inputs[from_layer][0]
+
+
+def _bounds(description: Description, start: str) -> dict[str, Any]:
+    """Smallest and largest value that the explained inputs can have."""
+    if start != IMAGE:
+        return {}
+    ends = description.offset, description.offset + description.scale
+    return {"low": np.minimum(*ends), "high": np.maximum(*ends)}

@@ -1,0 +1,32 @@
+"""The rungs of the file-format ladder under the corrected protocol: AUCs of a detector and of plain pixels."""
+
+import numpy as np
+
+from advlens.attacks import AttackSet
+from advlens.detectors import Detector
+from advlens.detectors.baselines import pixel_baselines
+from advlens.evaluation import Estimate, evaluate, roc_auc
+from advlens.image_files import through
+from advlens.studies.relevancy.rows import Rows, corrected_rows, corrected_split, fitting_rows
+
+
+def corrected_rung(detector: Detector, attack_set: AttackSet, *, seed: int) -> Estimate:
+    """ROC-AUC of a trained detector on the test groups, successful attacks against clean and noisy images."""
+    return _auc(detector, _test_rows(attack_set, seed=seed), seed=seed)
+
+
+def pixel_rung(attack_set: AttackSet, *, codec: str, seed: int) -> Estimate:
+    """ROC-AUC, on what the codec leaves of the images, of the pixel baseline that is best there."""
+    rows = _test_rows(attack_set, seed=seed)
+    seen = Rows(through(codec, rows.images), rows.is_adversarial, rows.source, rows.role, rows.success)
+    best = max(pixel_baselines().values(), key=lambda one: roc_auc(one.scores(seen.images), seen.is_adversarial))
+    return _auc(best, seen, seed=seed)
+
+
+def _test_rows(attack_set: AttackSet, *, seed: int) -> Rows:
+    return fitting_rows(corrected_split(corrected_rows(attack_set), seed=seed)[2])
+
+
+def _auc(detector: Detector, rows: Rows, *, seed: int) -> Estimate:
+    scores = np.asarray(detector.scores(rows.images))
+    return evaluate(scores, rows.is_adversarial, rows.source, seed=seed)["roc_auc"]

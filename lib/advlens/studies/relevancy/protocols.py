@@ -1,0 +1,136 @@
+"""Training and judging under the two protocols. What the figures are is `results`' business."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import keras
+import pandas as pd
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import confusion_matrix
+
+from advlens.arrays import Array
+from advlens.attacks import AttackSet
+from advlens.classifier import Classifier
+from advlens.detectors import Detector, trivial_baselines
+from advlens.evaluation import Estimate, Stratum, mean_estimate, positives
+from advlens.studies.relevancy.lenses import CORRECTED_LENSES, Lens
+from advlens.studies.relevancy.rows import (
+    Rows,
+    corrected_rows,
+    corrected_split,
+    fitting_rows,
+    published_rows,
+    published_split,
+)
+from advlens.training import Trained
+
+COMBINED = ("input", "Deep Taylor")
+
+
+def fit_published(
+    network: keras.Model, attack_set: AttackSet, *, lens: Lens, epochs: int, patience: int, seed: int
+) -> Trained:
+    """A detector network trained as the study did: stopped by the images that it is evaluated on."""
+    train, rest = published_split(published_rows(attack_set), seed=seed)
+    return _fit(network, train, rest, lens=lens, epochs=epochs, patience=patience, seed=seed)
+
+
+def fit_corrected(
+    network: keras.Model, attack_set: AttackSet, *, lens: Lens, epochs: int, patience: int, seed: int
+) -> Trained:
+    """A detector network trained on training groups and stopped early by validation groups."""
+    train, validation, _ = map(fitting_rows, corrected_split(corrected_rows(attack_set), seed=seed))
+    return _fit(network, train, validation, lens=lens, epochs=epochs, patience=patience, seed=seed)
+
+
+def _fit(
+    network: keras.Model, train: Rows, watched: Rows, *, lens: Lens, epochs: int, patience: int, seed: int
+) -> Trained:
+    detector = lens.detector(Classifier(network), epochs=epochs, patience=patience, seed=seed)
+    detector.fit(train.images, train.is_adversarial, validation=(watched.images, watched.is_adversarial))
+    return detector.trained_
+
+
+def judge_published(detector: Detector, attack_set: AttackSet, *, seed: int) -> tuple[Estimate, Array]:
+    """Accuracy on the study's own evaluation set with its interval, and the (2, 2) confusion matrix."""
+    _, rest = published_split(published_rows(attack_set), seed=seed)
+    flagged = detector.scores(rest.images) > 0
+    right = mean_estimate(flagged == rest.is_adversarial, rest.source, seed=seed)
+    return right, confusion_matrix(rest.is_adversarial, flagged)
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """What every detector says of one attack's validation and test groups, and of clean calibration images.
+
+    Attributes:
+        judged: a row an image: part, source, role, success, and a column of scores a detector.
+        calibration: a column of scores a detector, a row a clean image that no attack used.
+    """
+
+    judged: pd.DataFrame
+    calibration: pd.DataFrame
+
+    def to_parts(self) -> dict[str, pd.DataFrame]:
+        """Parts for the artifact store."""
+        return {"judged": self.judged, "calibration": self.calibration}
+
+    @classmethod
+    def from_parts(cls, parts: Mapping[str, pd.DataFrame]) -> "Scores":
+        """The scores that `to_parts` took apart."""
+        return cls(**parts)
+
+    @property
+    def detectors(self) -> list[str]:
+        """The detectors' names."""
+        return list(self.calibration.columns)
+
+    def test(
+        self, *, stratum: Stratum = Stratum.SUCCESS, negatives: Sequence[str] = ("clean", "noisy")
+    ) -> pd.DataFrame:
+        """The test rows of the given negatives and of one stratum of the attacks."""
+        rows = self.judged[self.judged["part"] == "test"]
+        attacked = (rows["role"] == "adversarial").to_numpy()
+        chosen = attacked & positives(rows["success"].to_numpy(bool), stratum=stratum)
+        return rows[chosen | rows["role"].isin(negatives).to_numpy()]
+
+
+def judge_corrected(
+    network: keras.Model,
+    attack_set: AttackSet,
+    calibration: Array,
+    *,
+    trained: Mapping[str, Trained],
+    seed: int,
+) -> Scores:
+    """Scores of all detectors, of the trivial baselines, and of two lenses joined.
+
+    Args:
+        calibration: (m, h, w, channels) clean images that no attack set holds.
+        trained: the detector networks, by their names in `CORRECTED_LENSES`.
+    """
+    classifier = Classifier(network)
+    _, validation, test = corrected_split(corrected_rows(attack_set), seed=seed)
+    detectors: dict[str, Detector] = {
+        name: CORRECTED_LENSES[name].detector(classifier).adopt(made) for name, made in trained.items()
+    }
+    detectors |= trivial_baselines(classifier)
+    parts = {"validation": validation, "test": test}
+    judged = pd.concat([_judged(part, rows, detectors) for part, rows in parts.items()], ignore_index=True)
+    clean = pd.DataFrame({name: detector.scores(calibration) for name, detector in detectors.items()})
+    _join(judged, clean)
+    return Scores(judged, clean)
+
+
+def _judged(part: str, rows: Rows, detectors: Mapping[str, Detector]) -> pd.DataFrame:
+    about = {"part": part, "source": rows.source, "role": rows.role, "success": rows.success}
+    return pd.DataFrame(about | {name: detector.scores(rows.images) for name, detector in detectors.items()})
+
+
+def _join(judged: pd.DataFrame, clean: pd.DataFrame) -> None:
+    """Adds the logistic regression of both lenses' log odds, fitted on the validation groups."""
+    columns = list(COMBINED)
+    fitting = judged[(judged["part"] == "validation") & ((judged["role"] != "adversarial") | judged["success"])]
+    model = LogisticRegression().fit(fitting[columns], fitting["role"] == "adversarial")
+    for frame in (judged, clean):
+        frame[" + ".join(COMBINED)] = model.decision_function(frame[columns])

@@ -1,0 +1,222 @@
+"""The study's tables and sentences, as text: every number comes from the results that are passed in."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from advlens import plots
+from advlens.image_files import CODECS, read_export
+from advlens.tables import interval_text
+
+# The accuracies on the slides; the two variants' (79.0 and 50.0 %) are given there without an attack.
+PUBLISHED_ACCURACY = {
+    ("input", "lbfgs"): "94.4 %",
+    ("input", "deepfool"): "98.16 %",
+    ("input", "gradient"): "97 %",
+    ("relevancy", "lbfgs"): "60.8 %",
+    ("relevancy", "deepfool"): "70.29 %",
+    ("relevancy", "gradient"): "79.2 %",
+}
+VARIANT_ACCURACY = {
+    "relevancy, VGG-like": "79.0 % (attack not said)",
+    "relevancy, last layer": "50.0 % (attack not said)",
+}
+# Which corrected detector stands for each of the study's classifiers in the headline.
+HEADLINE = {"input": "input", "relevancy": "Deep Taylor"}
+JUDGED_BY = "tpr_at_fpr_0.05"
+
+
+def export_gallery(folder: Path, names: Mapping[str, Mapping[str, Sequence[str]]], *, each: int = 3) -> Figure:
+    """The first files of each kind and attack, read back from disk."""
+    kinds = list(next(iter(names.values())))
+    rows = {kind: [] for kind in kinds}
+    for attack, files in names.items():
+        for kind in kinds:
+            rows[kind] += list(read_export(folder / attack, files[kind][:each]))
+    titles = [
+        f"{attack}\nid {name.split('_')[1]}" for attack, files in names.items() for name in files[kinds[0]][:each]
+    ]
+    return plots.image_grid(rows, column_titles=titles, title="The study's exported JPEGs, wrapped around at 256")
+
+
+def published_table(published: pd.DataFrame) -> pd.DataFrame:
+    """Accuracies as published and as remade under the same protocol."""
+    values = [
+        PUBLISHED_ACCURACY.get((row.lens, row.attack), VARIANT_ACCURACY.get(row.lens, ""))
+        for row in published.itertuples()
+    ]
+    return pd.DataFrame(
+        {
+            "attack": published["attack"],
+            "detector": published["lens"],
+            "published": values,
+            "as published, remade": published["accuracy"].map(interval_text),
+            "training images": published["n_train"],
+            "evaluated images": published["n_test"],
+        }
+    )
+
+
+def corrected_table(results: pd.DataFrame) -> tuple[pd.DataFrame, list[int]]:
+    """All detectors on all attacks, and the places of the rows that beat the best trivial baseline.
+
+    A row beats it where its TPR at 5 % FPR, with its whole interval, lies above that baseline's.
+    """
+    figures = {
+        "ROC-AUC": "roc_auc", "average precision": "average_precision", "TPR at 1 % FPR": "tpr_at_fpr_0.01",
+        "TPR at 5 % FPR": "tpr_at_fpr_0.05", "TPR at 10 % FPR": "tpr_at_fpr_0.1",
+        "calibration error": "expected_calibration_error",
+    }  # fmt: skip
+    table = _wide(results, figures, counts=True)
+    judged = results[results["figure"] == JUDGED_BY].set_index(["attack", "detector"])
+    best = judged[judged["family"] == "baseline"].groupby("attack")["estimate"].max()
+    bold = [
+        place
+        for place, row in enumerate(table[["attack", "detector"]].itertuples(index=False))
+        if judged.loc[tuple(row), "family"] != "baseline" and judged.loc[tuple(row), "low"] > best[row.attack]
+    ]
+    return table, bold
+
+
+def false_alarm_table(results: pd.DataFrame) -> pd.DataFrame:
+    """What thresholds committed from clean images flag: clean images, noisy twins, and attacks."""
+    figures = {
+        "clean flagged at 1 %": "observed_fpr_0.01 on clean", "at 5 %": "observed_fpr_0.05 on clean",
+        "at 10 %": "observed_fpr_0.1 on clean", "noisy flagged at 5 %": "observed_fpr_0.05 on noisy",
+        "attacks flagged at 1 %": "committed_tpr_0.01", "attacks at 5 %": "committed_tpr_0.05",
+        "attacks at 10 %": "committed_tpr_0.1",
+    }  # fmt: skip
+    return _wide(results, figures, digits=2)
+
+
+def strata_table(results: pd.DataFrame) -> pd.DataFrame:
+    """ROC-AUC of successful, failed and all attacks, with how many there are; empty where there is none."""
+    chosen = results[(results["figure"] == "roc_auc") & results["detector"].isin([*HEADLINE.values(), "max softmax"])]
+    chosen = chosen.assign(text=_texts(chosen, 3) + " (n = " + chosen["n_positive"].astype(str) + ")")
+    table = chosen.pivot(index=["attack", "detector"], columns="stratum", values="text")
+    columns = [name for name in ("success", "failed", "all") if name in table]
+    return table[columns].fillna("no such image").reset_index()
+
+
+def ladder_table(ladder: pd.DataFrame) -> pd.DataFrame:
+    """The ladder's figures, a column a codec."""
+    made = ladder.assign(text=_texts(ladder, 3), figure=ladder["figure"].replace("roc_auc", "ROC-AUC"))
+    table = made.pivot(index=["protocol", "figure", "attack", "lens"], columns="codec", values="text")
+    return table[[codec for codec in CODECS if codec in table]].reset_index()
+
+
+def beyond_table(beyond: pd.DataFrame) -> pd.DataFrame:
+    """What the maps' detector adds to the input classifier."""
+    return pd.DataFrame(
+        {
+            "attack": beyond["attack"],
+            "gain in ROC-AUC": _texts(beyond.rename(columns={"gain": "estimate"}), 4),
+            "p": beyond["p_value"].map("{:.3f}".format),
+            "attacks": beyond["n_positive"],
+            "missed by the input classifier": beyond["missed"],
+            "of these caught by maps": _rates(beyond["caught"]),
+            "false alarms of maps": _rates(beyond["false_alarms"]),
+        }
+    )
+
+
+def headline_table(published: pd.DataFrame, ladder: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
+    """The study in one table: published, remade, without the file format, corrected, and the bar to beat."""
+    rows = []
+    for attack in published["attack"].unique():
+        for lens, detector in HEADLINE.items():
+            remade = published[(published["attack"] == attack) & (published["lens"] == lens)].iloc[0]
+            figures = results[(results["attack"] == attack) & (results["detector"] == detector)].set_index("figure")
+            rows.append(
+                {
+                    "attack": attack,
+                    "classifier": lens,
+                    "published accuracy": PUBLISHED_ACCURACY[lens, attack],
+                    "as published, remade": interval_text(remade["accuracy"]),
+                    "the same on floats": interval_text(_rung(ladder, "as published", attack, lens, "float")),
+                    "corrected ROC-AUC": interval_text(figures.loc["roc_auc"]),
+                    "corrected TPR at 5 % FPR": interval_text(figures.loc[JUDGED_BY]),
+                    "best trivial baseline's": _best_baseline(results, attack),
+                    "n (attacked / normal)": _counts(figures.loc["roc_auc"]),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def lessons(published: pd.DataFrame, ladder: pd.DataFrame, results: pd.DataFrame, beyond: pd.DataFrame) -> str:
+    """Three bullets that answer the study's questions, each with its figures."""
+    attacks = list(published["attack"].unique())
+    remade = published[published["lens"].isin(HEADLINE)].set_index(["attack", "lens"])["accuracy"]
+
+    def listed(texts: Sequence[str]) -> str:
+        return "; ".join(f"{attack} {text}" for attack, text in zip(attacks, texts, strict=True))
+
+    def accuracy(attack: str, codec: str) -> str:
+        return f"{_rung(ladder, 'as published', attack, 'input', codec)['estimate']:.1%}"
+
+    def auc(attack: str, detector: str) -> str:
+        return f"{_figure(results, attack, detector, 'roc_auc'):.3f}"
+
+    formats = [
+        f"{accuracy(attack, 'wrapped jpeg')} wrapped, {accuracy(attack, 'float')} as floats, "
+        f"{accuracy(attack, '8-bit')} in 8 bits"
+        for attack in attacks
+    ]
+    corrected = [f"{auc(attack, 'input')} against {auc(attack, 'Deep Taylor')}" for attack in attacks]
+    gains = [f"{row.gain:+.4f} [{row.low:+.4f}, {row.high:+.4f}]" for row in beyond.itertuples()]
+    both = [f"{remade[a, 'input'].estimate:.1%} and {remade[a, 'relevancy'].estimate:.1%}" for a in attacks]
+    return "\n".join(
+        [
+            f"- **As published**, accuracies of the input and the relevancy classifier come out as {listed(both)}.",
+            f"- **The file format**: under the published protocol the input classifier reaches {listed(formats)}.",
+            f"- **Corrected**, the ROC-AUC of images against Deep Taylor maps is {listed(corrected)}; joining both "
+            f"gains {listed(gains)} over images alone.",
+        ]
+    )
+
+
+# ---------------------------------------------------------------- pieces
+
+
+def _texts(rows: pd.DataFrame, digits: int) -> pd.Series:
+    return pd.Series([interval_text(row, digits=digits) for row in rows.itertuples()], index=rows.index, dtype=object)
+
+
+def _counts(row: Any) -> str:
+    return f"{row.n_positive} / {row.n_negative}"
+
+
+def _rates(values: pd.Series) -> pd.Series:
+    return values.map(lambda value: "none missed" if np.isnan(value) else f"{value:.3f}")
+
+
+def _wide(results: pd.DataFrame, figures: Mapping[str, str], *, digits: int = 3, counts: bool = False) -> pd.DataFrame:
+    """A row an attack and detector in their order of appearance, a column a figure under its new name."""
+    texts = results.assign(text=_texts(results, digits)).pivot(
+        index=["attack", "detector"], columns="figure", values="text"
+    )
+    order = pd.MultiIndex.from_frame(results[["attack", "detector"]].drop_duplicates())
+    table = texts.reindex(order)[list(figures.values())].set_axis(list(figures), axis=1).fillna("–").reset_index()
+    if counts:
+        first = results[results["figure"] == "roc_auc"]
+        table["n (attacked / normal)"] = [_counts(row) for row in first.itertuples()]
+    return table
+
+
+def _rung(ladder: pd.DataFrame, protocol: str, attack: str, lens: str, codec: str) -> pd.Series:
+    chosen = ladder.set_index(["protocol", "attack", "lens", "codec"]).sort_index()
+    return chosen.loc[(protocol, attack, lens, codec)]
+
+
+def _figure(results: pd.DataFrame, attack: str, detector: str, figure: str) -> float:
+    return results.set_index(["attack", "detector", "figure"]).sort_index().loc[(attack, detector, figure), "estimate"]
+
+
+def _best_baseline(results: pd.DataFrame, attack: str) -> str:
+    rows = results[(results["attack"] == attack) & (results["family"] == "baseline") & (results["figure"] == JUDGED_BY)]
+    best = rows.loc[rows["estimate"].idxmax()]
+    return f"{interval_text(best)} ({best['detector']})"

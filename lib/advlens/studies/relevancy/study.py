@@ -1,0 +1,212 @@
+"""The study on a workbench: every network trained once, every figure computed once, all of it kept in the store."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from advlens.arrays import Array
+from advlens.attacks import AttackSet
+from advlens.evaluation import Stratum
+from advlens.explanations import colour_map, explain
+from advlens.image_files import CODECS, export, export_names
+from advlens.progress import progress
+from advlens.studies.relevancy.ladder import corrected_rung, pixel_rung
+from advlens.studies.relevancy.lenses import CORRECTED_LENSES, PUBLISHED_LENSES, STUDY_MAP, Lens
+from advlens.studies.relevancy.protocols import (
+    Scores,
+    fit_corrected,
+    fit_published,
+    judge_corrected,
+    judge_published,
+)
+from advlens.studies.relevancy.results import corrected_results
+from advlens.training import Trained
+from advlens.workbench import Workbench
+
+ATTACKS = ("lbfgs", "deepfool", "gradient")
+LADDER_LENSES = {"input": "input", "relevancy": "Deep Taylor"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """How detector networks are trained under a protocol: from how many attacked images, and how long at most."""
+
+    images: int
+    epochs: int
+    patience: int
+
+
+class Study:
+    """The relevancy-map study of one run and data set.
+
+    Args:
+        bench: the notebook's workbench.
+        network, task_epochs: the task network.
+        attacked_images, attack_parameters: the attack sets, as for `Workbench.attack_sets`.
+        published, corrected: how each protocol trains.
+        calibration_images: how many clean, unattacked test images thresholds are committed from.
+    """
+
+    def __init__(
+        self,
+        bench: Workbench,
+        *,
+        network: str,
+        task_epochs: int,
+        attacked_images: int,
+        attack_parameters: Mapping[str, Mapping[str, Any]],
+        published: Training,
+        corrected: Training,
+        calibration_images: int,
+    ) -> None:
+        self.bench = bench
+        self.published = published
+        self.corrected = corrected
+        self.classifier = bench.classifier(network, epochs=task_epochs)
+        self.attack_sets = bench.attack_sets(ATTACKS, self.classifier, n=attacked_images, parameters=attack_parameters)
+        attacked = next(iter(self.attack_sets.values())).source
+        self._unattacked = np.setdiff1d(np.arange(len(bench.data.test_images)), attacked)[:calibration_images]
+
+    @cached_property
+    def calibration(self) -> Array:
+        """(m, h, w, channels) clean test images that no attack used."""
+        return self.bench.data.test_images[self._unattacked]
+
+    # ------------------------------------------------------------ as published
+
+    def export(self, folder: Path) -> dict[str, dict[str, list[str]]]:
+        """Writes the study's JPEGs: for each attack, normal and adversarial images and their coloured maps.
+
+        Returns:
+            attack → kind of file → the names of all its files, which lie in `folder / attack`.
+        """
+        return {attack: self._export(folder / attack, self._published_set(attack)) for attack in ATTACKS}
+
+    def _export(self, folder: Path, attack_set: AttackSet) -> dict[str, list[str]]:
+        won = attack_set.select(attack_set.success)
+        names, pictures = {}, {}
+        for role, images, predicted in (
+            ("original", won.clean, None),
+            ("adversarial", won.adversarial, won.predicted),
+        ):
+            for kind, made in ((role, images), (f"{role}, map", self._study_maps(images))):
+                names[kind] = export_names(won.source, won.label, predicted, maps=kind != role)
+                pictures |= zip(names[kind], made, strict=True)
+        export(folder, pictures)
+        return names
+
+    def published_detector(self, attack: str, lens: Lens) -> Trained:
+        """The detector network behind a lens, trained as published."""
+        return self.bench.store.keep(
+            f"published.{attack}",
+            fit_published,
+            network=self.classifier.model,
+            attack_set=self._published_set(attack),
+            lens=lens,
+            epochs=self.published.epochs,
+            patience=self.published.patience,
+            seed=self.bench.seed,
+        )
+
+    def published_results(self) -> pd.DataFrame:
+        """A row an attack and lens: attack, lens, accuracy (an `Estimate`), confusion (2, 2), n_train, n_test."""
+        wanted = [(attack, name, lens) for attack in ATTACKS for name, lens in PUBLISHED_LENSES.items()]
+        return pd.DataFrame(
+            [
+                self._published_row(attack, name, lens)
+                for attack, name, lens in progress(wanted, description="as published", unit="detector")
+            ]
+        )
+
+    def _published_row(self, attack: str, name: str, lens: Lens) -> dict[str, Any]:
+        detector = lens.detector(self.classifier).adopt(self.published_detector(attack, lens))
+        made = self._published_set(attack)
+        accuracy, confusion = judge_published(detector, made, seed=self.bench.seed)
+        n_test = int(confusion.sum())
+        sizes = {"n_train": 2 * int(made.success.sum()) - n_test, "n_test": n_test}
+        return {"attack": attack, "lens": name, "accuracy": accuracy, "confusion": confusion, **sizes}
+
+    def _published_set(self, attack: str) -> AttackSet:
+        return self.attack_sets[attack].select(np.arange(min(self.published.images, len(self.attack_sets[attack]))))
+
+    def _study_maps(self, images: Array) -> Array:
+        return colour_map(explain(self.classifier.model, images, **STUDY_MAP))
+
+    # ------------------------------------------------------------ corrected
+
+    def corrected_detector(self, attack: str, lens: Lens) -> Trained:
+        """The detector network behind a lens, trained under the corrected protocol."""
+        return self.bench.store.keep(
+            f"corrected.{attack}",
+            fit_corrected,
+            network=self.classifier.model,
+            attack_set=self._corrected_set(attack),
+            lens=lens,
+            epochs=self.corrected.epochs,
+            patience=self.corrected.patience,
+            seed=self.bench.seed,
+        )
+
+    @cached_property
+    def corrected_scores(self) -> dict[str, Scores]:
+        """What every detector says of every attack's validation and test groups, by attack."""
+        return {attack: self._scores(attack) for attack in progress(ATTACKS, description="corrected", unit="attack")}
+
+    def _scores(self, attack: str) -> Scores:
+        return self.bench.store.keep(
+            f"scores.{attack}",
+            judge_corrected,
+            network=self.classifier.model,
+            attack_set=self._corrected_set(attack),
+            calibration=self.calibration,
+            trained={name: self.corrected_detector(attack, lens) for name, lens in CORRECTED_LENSES.items()},
+            seed=self.bench.seed,
+        )
+
+    def corrected_results(self, *, stratum: Stratum = Stratum.SUCCESS) -> pd.DataFrame:
+        """`results.corrected_results` of all attacks in one stratum."""
+        return self.bench.store.keep(
+            f"results.{stratum.value}",
+            corrected_results,
+            scores=self.corrected_scores,
+            stratum=stratum.value,
+            seed=self.bench.seed,
+        )
+
+    def _corrected_set(self, attack: str) -> AttackSet:
+        return self.attack_sets[attack].select(np.arange(min(self.corrected.images, len(self.attack_sets[attack]))))
+
+    # ------------------------------------------------------------ the ladder of file formats
+
+    def ladder(self, codecs: Sequence[str] = tuple(CODECS)) -> pd.DataFrame:
+        """Both classifiers under both protocols behind each codec.
+
+        Returns:
+            Columns protocol, attack, lens, codec, figure ("accuracy" or "roc_auc"), estimate, low, high. The lens
+            "best pixel baseline" is the trivial baseline with the highest AUC on the same pixels.
+        """
+        rungs = [(attack, codec) for attack in ATTACKS for codec in codecs]
+        rows = []
+        for attack, codec in progress(rungs, description="file formats", unit="codec"):
+            rows += [{"attack": attack, "codec": codec} | row for row in self._rungs(attack, codec)]
+        return pd.DataFrame(rows)
+
+    def _rungs(self, attack: str, codec: str) -> list[dict[str, Any]]:
+        rows, seed = [], self.bench.seed
+        for lens, corrected_name in LADDER_LENSES.items():
+            published = self._published_row(attack, lens, PUBLISHED_LENSES[lens].through(codec))
+            rows.append({"protocol": "as published", "lens": lens, "figure": "accuracy"})
+            rows[-1] |= dataclasses.asdict(published["accuracy"])
+            behind = CORRECTED_LENSES[corrected_name].through(codec)
+            trained = self.corrected_detector(attack, behind)
+            detector = behind.detector(self.classifier).adopt(trained)
+            estimate = corrected_rung(detector, self._corrected_set(attack), seed=seed)
+            rows.append({"protocol": "corrected", "lens": lens, "figure": "roc_auc"} | dataclasses.asdict(estimate))
+        best = pixel_rung(self._corrected_set(attack), codec=codec, seed=seed)
+        row = {"protocol": "corrected", "lens": "best pixel baseline", "figure": "roc_auc"}
+        return [*rows, row | dataclasses.asdict(best)]
