@@ -1,33 +1,48 @@
 """The L-BFGS attack one image at a time with SciPy, as foolbox 2 does it: the reference of a test and a benchmark."""
 
 import numpy as np
+import tensorflow as tf
 from scipy.optimize import fmin_l_bfgs_b
 
 
-def scipy_lbfgs(classifier, image, target, *, epsilon=1e-5, maxiter=150):
-    """The nearest image of class `target` that was evaluated, None if there was none.
+def scipy_lbfgs(network, images, targets, *, epsilon=1e-5, maxiter=150):
+    """For each image the nearest one of its target class that was evaluated, None where there was none.
 
     Args:
-        image: (h, w, channels) in [0, 1].
+        network: a Keras network that ends in logits.
+        images: (n, h, w, channels) in [0, 1].
+        targets: (n,) class numbers.
     """
-    x0 = image.ravel().astype(np.float64)
-    one_hot = np.eye(classifier.nb_classes, dtype=np.float32)[[target]]
+
+    @tf.function
+    def evaluate(x, target):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            logits = network(x, training=False)
+            loss = tf.nn.sparse_softmax_cross_entropy_with_logits(target[None], logits)
+        return loss[0], tape.gradient(loss, x)[0], tf.argmax(logits[0]) == target
+
+    return [_attacked(evaluate, *pair, epsilon, maxiter) for pair in zip(images, targets, strict=True)]
+
+
+def _attacked(evaluate, image, target, epsilon, maxiter):
+    x0, target = image.ravel().astype(np.float64), tf.constant(target, tf.int64)
     best = {"distance": np.inf, "image": None}
 
+    def evaluated(x):
+        return [v.numpy() for v in evaluate(tf.constant(x.reshape(1, *image.shape), tf.float32), target)]
+
     def objective(x, c):
-        x = x.astype(np.float32)[None].reshape(1, *image.shape)
-        logits, gradient = classifier.predict(x)[0].astype(float), classifier.loss_gradient(x, one_hot)
-        cross_entropy = np.log(np.exp(logits - logits[target]).sum())
-        moved = x.ravel() - x0
-        distance = np.mean(moved**2)
-        if logits.argmax() == target and distance < best["distance"]:
-            best.update(distance=distance, image=x[0])
-        slope = 2 * moved / len(x0) + c * gradient.ravel().astype(float)
-        return 1e10 * (distance + c * cross_entropy), 1e10 * slope
+        cross_entropy, gradient, reached = evaluated(x)
+        distance = np.mean((x - x0) ** 2)
+        if reached and distance < best["distance"]:
+            best.update(distance=distance, image=x.reshape(image.shape).astype(np.float32))
+        slope = 2 * (x - x0) / len(x0) + c * gradient.ravel().astype(float)
+        return 1e10 * (distance + c * float(cross_entropy)), 1e10 * slope
 
     def reaches(c):
         x, _, _ = fmin_l_bfgs_b(objective, x0, args=(c,), bounds=[(0, 1)] * len(x0), m=15, maxiter=maxiter)
-        return classifier.predict(x.astype(np.float32).reshape(1, *image.shape)).argmax() == target
+        return evaluated(x)[2]
 
     low, high = 0.0, 2 * epsilon
     for _ in range(30):

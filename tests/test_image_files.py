@@ -1,5 +1,7 @@
 """Codecs and the study's JPEG export."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from advlens.image_files import CODECS, export, export_names, read_export, throu
 
 @pytest.fixture(scope="module")
 def images():
-    with np.load("tests/data/mnist.npz") as file:
+    with np.load(Path(__file__).parent / "data" / "mnist.npz") as file:
         return file["x"][:20, ..., None].astype(np.float32) / 255
 
 

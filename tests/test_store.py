@@ -140,15 +140,14 @@ def test_a_network_has_one_digest_before_and_after_the_disk(tmp_path):
 
 
 def test_the_code_digest_sees_code_but_not_comments(tmp_path, monkeypatch):
+    file = tmp_path / "made_up.py"
+    monkeypatch.setattr(store, "_source_file", lambda name: str(file) if name == "advlens.made_up" else None)
+    monkeypatch.setattr(store, "_parsed", store._parsed.__wrapped__)
+
     def digest_of(text: str) -> str:
-        for cached in (code_digest, store._parsed, store._source_file):
-            cached.cache_clear()
-        monkeypatch.setattr(store, "_source_file", lambda name: str(file) if name == "advlens.made_up" else None)
-        monkeypatch.setattr(store, "_parsed", store._parsed.__wrapped__)
         file.write_text(text)
         return code_digest.__wrapped__("advlens.made_up")
 
-    file = tmp_path / "made_up.py"
     base = digest_of('"""About."""\n\ndef f(x):\n    """Doc."""\n    return x + 1\n')
     assert digest_of('"""Other."""\ndef f(x):\n    # why\n    return x+1\n') == base
     assert digest_of("def f(x):\n    return x - 1\n") != base

@@ -286,7 +286,7 @@ def ladder(table: pd.DataFrame, *, title: str) -> Figure:
                     capsize=2,
                 )
             axes.axhline(0.5, color="black", linestyle=":", linewidth=1)
-            axes.tick_params(axis="x", rotation=50)
+            plt.setp(axes.get_xticklabels(), rotation=40, ha="right", rotation_mode="anchor")
             axes.set_title(f"{attack}, {protocol}")
         axes_row[0].set_ylabel(table[table["protocol"] == protocol]["figure"].iloc[0].replace("roc_auc", "ROC-AUC"))
     handles = {

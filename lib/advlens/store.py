@@ -272,7 +272,7 @@ def _read_part(path: Path) -> Any:
     if path.suffix == ".keras":
         return keras.models.load_model(path, compile=False)
     if path.suffix == ".csv":
-        return pd.read_csv(path, float_precision="round_trip")
+        return pd.read_csv(path, engine="python")  # the one engine that reads every float exactly
     if path.suffix == ".npz":
         with np.load(path, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}

@@ -93,6 +93,11 @@ def craft(
     """
     images = checked_images(images, shape=classifier.input_shape)
     labels = checked_labels(labels, n=len(images), num_classes=classifier.nb_classes)
+    source = np.asarray(source, np.int64)
+    if source.shape != (len(images),):
+        raise ValueError(f"source must have shape ({len(images)},), one place an image, got {source.shape}")
+    if parameters.get("targeted"):
+        raise ValueError("craft makes only untargeted attacks, which leave the true class: drop targeted=True")
     attack = build_attack(name, classifier, **parameters)
     wrong = int((classifier.predict(images).argmax(axis=1) != labels).sum())
     if wrong:
@@ -106,7 +111,7 @@ def craft(
     return AttackSet(
         attack=name,
         parameters={**find_attack(name).parameters, **parameters},
-        source=np.asarray(source, np.int64),
+        source=source,
         clean=images,
         noisy=gaussian_twin(images, l2, rng=rng),
         adversarial=adversarial.astype(np.float32),

@@ -1,5 +1,7 @@
 """DeepFool on whole batches: images that are fooled drop out, the others go on."""
 
+from typing import ClassVar
+
 import numpy as np
 from art.attacks.attack import EvasionAttack
 
@@ -26,7 +28,7 @@ class DeepFool(EvasionAttack):
     Source: Moosavi-Dezfooli et al. 2016, algorithm 2.
     """
 
-    attack_params = EvasionAttack.attack_params + ["max_iter", "epsilon", "nb_grads", "batch_size"]
+    attack_params: ClassVar[list[str]] = [*EvasionAttack.attack_params, "max_iter", "epsilon", "nb_grads", "batch_size"]
     _estimator_requirements = (Classifier,)
 
     def __init__(

@@ -1,5 +1,7 @@
 """The gradient attack: one step along the loss gradient, as short as it can be."""
 
+from typing import ClassVar
+
 import numpy as np
 from art.attacks.attack import EvasionAttack
 from art.estimators.classification import ClassifierMixin
@@ -30,7 +32,13 @@ class GradientAttack(EvasionAttack):
     within the first 20 steps, from zero.
     """
 
-    attack_params = EvasionAttack.attack_params + ["steps", "max_epsilon", "fine_steps", "batch_size"]
+    attack_params: ClassVar[list[str]] = [
+        *EvasionAttack.attack_params,
+        "steps",
+        "max_epsilon",
+        "fine_steps",
+        "batch_size",
+    ]
     _estimator_requirements = (BaseEstimator, LossGradientsMixin, ClassifierMixin)
 
     def __init__(

@@ -1,6 +1,6 @@
 """The box-constrained L-BFGS attack, with a search over its constant for every image, all images at once."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow as tf
@@ -45,9 +45,14 @@ class LBFGS(EvasionAttack):
     compact form of Byrd, Nocedal & Schnabel 1994, on the pixels that no bound holds.
     """
 
-    attack_params = EvasionAttack.attack_params + [
-        "epsilon", "max_iter", "history", "targeted", "batch_size",
-    ]  # fmt: skip
+    attack_params: ClassVar[list[str]] = [
+        *EvasionAttack.attack_params,
+        "epsilon",
+        "max_iter",
+        "history",
+        "targeted",
+        "batch_size",
+    ]
     _estimator_requirements = (Classifier,)
 
     def __init__(
@@ -67,7 +72,12 @@ class LBFGS(EvasionAttack):
         self._targeted = targeted
         self.batch_size = batch_size
         self._check_params()
-        self._advance = tf.function(self._ticks, reduce_retracing=True)
+        self._compile()
+
+    def set_params(self, **kwargs) -> None:
+        """Sets parameters by name, checked; the compiled loop holds their values, so it is compiled anew."""
+        super().set_params(**kwargs)
+        self._compile()
 
     def generate(self, x: Array, y: Array | None = None, **kwargs) -> Array:
         """The attacked images.
@@ -118,6 +128,11 @@ class LBFGS(EvasionAttack):
                 index, state = index[~done], {name: value[~done] for name, value in state.items()}
         return results
 
+    def _compile(self) -> None:
+        one = self._start(np.zeros((1, *self.estimator.input_shape), np.float32), np.zeros(1, int))
+        rows = {name: tf.TensorSpec((None, *value.shape[1:]), value.dtype) for name, value in one.items()}
+        self._advance = tf.function(self._ticks, input_signature=[rows])
+
     def _start(self, x0: Array, t: Array) -> State:
         """The state of images before their first evaluation, one row an image."""
         n, d = len(x0), int(np.prod(x0.shape[1:]))
@@ -134,8 +149,12 @@ class LBFGS(EvasionAttack):
 
     def _ticks(self, state: State) -> State:
         """`TICKS` evaluations of the network at every image, as one graph."""
-        for _ in tf.range(TICKS):
-            state = self._tick(state)
+        _, state = tf.while_loop(
+            lambda tick, state: (tick < TICKS) & ~tf.reduce_all(state["done"]),
+            lambda tick, state: (tick + 1, self._tick(state)),
+            (0, state),
+            shape_invariants=(tf.TensorShape(()), {name: value.shape for name, value in state.items()}),
+        )
         return state
 
     def _tick(self, state: State) -> State:
@@ -213,6 +232,13 @@ def _remembered(pairs: tf.Tensor, count: tf.Tensor, moved: tf.Tensor, change: tf
     return tf.tensor_scatter_nd_update(pairs, at, values)
 
 
+def _orders(count: tf.Tensor, m: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """(n, 2m) places in the ring of pairs by age, oldest first, and ages by place."""
+    places, count = tf.range(m)[None], tf.cast(count, tf.int32)[:, None]
+    by_age, by_place = (places + count) % m, (places - count) % m
+    return tf.concat([by_age, by_age + m], axis=1), tf.concat([by_place, by_place + m], axis=1)
+
+
 def _direction(s: State, m: int) -> tf.Tensor:
     """(n, d) quasi-Newton direction on the pixels that no bound holds, from at most m pairs.
 
@@ -223,17 +249,18 @@ def _direction(s: State, m: int) -> tf.Tensor:
     g = 2 * (s["x"] - s["x0"]) + κ[:, 0] * s["g_ce"]
     free = tf.cast(~(((s["x"] <= 0) & (g > 0)) | ((s["x"] >= 1) & (g < 0))), tf.float32)
     g *= free
-    age = (tf.range(m)[None] + tf.cast(s["count"], tf.int32)[:, None]) % m  # slots, oldest first
-    pairs = tf.gather(s["pairs"] * free[:, None], tf.concat([age, age + m], axis=1), batch_dims=1)
-    products = tf.matmul(pairs, pairs, transpose_b=True)
-    with_g = tf.matmul(pairs, g[:, :, None])
+    pairs = s["pairs"] * free[:, None]
+    slots, ages = _orders(s["count"], m)
+    products = tf.gather(tf.matmul(pairs, pairs, transpose_b=True), slots, batch_dims=1)
+    products = tf.gather(products, slots, axis=2, batch_dims=1)
+    with_g = tf.gather(tf.matmul(pairs, g[:, :, None]), slots, batch_dims=1)
     ss, sc, cc = products[:, :m, :m], products[:, :m, m:], products[:, m:, m:]
     sy = 2 * ss + κ * sc
     yy = 4 * ss + 2 * κ * (sc + tf.linalg.matrix_transpose(sc)) + κ**2 * cc
     sg, yg = with_g[:, :m], 2 * with_g[:, :m] + κ * with_g[:, m:]
 
     D = tf.linalg.diag_part(sy)
-    usable = D > 1e-6 * tf.linalg.diag_part(yy)  # positive curvature
+    usable = tf.greater(D, 1e-6 * tf.linalg.diag_part(yy))  # positive curvature
     both = tf.cast(usable[:, :, None] & usable[:, None, :], tf.float32)
     R = tf.linalg.set_diag(sy * both, tf.where(usable, D, 1.0))
     R = tf.linalg.band_part(R, 0, -1)
@@ -242,6 +269,7 @@ def _direction(s: State, m: int) -> tf.Tensor:
     v = tf.linalg.diag(tf.where(usable, D, 0.0)) + 0.5 * yy * both
     v = tf.linalg.triangular_solve(R, tf.matmul(v, u) - 0.5 * yg, lower=False, adjoint=True)
     coefficients = tf.concat([v - u, -0.5 * κ * u], axis=1)  # Y = 2S + κ Δ∇CE
+    coefficients = tf.gather(coefficients, ages, batch_dims=1)
     Hg = 0.5 * g + tf.matmul(pairs, coefficients, transpose_a=True)[:, :, 0]
     downhill = tf.reduce_sum(Hg * g, axis=1, keepdims=True) > 0
     return -tf.where(downhill, Hg, 0.5 * g)

@@ -1,0 +1,54 @@
+"""Real images and small networks trained on them, made once a session."""
+
+import os
+from pathlib import Path
+
+os.environ["ADVLENS_PROGRESS"] = "off"  # before advlens: libraries read it at their import
+
+import keras
+import numpy as np
+import pytest
+
+from advlens import networks
+from advlens.classifier import Classifier
+
+DATA = Path(__file__).parent / "data"
+
+
+@pytest.fixture(scope="session")
+def mnist() -> tuple[np.ndarray, np.ndarray]:
+    """400 images (n, 28, 28, 1) float32 in [0, 1] and their classes, half of each of MNIST's sets."""
+    with np.load(DATA / "mnist.npz") as archive:
+        return archive["x"][..., None].astype(np.float32) / 255, archive["y"]
+
+
+def _trained(name: str, images: np.ndarray, labels: np.ndarray) -> Classifier:
+    keras.utils.set_random_seed(7)
+    network = networks.build(name)
+    network.compile(keras.optimizers.Adam(2e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    network.fit(images, labels, batch_size=32, epochs=15, verbose=0)
+    return Classifier(network, batch_size=128)
+
+
+@pytest.fixture(scope="session")
+def max_pooling_classifier(mnist) -> Classifier:
+    """`two_conv_cnn`, trained for a few seconds."""
+    return _trained("two_conv_cnn", *mnist)
+
+
+@pytest.fixture(scope="session")
+def average_pooling_classifier(mnist) -> Classifier:
+    """`average_pooling_cnn`, trained for a few seconds."""
+    return _trained("average_pooling_cnn", *mnist)
+
+
+@pytest.fixture(scope="session")
+def real_images(mnist) -> np.ndarray:
+    """The 400 images alone."""
+    return mnist[0]
+
+
+@pytest.fixture(scope="session")
+def real_labels(mnist) -> np.ndarray:
+    """Their classes alone."""
+    return mnist[1]

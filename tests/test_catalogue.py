@@ -1,0 +1,121 @@
+"""The catalogue of attacks, and what crafting records."""
+
+import numpy as np
+import pytest
+
+from advlens.attacks import CATALOGUE, build_attack, craft, find_attack
+from advlens.attacks.appearance import appearance, similarity, verdict
+
+
+@pytest.fixture(scope="module")
+def right(average_pooling_classifier, real_images, real_labels):
+    """The places of the first 40 images that the task network gets right."""
+    return np.flatnonzero(average_pooling_classifier.predict(real_images).argmax(axis=1) == real_labels)[:40]
+
+
+@pytest.fixture(scope="module")
+def crafted(average_pooling_classifier, real_images, real_labels, right):
+    return craft("deepfool", average_pooling_classifier, real_images[right], real_labels[right], source=right, seed=0)
+
+
+def test_an_attack_set_says_what_really_happened(crafted, average_pooling_classifier, real_images, right):
+    np.testing.assert_array_equal(crafted.clean, real_images[right])
+    np.testing.assert_array_equal(
+        crafted.predicted, average_pooling_classifier.predict(crafted.adversarial).argmax(axis=1)
+    )
+    np.testing.assert_array_equal(crafted.success, crafted.predicted != crafted.label)
+    difference = (crafted.adversarial - crafted.clean).reshape(len(crafted), -1)
+    np.testing.assert_allclose(crafted.l2, np.linalg.norm(difference, axis=1), rtol=1e-5)
+    np.testing.assert_allclose(crafted.linf, np.abs(difference).max(axis=1), rtol=1e-5)
+    assert crafted.success.mean() > 0.9
+    assert crafted.adversarial.min() >= 0
+    assert crafted.adversarial.max() <= 1
+
+
+def test_noisy_twins_are_as_far_away_but_seldom_fool(crafted, average_pooling_classifier):
+    distance = np.linalg.norm((crafted.noisy - crafted.clean).reshape(len(crafted), -1), axis=1)
+    np.testing.assert_allclose(distance, crafted.l2, atol=2e-3)
+    fooled = average_pooling_classifier.predict(crafted.noisy).argmax(axis=1) != crafted.label
+    assert fooled.mean() < 0.3
+
+
+def test_selecting_rows_keeps_them_together(crafted):
+    chosen = crafted.select(np.array([3, 1]))
+    np.testing.assert_array_equal(chosen.source, crafted.source[[3, 1]])
+    np.testing.assert_array_equal(chosen.adversarial, crafted.adversarial[[3, 1]])
+    assert (chosen.attack, chosen.parameters) == (crafted.attack, crafted.parameters)
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_every_catalogued_attack_fools_the_network(name, average_pooling_classifier, real_images, real_labels, right):
+    few = right[:10]
+    made = craft(name, average_pooling_classifier, real_images[few], real_labels[few], source=few, seed=0)
+    assert made.success.mean() >= 0.8
+
+
+def test_any_attack_of_art_runs_by_its_class_name(average_pooling_classifier, real_images, real_labels, right):
+    few = right[:10]
+    made = craft(
+        "ProjectedGradientDescent",
+        average_pooling_classifier,
+        real_images[few],
+        real_labels[few],
+        source=few,
+        seed=0,
+        eps=0.3,
+        max_iter=20,
+    )
+    assert made.linf.max() <= 0.3 + 1e-6
+    assert made.parameters == {"eps": 0.3, "max_iter": 20}
+    assert made.success.mean() > 0.8
+
+
+def test_the_same_seed_crafts_the_same_attack(average_pooling_classifier, real_images, real_labels, right):
+    few = right[:5]
+    given = {"source": few, "eps": 0.2, "max_iter": 2, "num_random_init": 1}
+    images, labels = real_images[few], real_labels[few]
+    sets = [
+        craft("ProjectedGradientDescent", average_pooling_classifier, images, labels, seed=seed, **given)
+        for seed in (1, 1, 2)
+    ]
+    np.testing.assert_array_equal(sets[0].adversarial, sets[1].adversarial)
+    np.testing.assert_array_equal(sets[0].noisy, sets[1].noisy)
+    assert np.abs(sets[0].adversarial - sets[2].adversarial).max() > 0
+
+
+def test_unknown_names_and_parameters_are_named(average_pooling_classifier):
+    with pytest.raises(ValueError, match="no attack is called 'deepfoul': choose one of lbfgs"):
+        find_attack("deepfoul")
+    with pytest.raises(ValueError, match="deepfool has no parameter steps: it takes"):
+        build_attack("deepfool", average_pooling_classifier, steps=3)
+
+
+def test_bad_images_are_named(average_pooling_classifier, real_images, real_labels, right):
+    few = right[:5]
+    images, labels, given = real_images[few], real_labels[few], {"source": few, "seed": 0}
+    swapped = labels.copy()
+    swapped[2] = (swapped[2] + 1) % 10
+    with pytest.raises(ValueError, match="1 of 5 images are misclassified as they are"):
+        craft("deepfool", average_pooling_classifier, images, swapped, **given)
+    with pytest.raises(ValueError, match="source must have shape"):
+        craft("deepfool", average_pooling_classifier, images, labels, source=few[:4], seed=0)
+    with pytest.raises(ValueError, match="only untargeted"):
+        craft("ProjectedGradientDescent", average_pooling_classifier, images, labels, **given, targeted=True)
+
+
+def test_similarity_is_one_for_equal_images_and_falls_with_noise(real_images):
+    rng = np.random.default_rng(0)
+    noisy = [
+        np.clip(real_images[:5] + rng.normal(0, s, real_images[:5].shape), 0, 1).astype(np.float32) for s in (0.05, 0.3)
+    ]
+    np.testing.assert_allclose(similarity(real_images[:5], real_images[:5]), 1)
+    assert (similarity(real_images[:5], noisy[0]) > similarity(real_images[:5], noisy[1])).all()
+
+
+def test_appearance_counts_and_judges_successful_attacks(crafted):
+    row = appearance({"deepfool": crafted}).iloc[0]
+    won = crafted.select(crafted.success)
+    assert row["success_rate"] == crafted.success.mean()
+    assert row["l2"] == pytest.approx(np.median(won.l2))
+    assert row["verdict"] == verdict(row["similarity"])
+    assert verdict(0.99) != verdict(0.9) != verdict(0.5)

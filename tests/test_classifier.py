@@ -1,0 +1,135 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from art.attacks.evasion import CarliniL2Method, FastGradientMethod, ProjectedGradientDescent
+from art.attacks.evasion import DeepFool as ArtDeepFool
+from art.estimators.classification import TensorFlowV2Classifier
+
+from advlens import networks
+from advlens.classifier import Classifier
+
+
+@pytest.fixture(scope="module")
+def stock(max_pooling_classifier):
+    return TensorFlowV2Classifier(
+        max_pooling_classifier.model,
+        10,
+        (28, 28, 1),
+        loss_object=keras.losses.CategoricalCrossentropy(from_logits=True, reduction="sum"),
+        clip_values=(0, 1),
+    )
+
+
+@pytest.fixture(scope="module")
+def images(mnist):
+    return mnist[0][:150]  # more than the classifier's batch of 128
+
+
+def test_predictions_equal_art(max_pooling_classifier, stock, images):
+    np.testing.assert_allclose(max_pooling_classifier.predict(images), stock.predict(images), atol=1e-5, rtol=1e-6)
+    np.testing.assert_array_equal(max_pooling_classifier.predict(images), max_pooling_classifier.logits(images))
+
+
+@pytest.mark.parametrize("as_tensor", [False, True])
+def test_loss_gradients_equal_art_and_keep_the_kind_of_array(max_pooling_classifier, stock, images, mnist, as_tensor):
+    one_hot = np.eye(10, dtype=np.float32)[mnist[1][:150]]
+    kind = tf.constant if as_tensor else np.asarray
+    ours = max_pooling_classifier.loss_gradient(kind(images), kind(one_hot))
+    assert tf.is_tensor(ours) == as_tensor
+    np.testing.assert_allclose(ours, stock.loss_gradient(images, one_hot), atol=1e-6)
+    assert np.abs(ours).max() > 1e-3
+
+
+@pytest.mark.parametrize("label", [None, 3, "array", "list"])
+def test_class_gradients_equal_art(max_pooling_classifier, stock, images, mnist, label):
+    label = {"array": mnist[1][:150], "list": mnist[1][:150].tolist()}.get(label, label)
+    ours, arts = (c.class_gradient(images, label=label) for c in (max_pooling_classifier, stock))
+    assert ours.shape == arts.shape == (150, 10 if label is None else 1, 28, 28, 1)
+    np.testing.assert_allclose(ours, arts, atol=1e-6, rtol=1e-6)
+
+
+def test_class_gradients_of_more_classes_than_one_call_computes():
+    classifier = Classifier(networks.build("two_conv_cnn", num_classes=23))
+    images = np.random.default_rng(0).random((3, 28, 28, 1), np.float32)
+    every = classifier.class_gradient(images)
+    assert every.shape == (3, 23, 28, 28, 1)
+    np.testing.assert_allclose(every[:, 21:22], classifier.class_gradient(images, label=21), atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        lambda c: FastGradientMethod(c, eps=0.2, batch_size=64),
+        lambda c: ProjectedGradientDescent(c, eps=0.2, eps_step=0.05, max_iter=3, batch_size=64, verbose=False),
+        lambda c: ArtDeepFool(c, max_iter=3, batch_size=16, verbose=False),
+        lambda c: CarliniL2Method(
+            c, learning_rate=0.5, initial_const=10, max_iter=5, binary_search_steps=1, batch_size=16, verbose=False
+        ),
+    ],
+)
+def test_arts_attacks_craft_the_same_images(max_pooling_classifier, stock, images, attack):
+    ours, arts = (attack(c).generate(images[:16]) for c in (max_pooling_classifier, stock))
+    np.testing.assert_allclose(ours, arts, atol=1e-4)
+    assert np.abs(ours - images[:16]).max() > 0.01
+
+
+def test_loss_falls_against_its_gradient_and_equals_the_closed_form(max_pooling_classifier, images, mnist):
+    y = mnist[1][:150]
+    losses = max_pooling_classifier.compute_loss(images, y)
+    logits = max_pooling_classifier.predict(images).astype(float)
+    closed = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(150), y]
+    np.testing.assert_allclose(losses, closed, atol=1e-5)
+    downhill = images - 0.01 * np.sign(max_pooling_classifier.loss_gradient(images, y))
+    assert max_pooling_classifier.compute_loss(downhill, y, reduction="mean") < losses.mean()
+
+
+def test_features_are_what_enters_the_last_layer(max_pooling_classifier, average_pooling_classifier, images):
+    features = max_pooling_classifier.features(images)
+    kernel, bias = max_pooling_classifier.model.get_layer("logits").get_weights()
+    np.testing.assert_allclose(features @ kernel + bias, max_pooling_classifier.logits(images), atol=1e-4)
+    assert average_pooling_classifier.features(images).shape == (150, 100)
+
+
+def test_layer_activations_are_named_and_in_order(max_pooling_classifier, images):
+    activations = max_pooling_classifier.layer_activations(images, ["logits", "conv1"])
+    assert activations["conv1"].shape == (150, 26, 26, 16)
+    np.testing.assert_allclose(activations["logits"], max_pooling_classifier.logits(images), atol=1e-5)
+    with pytest.raises(ValueError, match="no layer is called 'conv9'"):
+        max_pooling_classifier.layer_activations(images, ["conv9"])
+
+
+def test_dropout_is_off():
+    network = keras.Sequential(
+        [
+            keras.layers.Input((4, 4, 1)),
+            keras.layers.Flatten(),
+            keras.layers.Dropout(0.5),
+            keras.layers.Dense(3),
+        ]
+    )
+    classifier, images = Classifier(network), np.random.default_rng(0).random((5, 4, 4, 1), np.float32)
+    np.testing.assert_array_equal(classifier.predict(images), classifier.predict(images))
+
+
+def test_predict_takes_values_a_hair_outside_the_box_but_logits_does_not(max_pooling_classifier, images):
+    outside = images - 1e-6
+    assert np.isfinite(max_pooling_classifier.predict(outside)).all()
+    with pytest.raises(ValueError, match="must lie in"):
+        max_pooling_classifier.logits(outside)
+
+
+@pytest.mark.parametrize("ending", ["layer", "activation"])
+def test_a_network_that_ends_in_a_softmax_is_refused(ending):
+    last = [keras.layers.Dense(3, activation="softmax")]
+    if ending == "layer":
+        last = [keras.layers.Dense(3), keras.layers.Softmax()]
+    network = keras.Sequential([keras.layers.Input((4, 4, 1)), keras.layers.Flatten(), *last])
+    with pytest.raises(ValueError, match="drop its softmax"):
+        Classifier(network)
+
+
+def test_a_network_without_a_fixed_image_size_is_refused():
+    layers = [keras.layers.Input((None, None, 1)), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(3)]
+    with pytest.raises(ValueError, match="fixed"):
+        Classifier(keras.Sequential(layers))

@@ -1,0 +1,52 @@
+import keras
+import numpy as np
+import pytest
+from art.attacks.evasion import DeepFool as ArtDeepFool
+
+from advlens.attacks.deepfool import DeepFool
+from advlens.classifier import Classifier
+
+
+def test_one_step_crosses_the_boundary_of_a_linear_network_by_the_overshoot():
+    network = keras.Sequential([keras.layers.Input((2, 2, 1)), keras.layers.Flatten(), keras.layers.Dense(3)])
+    kernel, bias = np.random.default_rng(3).normal(size=(4, 3)), np.array([0.2, 0.0, -0.1])
+    network.set_weights([kernel, bias])
+    x = np.full((1, 2, 2, 1), 0.5, np.float32)
+    f = x.reshape(4) @ kernel + bias
+    y = f.argmax()
+    nearest = min((f[y] - f[k]) / np.linalg.norm(kernel[:, k] - kernel[:, y]) for k in range(3) if k != y)
+    attacked = DeepFool(Classifier(network), epsilon=0.02).generate(x)
+    assert np.linalg.norm(attacked - x) == pytest.approx(1.02 * (nearest + 1e-4), rel=1e-3)
+
+
+def test_it_succeeds_where_arts_does_and_moves_images_no_further(max_pooling_classifier, mnist):
+    x = mnist[0][200:240]
+    y = max_pooling_classifier.predict(x).argmax(axis=1)
+    ours = DeepFool(max_pooling_classifier).generate(x)
+    arts = ArtDeepFool(max_pooling_classifier, epsilon=0.02, batch_size=40, verbose=False).generate(x)
+    fooled = [max_pooling_classifier.predict(a).argmax(axis=1) != y for a in (ours, arts)]
+    assert fooled[0].mean() >= fooled[1].mean() > 0.9
+    distances = [np.median(np.linalg.norm((a - x).reshape(40, -1), axis=1)) for a in (ours, arts)]
+    assert distances[0] <= distances[1]
+    assert 0 <= ours.min() <= ours.max() <= 1
+
+
+def test_an_images_result_does_not_depend_on_its_batch(max_pooling_classifier, mnist):
+    x = mnist[0][200:220]
+    together, apart = (DeepFool(max_pooling_classifier, batch_size=b).generate(x) for b in (20, 3))
+    np.testing.assert_allclose(together, apart, atol=1e-4)
+
+
+def test_images_already_of_another_class_stay(max_pooling_classifier, mnist):
+    x = mnist[0][:5]
+    decided = max_pooling_classifier.predict(x).argmax(axis=1)
+    np.testing.assert_array_equal(DeepFool(max_pooling_classifier).generate(x, (decided + 1) % 10), x)
+
+
+def test_bad_input_is_named(max_pooling_classifier, mnist):
+    with pytest.raises(ValueError, match="overshoot"):
+        DeepFool(max_pooling_classifier, epsilon=-0.1)
+    with pytest.raises(ValueError, match="nb_grads must be an integer of at least 2, got 1"):
+        DeepFool(max_pooling_classifier, nb_grads=1)
+    with pytest.raises(ValueError, match="one-hot"):
+        DeepFool(max_pooling_classifier).generate(mnist[0][:2], np.zeros((2, 10)))
