@@ -12,6 +12,7 @@ import tensorflow as tf
 from art.estimators.classification import TensorFlowV2Classifier
 
 from advlens.arrays import Array, checked_images
+from advlens.networks import last_layer
 
 GRADIENTS_A_CALL = 10  # class gradients that one compiled call computes: bounds the size of its graph
 
@@ -178,8 +179,7 @@ class Classifier(TensorFlowV2Classifier):
 
     @functools.cached_property
     def _compiled_features(self) -> Callable:
-        last = [layer for layer in self.model.layers if layer.weights][-1]
-        return _compiled(keras.Model(self.model.inputs, last.input))
+        return _compiled(keras.Model(self.model.inputs, last_layer(self.model).input))
 
     def _one_hot(self, y: Array) -> Array:
         y = np.asarray(y)

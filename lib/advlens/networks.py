@@ -109,6 +109,11 @@ NETWORKS: dict[str, Callable[[Shape, int], keras.Model]] = {
 }
 
 
+def last_layer(network: keras.Model) -> layers.Layer:
+    """The last layer that has weights: the one whose outputs are the logits."""
+    return [layer for layer in network.layers if layer.weights][-1]
+
+
 def build(name: str, *, input_shape: Shape = (28, 28, 1), num_classes: int = 10) -> keras.Model:
     """The untrained network of that name, (n, *input_shape) in [0, 1] → (n, num_classes) logits.
 

@@ -154,22 +154,22 @@ def _draw(axes: plt.Axes, picture: Array, *, signed: bool) -> None:
     sns.despine(ax=axes, left=True, bottom=True)
 
 
-def confusion(matrices: Mapping[str, Array], *, title: str) -> Figure:
-    """Confusion matrices side by side, counts written in, shaded by the share of their row.
+def confusion(matrices: Mapping[str, Array], *, columns: int, title: str) -> Figure:
+    """Confusion matrices in rows, counts written in, shaded by the share of the truth's row.
 
     Args:
         matrices: name → (2, 2) counts, rows the truth (normal, adversarial), columns the decision.
+        columns: how many stand side by side.
     """
     apply_style()
-    figure, axes_row = plt.subplots(1, len(matrices), figsize=(WIDTH, WIDTH / len(matrices) + 0.6), squeeze=False)
-    for axes, (name, counts) in zip(axes_row[0], matrices.items(), strict=True):
+    rows = -(-len(matrices) // columns)
+    figure, grid = plt.subplots(rows, columns, figsize=(WIDTH, 2.9 * rows + 0.4), squeeze=False)
+    words = ["normal", "adversarial"]
+    for axes, (name, counts) in zip(grid.flat, matrices.items(), strict=False):
         shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-        sns.heatmap(
-            shares, annot=counts, fmt="d", vmin=0, vmax=1, cmap="Blues", cbar=False, square=True, ax=axes,
-            xticklabels=["normal", "adversarial"], yticklabels=["normal", "adversarial"],
-        )  # fmt: skip
-        axes.set(title=f"{name} (n = {counts.sum()})", xlabel="decision")
-    axes_row[0][0].set_ylabel("truth")
+        style = {"vmin": 0, "vmax": 1, "cmap": "Blues", "cbar": False, "square": True}
+        sns.heatmap(shares, annot=counts, fmt="d", xticklabels=words, yticklabels=words, ax=axes, **style)
+        axes.set(title=f"{name} (n = {counts.sum()})", xlabel="decision", ylabel="truth")
     figure.suptitle(title)
     return figure
 

@@ -10,7 +10,7 @@ from advlens.classifier import Classifier
 from advlens.detectors.base import Detector
 from advlens.explanations import colour_map, explain
 from advlens.image_files import through
-from advlens.networks import build
+from advlens.networks import build, last_layer
 from advlens.training import Trained, train
 
 
@@ -77,7 +77,7 @@ class InputClassifier(Detector):
         inputs = self.represent(x)
         keras.utils.set_random_seed(self.seed)
         self.trained_ = train(
-            build(self.network, input_shape=inputs.shape[1:], num_classes=2),
+            self._untrained(inputs),
             inputs,
             targets,
             optimizer=keras.optimizers.SGD(self.learning_rate, momentum=0.9),
@@ -88,6 +88,9 @@ class InputClassifier(Detector):
             patience=None if seen is None else self.patience,
         )
         return self
+
+    def _untrained(self, inputs: Array) -> keras.Model:
+        return build(self.network, input_shape=inputs.shape[1:], num_classes=2)
 
     def adopt(self, trained: Trained) -> "InputClassifier":
         """Takes over a network that was trained before, instead of `fit`."""
@@ -156,7 +159,7 @@ class RelevancyClassifier(InputClassifier):
 
     def represent(self, images: Array) -> Array:
         """(n, h, w, 3) coloured maps after the codec, or (n, h, w, channels) maps as they are."""
-        layer = last_layer(self.classifier.model) if self.from_layer == "last" else self.from_layer
+        layer = last_layer(self.classifier.model).name if self.from_layer == "last" else self.from_layer
         maps = explain(
             self.classifier.model,
             checked_images(images),
@@ -168,10 +171,14 @@ class RelevancyClassifier(InputClassifier):
             maps = _as_square(maps)
         return through(self.codec, colour_map(maps)) if self.coloured else maps
 
-
-def last_layer(network: keras.Model) -> str:
-    """The name of the last layer that has weights: the one whose outputs are the logits."""
-    return [layer.name for layer in network.layers if layer.weights][-1]
+    def _untrained(self, inputs: Array) -> keras.Model:
+        network = super()._untrained(inputs)
+        if self.coloured:
+            return network
+        # Relevances are spread over all pixels and so are tiny: bring the training maps to a root mean square of 1.
+        scale = 1 / max(float(np.sqrt(np.square(inputs, dtype=np.float64).mean())), np.finfo(np.float32).tiny)
+        scaled = [keras.Input(inputs.shape[1:]), keras.layers.Rescaling(scale, name="unit_scale"), *network.layers]
+        return keras.Sequential(scaled, name=network.name)
 
 
 def _as_square(maps: Array) -> Array:

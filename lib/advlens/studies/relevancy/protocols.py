@@ -24,7 +24,12 @@ from advlens.studies.relevancy.rows import (
 )
 from advlens.training import Trained
 
-COMBINED = ("input", "Deep Taylor")
+JOINED = ("Deep Taylor", "z-rule")  # the maps whose detectors are joined with the input classifier
+
+
+def joined(lens: str) -> str:
+    """The name of the detector that joins the input classifier with a map's detector."""
+    return f"input + {lens}"
 
 
 def fit_published(
@@ -103,7 +108,7 @@ def judge_corrected(
     trained: Mapping[str, Trained],
     seed: int,
 ) -> Scores:
-    """Scores of all detectors, of the trivial baselines, and of two lenses joined.
+    """Scores of all detectors, of the trivial baselines, and of the input classifier joined with maps.
 
     Args:
         calibration: (m, h, w, channels) clean images that no attack set holds.
@@ -118,7 +123,8 @@ def judge_corrected(
     parts = {"validation": validation, "test": test}
     judged = pd.concat([_judged(part, rows, detectors) for part, rows in parts.items()], ignore_index=True)
     clean = pd.DataFrame({name: detector.scores(calibration) for name, detector in detectors.items()})
-    _join(judged, clean)
+    for lens in JOINED:
+        _join(judged, clean, lens=lens)
     return Scores(judged, clean)
 
 
@@ -127,10 +133,10 @@ def _judged(part: str, rows: Rows, detectors: Mapping[str, Detector]) -> pd.Data
     return pd.DataFrame(about | {name: detector.scores(rows.images) for name, detector in detectors.items()})
 
 
-def _join(judged: pd.DataFrame, clean: pd.DataFrame) -> None:
-    """Adds the logistic regression of both lenses' log odds, fitted on the validation groups."""
-    columns = list(COMBINED)
+def _join(judged: pd.DataFrame, clean: pd.DataFrame, *, lens: str) -> None:
+    """Adds the logistic regression of both detectors' log odds, fitted on the validation groups."""
+    columns = ["input", lens]
     fitting = judged[(judged["part"] == "validation") & ((judged["role"] != "adversarial") | judged["success"])]
     model = LogisticRegression().fit(fitting[columns], fitting["role"] == "adversarial")
     for frame in (judged, clean):
-        frame[" + ".join(COMBINED)] = model.decision_function(frame[columns])
+        frame[joined(lens)] = model.decision_function(frame[columns])

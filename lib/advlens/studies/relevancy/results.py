@@ -10,7 +10,7 @@ from scipy.special import expit
 
 from advlens.evaluation import Stratum, committed_thresholds, compare, evaluate
 from advlens.studies.relevancy.lenses import family_of
-from advlens.studies.relevancy.protocols import COMBINED, Scores
+from advlens.studies.relevancy.protocols import JOINED, Scores, joined
 
 NOMINAL_FPR = 0.05
 COLUMNS = [
@@ -67,37 +67,38 @@ def _attack_results(attack: str, scores: Scores, *, stratum: Stratum, seed: int)
 
 
 def beyond_input(scores: Mapping[str, Scores], *, seed: int) -> pd.DataFrame:
-    """Do maps show anything that the input classifier doesn't see? A row an attack.
+    """Do maps show anything that the input classifier doesn't see? A row an attack and map.
 
     Returns:
-        Columns attack; gain, low, high, p_value: AUC of both lenses joined minus that of the input classifier alone,
-        paired; n_positive; missed: how many attacks the input classifier misses at 5 % FPR; caught: the share of
-        these that the map's detector flags at its own 5 % (NaN where none is missed); false_alarms: the share of
-        normal images among those that the input classifier passes which it flags there.
+        Columns attack, map; gain, low, high, p_value: AUC of both detectors joined minus that of the input classifier
+        alone, paired; n_positive; missed: how many attacks the input classifier misses at 5 % FPR; caught: the
+        share of these that the map's detector flags at its own 5 % (NaN where none is missed); false_alarms: the
+        share of normal images among those that the input classifier passes which it flags there.
     """
-    rows = []
-    for attack, made in scores.items():
-        test = made.test()
-        truth = (test["role"] == "adversarial").to_numpy()
-        joined = test[" + ".join(COMBINED)].to_numpy()
-        gain = compare(joined, test["input"].to_numpy(), truth, test["source"].to_numpy(), seed=seed)["roc_auc"]
-        by_input, by_map = (
-            (test[name] > committed_thresholds(made.calibration[name].to_numpy())[NOMINAL_FPR]).to_numpy()
-            for name in COMBINED
-        )
-        missed, passed = truth & ~by_input, ~truth & ~by_input
-        rows.append(
-            {
-                "attack": attack,
-                "gain": gain.estimate,
-                "low": gain.low,
-                "high": gain.high,
-                "p_value": gain.p_value,
-            }
-            | {"n_positive": int(truth.sum()), "missed": int(missed.sum())}
-            | {"caught": _share(by_map, missed), "false_alarms": _share(by_map, passed)}
-        )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(
+        [
+            {"attack": attack, "map": lens} | _beyond(made, lens=lens, seed=seed)
+            for attack, made in scores.items()
+            for lens in JOINED
+        ]
+    )
+
+
+def _beyond(scores: Scores, *, lens: str, seed: int) -> dict[str, Any]:
+    test = scores.test()
+    truth = (test["role"] == "adversarial").to_numpy()
+    both, alone = test[joined(lens)].to_numpy(), test["input"].to_numpy()
+    gain = compare(both, alone, truth, test["source"].to_numpy(), seed=seed)["roc_auc"]
+    by_input, by_map = (
+        (test[name] > committed_thresholds(scores.calibration[name].to_numpy())[NOMINAL_FPR]).to_numpy()
+        for name in ("input", lens)
+    )
+    missed, passed = truth & ~by_input, ~truth & ~by_input
+    return {
+        **{"gain": gain.estimate, "low": gain.low, "high": gain.high, "p_value": gain.p_value},
+        **{"n_positive": int(truth.sum()), "missed": int(missed.sum())},
+        **{"caught": _share(by_map, missed), "false_alarms": _share(by_map, passed)},
+    }
 
 
 def _share(flagged: np.ndarray, rows: np.ndarray) -> float:

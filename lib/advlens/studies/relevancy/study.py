@@ -49,7 +49,7 @@ class Study:
         network, task_epochs: the task network.
         attacked_images, attack_parameters: the attack sets, as for `Workbench.attack_sets`.
         published, corrected: how each protocol trains.
-        calibration_images: how many clean, unattacked test images thresholds are committed from.
+        calibration_images: how many clean, unattacked, correctly classified test images thresholds are committed from.
     """
 
     def __init__(
@@ -69,13 +69,14 @@ class Study:
         self.corrected = corrected
         self.classifier = bench.classifier(network, epochs=task_epochs)
         self.attack_sets = bench.attack_sets(ATTACKS, self.classifier, n=attacked_images, parameters=attack_parameters)
-        attacked = next(iter(self.attack_sets.values())).source
-        self._unattacked = np.setdiff1d(np.arange(len(bench.data.test_images)), attacked)[:calibration_images]
+        self.calibration_images = calibration_images
 
     @cached_property
     def calibration(self) -> Array:
-        """(m, h, w, channels) clean test images that no attack used."""
-        return self.bench.data.test_images[self._unattacked]
+        """(m, h, w, channels) clean test images that the task network gets right and that no attack used."""
+        attacked = next(iter(self.attack_sets.values())).source
+        unattacked = np.setdiff1d(self.bench.correct_sources(self.classifier), attacked)
+        return self.bench.data.test_images[unattacked[: self.calibration_images]]
 
     # ------------------------------------------------------------ as published
 
