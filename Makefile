@@ -24,7 +24,7 @@ run: $(READY)  ## Execute the notebooks in order, skipping what is done, and pri
 	@$(PY) -m advlens.runs --profile '$(PROFILE)' --dataset '$(DATASET)' --run '$(RUN)' --seed '$(SEED)'
 
 test: $(READY) data  ## Run the unit tests, then nbval on the notebooks' regression baselines
-	@$(PY) -m pytest tests --nbval tests/notebooks
+	@$(PY) -m pytest --nbval tests
 
 lab: $(READY)  ## Open JupyterLab in the notebooks folder
 	@$(VENV)/bin/jupyter lab --notebook-dir notebooks
@@ -39,7 +39,7 @@ publish: $(READY)  ## Copy a finished reference run's outputs and figures into n
 	@$(PY) -m advlens.runs --publish --run '$(RUN)'
 
 bench: $(READY)  ## Measure this project's hot paths against the libraries' own
-	@for script in bench/bench_*.py; do $(PY) $$script || exit 1; done
+	@for script in bench/bench_*.py; do $(PY) -m bench.$$(basename $$script .py) || exit 1; done
 
 check: $(READY)  ## Lint and check the format (ruff)
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .

@@ -1,19 +1,21 @@
-"""Measures the attacks against the libraries' own, each pair in this one process: ratios count, not seconds."""
+"""Measures the attacks against the libraries' own, each pair in this one process: ratios count, not seconds.
 
-import sys
+Run from the project as `python -m bench.bench_attacks`, or by `make bench`.
+"""
+
+import advlens  # first, as it silences TensorFlow's start
+
+# isort: split
+
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-import advlens  # noqa: I001 (before Keras: it silences TensorFlow's start)
 import keras
 import numpy as np
-from art.attacks.evasion import BasicIterativeMethod, CarliniL2Method, FastGradientMethod
+from art.attacks.evasion import BasicIterativeMethod, CarliniL2Method, FastGradientMethod, ProjectedGradientDescent
 from art.attacks.evasion import DeepFool as ArtDeepFool
-from art.attacks.evasion import ProjectedGradientDescent
 from art.estimators.classification import TensorFlowV2Classifier
 
 from advlens import networks

@@ -85,6 +85,22 @@ def test_baselines_keep_no_path_and_no_time(project):
     )
 
 
+def test_publishing_takes_outputs_and_keeps_the_prose(project):
+    path = project / "notebooks" / "01_first.ipynb"
+    write_notebook(path, "print('the result')")
+    execute(Plan("try", "mnist", {"amount": 3}))
+    book = nbformat.read(path, as_version=4)
+    book.cells.insert(0, nbformat.v4.new_markdown_cell("New prose."))
+    nbformat.write(book, path)
+    runs.publish("try")
+    published = nbformat.read(path, as_version=4)
+    assert [cell.source for cell in published.cells] == [cell.source for cell in book.cells]
+    assert published.cells[2].outputs[0].text == "the result\n"
+    write_notebook(path, "print('another result')")
+    with pytest.raises(RuntimeError, match=r"01_first.ipynb has changed since the run try: make the run again"):
+        runs.publish("try")
+
+
 def test_a_profile_s_misspelt_parameter_is_named(project):
     write_notebook(project / "notebooks" / "01_first.ipynb", "1")
     (project / "notebooks" / "parameters" / "quick.yaml").write_text("amuont: 2")

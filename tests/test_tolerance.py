@@ -27,6 +27,7 @@ def test_rounding_passes(text, other):
         ("97.5%", "62.5%"),
         ("lbfgs 0.9", "deepfool 0.9"),
         ("n = 80", "n = 60"),
+        ("TPR 0.75", "TPR 0.5"),
         ("0.9 0.9", "0.9"),
         ("AUC 0.912", "AUC nan"),
     ],

@@ -4,7 +4,7 @@ import math
 import re
 
 # Numbers within either of these of each other count as equal.
-ABSOLUTE, RELATIVE = 0.08, 0.10
+ABSOLUTE, RELATIVE = 0.15, 0.10
 NUMBER = re.compile(r"(?<![\w.])[-+−]?\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?")
 PADDING = re.compile(r"[ \-]{2,}")  # tables are padded to their widest cell
 

@@ -165,8 +165,7 @@ def imported_modules(notebook: Path) -> list[str]:
 
 def code_of(notebook: Path) -> list[str]:
     """A notebook's code cells, without the one that papermill injects."""
-    cells = nbformat.read(notebook, as_version=4).cells
-    return [cell.source for cell in cells if cell.cell_type == "code" and not _is_injected(cell)]
+    return [cell.source for cell in _code_cells(nbformat.read(notebook, as_version=4)) if not _is_injected(cell)]
 
 
 def _is_injected(cell: nbformat.NotebookNode) -> bool:
@@ -205,7 +204,7 @@ def publish(run: str) -> None:
             raise RuntimeError(f"{_relative(executed)} is missing: finish the run first, with make run RUN={run}")
         if code_of(executed) != code_of(notebook):
             raise RuntimeError(f"{notebook.name} has changed since the run {run}: make the run again")
-        nbformat.write(_committable(executed), notebook)
+        nbformat.write(_with_outputs_of(executed, notebook), notebook)
     for name, folder in finished.items():
         for picture in sorted((folder / "figures").glob("*.*")):
             target = project_root() / "figures" / name / picture.name
@@ -220,24 +219,32 @@ def make_baselines() -> None:
     shutil.rmtree(plan.folder, ignore_errors=True)
     execute(plan)
     for notebook in notebooks():
-        executed = _committable(plan.folder / "notebooks" / notebook.name, keep_parameters=True)
-        nbformat.write(executed, project_root() / "tests" / "notebooks" / notebook.name)
+        executed = plan.folder / "notebooks" / notebook.name
+        nbformat.write(_committable(executed), project_root() / "tests" / "notebooks" / notebook.name)
 
 
-def _committable(executed: Path, *, keep_parameters: bool = False) -> nbformat.NotebookNode:
-    """An executed notebook without papermill's paths and times, and without its parameters cell where asked."""
+def _with_outputs_of(executed: Path, notebook: Path) -> nbformat.NotebookNode:
+    """A notebook as it is, prose included, with the outputs that its code had in a run."""
+    book = nbformat.read(notebook, as_version=4)
+    ran = [cell for cell in _committable(executed).cells if cell.cell_type == "code" and not _is_injected(cell)]
+    for number, (cell, done) in enumerate(zip(_code_cells(book), ran, strict=True), 1):
+        cell.outputs, cell.execution_count = done.outputs, number
+        for output in cell.outputs:
+            if "execution_count" in output:
+                output["execution_count"] = number
+    return book
+
+
+def _code_cells(book: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    return [cell for cell in book.cells if cell.cell_type == "code"]
+
+
+def _committable(executed: Path) -> nbformat.NotebookNode:
+    """An executed notebook without papermill's paths and times."""
     book = nbformat.read(executed, as_version=4)
     book.metadata.pop("papermill", None)
-    book.cells = [cell for cell in book.cells if keep_parameters or not _is_injected(cell)]
-    number = 0
     for cell in book.cells:
         cell.metadata = {key: value for key, value in cell.metadata.items() if key == "tags"}
-        if cell.cell_type == "code":
-            number += 1
-            cell.execution_count = number
-            for output in cell.outputs:
-                if "execution_count" in output:
-                    output["execution_count"] = number
     return book
 
 

@@ -55,8 +55,15 @@ class Workbench:
         return Classifier(self.task_network(network, epochs=epochs).network)
 
     def attack_set(self, attack: str, classifier: Classifier, *, n: int, **parameters: Any) -> AttackSet:
-        """An attack on the first n test images that the classifier gets right, crafted once."""
-        source = self.correct_sources(classifier)[:n]
+        """An attack on the first n test images that the classifier gets right, crafted once.
+
+        Raises:
+            ValueError: where n is not positive, or there are fewer such images.
+        """
+        correct = self.correct_sources(classifier)
+        if not 1 <= n <= len(correct):
+            raise ValueError(f"attacked_images must be 1 to {len(correct)}, the correctly classified ones, got {n}")
+        source = correct[:n]
         return self.store.keep(
             f"attack.{attack}",
             craft,

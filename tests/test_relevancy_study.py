@@ -1,0 +1,152 @@
+"""The relevancy-map study's protocols: who is on which side, who counts as what, and what the tables say."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from advlens.attacks import AttackSet
+from advlens.evaluation import Stratum
+from advlens.studies.relevancy import CORRECTED_LENSES, report
+from advlens.studies.relevancy.protocols import Scores
+from advlens.studies.relevancy.results import beyond_input, corrected_results
+from advlens.studies.relevancy.rows import (
+    corrected_rows,
+    corrected_split,
+    fitting_rows,
+    published_rows,
+    published_split,
+)
+
+N = 100
+
+
+@pytest.fixture(scope="module")
+def attack_set():
+    """100 sources whose images tell what they are: clean 0.1, noisy 0.2, adversarial 0.3; every fourth attack fails."""
+    success = np.arange(N) % 4 != 0
+    picture = np.ones((N, 4, 4, 1), np.float32)
+    return AttackSet(
+        attack="made up",
+        parameters={},
+        source=np.arange(N) * 3,
+        clean=0.1 * picture,
+        noisy=0.2 * picture,
+        adversarial=0.3 * picture,
+        label=np.zeros(N, int),
+        predicted=success.astype(int),
+        success=success,
+        l2=np.full(N, 0.8, np.float32),
+        linf=np.full(N, 0.2, np.float32),
+    )
+
+
+def test_published_rows_are_pairs_of_clean_and_successful_images(attack_set):
+    rows = published_rows(attack_set)
+    assert len(rows.images) == 2 * 75
+    assert set(rows.role) == {"clean", "adversarial"}
+    np.testing.assert_allclose(rows.images[rows.is_adversarial], 0.3)
+    np.testing.assert_allclose(rows.images[~rows.is_adversarial], 0.1)
+
+
+def test_the_published_split_tears_pairs_apart(attack_set):
+    train, rest = published_split(published_rows(attack_set), seed=0)
+    assert (len(train.source), len(rest.source)) == (120, 30)
+    assert len(np.intersect1d(train.source, rest.source)) > 10
+
+
+def test_corrected_rows_hold_noisy_twins_and_failed_attacks(attack_set):
+    rows = corrected_rows(attack_set)
+    for role, value in (("clean", 0.1), ("noisy", 0.2), ("adversarial", 0.3)):
+        np.testing.assert_allclose(rows.images[rows.role == role], value)
+        np.testing.assert_array_equal(rows.source[rows.role == role], attack_set.source)
+    np.testing.assert_array_equal(rows.is_adversarial, rows.role == "adversarial")
+    assert rows.success.sum() == 75
+    assert not rows.success[~rows.is_adversarial].any()
+
+
+def test_the_corrected_split_keeps_all_that_was_made_of_an_image_together(attack_set):
+    parts = corrected_split(corrected_rows(attack_set), seed=0)
+    sources = [set(part.source) for part in parts]
+    assert [len(part) for part in sources] == [60, 20, 20]
+    assert len(set.union(*sources)) == N
+    assert all(len(part.source) == 3 * len(set(part.source)) for part in parts)
+
+
+def test_failed_attacks_are_taught_as_neither(attack_set):
+    rows = fitting_rows(corrected_rows(attack_set))
+    assert (rows.is_adversarial.sum(), (~rows.is_adversarial).sum()) == (75, 200)
+    assert rows.success[rows.is_adversarial].all()
+
+
+@pytest.fixture(scope="module")
+def scores():
+    """ "Deep Taylor" sees every attack, "input" sees nothing, "z-rule" is "input" turned around."""
+    rng = np.random.default_rng(0)
+    frames = []
+    for role, shift in (("clean", 0), ("noisy", 0), ("adversarial", 6)):
+        frame = pd.DataFrame({"part": "test", "source": np.arange(N), "role": role, "success": False})
+        if role == "adversarial":
+            frame["success"] = np.arange(N) % 4 != 0
+        frame["input"] = rng.normal(size=N)
+        frame["Deep Taylor"] = rng.normal(size=N) + shift
+        frames.append(frame)
+    judged = pd.concat(frames, ignore_index=True)
+    calibration = pd.DataFrame({"input": rng.normal(size=400), "Deep Taylor": rng.normal(size=400)})
+    for frame in (judged, calibration):
+        frame["z-rule"] = -frame["input"]
+        frame["input + Deep Taylor"] = frame["Deep Taylor"]
+        frame["input + z-rule"] = frame["input"]
+        frame["max softmax"] = frame["Deep Taylor"]
+    return {"lbfgs": Scores(judged, calibration)}
+
+
+def test_strata_choose_the_positives_and_nothing_else(scores):
+    made = scores["lbfgs"]
+    counts = {stratum: (made.test(stratum=stratum)["role"] == "adversarial").sum() for stratum in Stratum}
+    assert counts == {Stratum.SUCCESS: 75, Stratum.FAILED: 25, Stratum.ALL: 100}
+    assert all((made.test(stratum=stratum)["role"] != "adversarial").sum() == 200 for stratum in Stratum)
+    assert set(made.test(negatives=("clean",))["role"]) == {"clean", "adversarial"}
+
+
+def test_results_tell_a_seeing_detector_from_a_blind_one(scores):
+    results = corrected_results(scores, stratum="success", seed=0).set_index(["detector", "figure"])["estimate"]
+    assert results["Deep Taylor", "roc_auc"] > 0.99
+    assert 0.4 < results["input", "roc_auc"] < 0.6
+    assert results["z-rule", "roc_auc"] == pytest.approx(1 - results["input", "roc_auc"])
+    assert results["Deep Taylor", "committed_tpr_0.05"] > 0.95
+    assert results["Deep Taylor", "observed_fpr_0.05 on clean"] < 0.15
+    assert results["Deep Taylor", "observed_fpr_0.05 on noisy"] < 0.15
+
+
+def test_an_empty_stratum_has_no_rows(scores):
+    judged = scores["lbfgs"].judged.assign(success=lambda frame: frame["role"] == "adversarial")
+    every = {"lbfgs": dataclasses.replace(scores["lbfgs"], judged=judged)}
+    assert len(corrected_results(every, stratum="failed", seed=0)) == 0
+
+
+def test_what_a_map_adds_is_found_and_what_it_does_not_add_is_not(scores):
+    beyond = beyond_input(scores, seed=0).set_index("map")
+    assert beyond.loc["Deep Taylor", "low"] > 0.3
+    assert beyond.loc["Deep Taylor", "caught"] > 0.95
+    assert beyond.loc["Deep Taylor", "false_alarms"] < 0.15
+    assert beyond.loc["z-rule", "gain"] == 0
+    assert beyond.loc["z-rule", "caught"] < 0.2
+
+
+def test_only_rows_that_beat_the_best_baseline_are_bold(scores):
+    results = corrected_results(scores, stratum="success", seed=0)
+    table, bold = report.corrected_table(results)
+    assert bold == []  # "max softmax" is as good as "Deep Taylor" here
+    weaker = {"lbfgs": Scores(*(frame.assign(**{"max softmax": frame["input"]}) for frame in
+                                (scores["lbfgs"].judged, scores["lbfgs"].calibration)))}  # fmt: skip
+    table, bold = report.corrected_table(corrected_results(weaker, stratum="success", seed=0))
+    assert set(table.iloc[bold]["detector"]) == {"Deep Taylor", "input + Deep Taylor"}
+    assert (table["n (attacked / normal)"] == "75 / 200").all()
+
+
+def test_every_lens_builds_its_detector(average_pooling_classifier):
+    for lens in CORRECTED_LENSES.values():
+        assert lens.detector(average_pooling_classifier, epochs=3).epochs == 3
+        assert lens.through("png").detector(average_pooling_classifier).codec == "png"
