@@ -100,7 +100,7 @@ def learning_curves(histories: Mapping[str, pd.DataFrame], *, title: str) -> Fig
         histories: name → rows with epoch, loss, accuracy and maybe val_loss, val_accuracy.
     """
     apply_style()
-    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.2))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.9))
     for colour, (name, history) in zip(sns.color_palette("colorblind"), histories.items(), strict=False):
         for axes, column in ((left, "loss"), (right, "accuracy")):
             axes.plot(history["epoch"], history[column], color=colour, label=name)
@@ -108,7 +108,12 @@ def learning_curves(histories: Mapping[str, pd.DataFrame], *, title: str) -> Fig
                 axes.plot(history["epoch"], history[f"val_{column}"], color=colour, linestyle="--")
     left.set(xlabel="epoch", ylabel="cross-entropy (nats)", yscale="log")
     right.set(xlabel="epoch", ylabel="accuracy")
-    right.legend(fontsize="small", title="solid: training, dashed: validation", title_fontsize="small")
+    figure.legend(
+        *right.get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=4,
+        title="solid: training, dashed: validation",
+    )
     figure.suptitle(title)
     return figure
 
