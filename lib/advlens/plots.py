@@ -112,7 +112,7 @@ def learning_curves(histories: Mapping[str, pd.DataFrame], *, title: str) -> Fig
         *right.get_legend_handles_labels(),
         loc="outside lower center",
         ncols=4,
-        title="solid: training, dashed: validation",
+        title="solid: training; dashed: the images that stop it, where there are some",
     )
     figure.suptitle(title)
     return figure

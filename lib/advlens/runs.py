@@ -5,6 +5,7 @@ notebook computes is in the artifact store, so one that was interrupted goes on 
 """
 
 import argparse
+import ast
 import contextlib
 import dataclasses
 import fcntl
@@ -26,7 +27,7 @@ from jupyter_client import AsyncKernelManager
 
 from advlens.datasets import CLASS_NAMES
 from advlens.paths import data_dir, project_root
-from advlens.store import code_digest
+from advlens.store import code_digest, imported_modules
 
 PROFILES = ("reference", "quick", "smoke")
 BASELINE_DATASET = "mnist"
@@ -87,18 +88,23 @@ def execute(plan: Plan) -> None:
         RuntimeError: where a cell fails; the notebook as far as it came lies beside the finished ones, as
             `NN_name.failed.ipynb`.
     """
-    earlier = ""
     with locked(plan.folder):
-        for notebook in notebooks():
-            target = plan.folder / "notebooks" / notebook.name
-            parameters = _own_parameters(plan, notebook)
-            earlier = _key(notebook, parameters, earlier)
-            if _is_done(target, earlier):
+        for notebook, target, parameters, key in _steps(plan):
+            if _is_done(target, key):
                 print(f"{plan.dataset} {notebook.stem}: done before")
                 continue
             print(f"{plan.dataset} {notebook.stem}: running", flush=True)
             _execute_one(notebook, target, parameters)
-            _mark_done(target, earlier)
+            _mark_done(target, key)
+
+
+def _steps(plan: Plan) -> Iterator[tuple[Path, Path, dict[str, Any], str]]:
+    """Each notebook in order: itself, where its execution goes, its parameters, and the key of all it depends on."""
+    key = ""
+    for notebook in notebooks():
+        parameters = _own_parameters(plan, notebook)
+        key = _key(notebook, parameters, key)
+        yield notebook, plan.folder / "notebooks" / notebook.name, parameters, key
 
 
 @contextlib.contextmanager
@@ -153,14 +159,10 @@ def _execute_one(notebook: Path, target: Path, parameters: dict[str, Any]) -> No
 
 def _key(notebook: Path, parameters: dict[str, Any], earlier: str) -> str:
     """Changes with the notebook's code, its parameters, the package's code and the notebooks before it."""
-    modules = {name: code_digest(name) for name in imported_modules(notebook)}
+    imported = imported_modules(ast.parse("\n".join(code_of(notebook))))
+    modules = {name: code_digest(name) for name in set(imported)}
     content = json.dumps([code_of(notebook), parameters, modules, earlier], sort_keys=True, default=str)
     return hashlib.sha256(content.encode()).hexdigest()
-
-
-def imported_modules(notebook: Path) -> list[str]:
-    """The package's modules that a notebook imports."""
-    return sorted(set(re.findall(r"^(?:from|import) (advlens[\w.]*)", "\n".join(code_of(notebook)), re.MULTILINE)))
 
 
 def code_of(notebook: Path) -> list[str]:
@@ -189,27 +191,29 @@ def _mark_done(target: Path, key: str) -> None:
 # ---------------------------------------------------------------- what is committed
 
 
-def publish(run: str) -> None:
+def publish(run: str, *, seed: int = 0) -> None:
     """Copies a finished run's outputs into notebooks/, and its figures and tables into figures/.
 
-    The notebooks get the outputs of the MNIST run and keep their own parameters; no path or time goes along.
+    The notebooks keep their prose and parameters and get the outputs of the MNIST run, without paths and times.
 
     Raises:
-        RuntimeError: where the run is not finished, or its notebooks' code is no longer the project's.
+        RuntimeError: where the run is not finished, or code or parameters are no longer those that it ran with.
     """
-    finished = {name: Plan(run, name, {}).folder for name in CLASS_NAMES}
-    for notebook in notebooks():
-        executed = finished[BASELINE_DATASET] / "notebooks" / notebook.name
-        if not executed.exists():
-            raise RuntimeError(f"{_relative(executed)} is missing: finish the run first, with make run RUN={run}")
-        if code_of(executed) != code_of(notebook):
-            raise RuntimeError(f"{notebook.name} has changed since the run {run}: make the run again")
-        nbformat.write(_with_outputs_of(executed, notebook), notebook)
-    for name, folder in finished.items():
-        for picture in sorted((folder / "figures").glob("*.*")):
-            target = project_root() / "figures" / name / picture.name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(picture, target)
+    for name in CLASS_NAMES:
+        plan = Plan(run, name, {**profile_parameters("reference"), "seed": seed})
+        if name != BASELINE_DATASET and not plan.folder.exists():
+            continue
+        for notebook, target, _, key in _steps(plan):
+            if not _is_done(target, key):
+                raise RuntimeError(
+                    f"{notebook.name} of {name} is not done with today's code and parameters: make the run again, "
+                    f"with make run RUN={run} DATASET={name}"
+                )
+            if name == BASELINE_DATASET:
+                nbformat.write(_with_outputs_of(target, notebook), notebook)
+        pictures = project_root() / "figures" / name
+        shutil.rmtree(pictures, ignore_errors=True)
+        shutil.copytree(plan.folder / "figures", pictures)
 
 
 def make_baselines() -> None:
@@ -269,6 +273,8 @@ def plans(run: str, dataset: str, profile: str, seed: int) -> Iterator[Plan]:
         raise ValueError(f"DATASET must be {', '.join(CLASS_NAMES)} or all, got {dataset!r}")
     if not RUN_NAME.fullmatch(run):
         raise ValueError(f"RUN must be a plain name of letters, digits, '.', '_' and '-', got {run!r}")
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"SEED must be a whole number from 0 to 2^32 - 1, got {seed}")
     parameters = {**profile_parameters(profile), "seed": seed}
     for name in CLASS_NAMES if dataset == "all" else (dataset,):
         yield Plan(run, name, parameters)
@@ -300,7 +306,7 @@ def main(arguments: Iterable[str] | None = None) -> int:
         if options.baselines:
             make_baselines()
         elif options.publish:
-            publish(options.run)
+            publish(options.run, seed=options.seed)
         else:
             chosen = list(plans(options.run, options.dataset, options.profile, options.seed))
             for plan in chosen:

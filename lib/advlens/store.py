@@ -14,6 +14,7 @@ import importlib.metadata
 import importlib.util
 import json
 import os
+import re
 import shutil
 import time
 import warnings
@@ -27,7 +28,11 @@ import pandas as pd
 
 T = TypeVar("T")
 PACKAGE = __name__.partition(".")[0]
-LIBRARIES = ("tensorflow", "keras", "adversarial-robustness-toolbox", "innvestigate", "numpy", "scikit-learn")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+LIBRARIES = (
+    *("tensorflow", "keras", "tf-keras", "adversarial-robustness-toolbox", "innvestigate"),
+    *("numpy", "scipy", "scikit-learn", "scikit-image", "pillow", "matplotlib"),
+)
 
 
 class Storable(Protocol):
@@ -65,7 +70,10 @@ class Store:
             parameters: keyword arguments: scalars, strings, arrays, mappings, dataclasses, Keras models.
         Raises:
             TypeError: where a parameter or the result is of a kind that cannot be keyed or stored.
+            ValueError: for a name that is no plain file name.
         """
+        if not NAME.fullmatch(name):
+            raise ValueError(f"an artifact's name must be letters, digits, '.', '_' and '-', got {name!r}")
         key = self._key(make, parameters)
         folder = self.folder / f"{name}-{key[:12]}"
         if folder.exists():
@@ -147,7 +155,12 @@ def _closure(module: str) -> set[str]:
 
 
 def _imports(module: str) -> Iterator[str]:
-    for node in ast.walk(_parsed(module)):
+    yield from imported_modules(_parsed(module))
+
+
+def imported_modules(tree: ast.Module) -> Iterator[str]:
+    """The modules of this package that a piece of code imports, also by `from package import module`."""
+    for node in ast.walk(tree):
         names = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -264,6 +277,8 @@ def _write_part(folder: Path, name: str, part: Any) -> None:
         part.to_csv(folder / f"{name}.csv", index=False)
     elif isinstance(part, Mapping) and part and all(isinstance(value, np.ndarray) for value in part.values()):
         np.savez(folder / f"{name}.npz", **part)
+    elif isinstance(part, np.ndarray):
+        raise TypeError("an array can't be stored without a name: return a mapping of arrays, or an object of parts")
     else:
         _write_synced(folder / f"{name}.json", json.dumps(part, indent=1).encode())
 
@@ -272,7 +287,9 @@ def _read_part(path: Path) -> Any:
     if path.suffix == ".keras":
         return keras.models.load_model(path, compile=False)
     if path.suffix == ".csv":
-        return pd.read_csv(path, engine="python")  # the one engine that reads every float exactly
+        return pd.read_csv(
+            path, engine="python", keep_default_na=False, na_values=[""]
+        )  # the one engine that reads every float exactly
     if path.suffix == ".npz":
         with np.load(path, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from advlens import plots, tables
 from advlens.arrays import Array
-from advlens.attacks import AttackSet, craft
+from advlens.attacks import AttackSet, craft, find_attack
 from advlens.classifier import Classifier
 from advlens.datasets import DataSet, load
 from advlens.paths import data_dir
@@ -31,6 +31,10 @@ class Workbench:
     """
 
     def __init__(self, *, run: str, dataset: str, seed: int, train_images: int = 0) -> None:
+        if not (isinstance(seed, int) and 0 <= seed < 2**32):
+            raise ValueError(f"seed must be a whole number from 0 to 2^32 - 1, got {seed!r}")
+        if train_images < 0:
+            raise ValueError(f"train_images must be 0 (all) or more, got {train_images}")
         self.data: DataSet = load(dataset)
         self.seed = seed
         self.train_images = train_images or None
@@ -55,7 +59,7 @@ class Workbench:
         return Classifier(self.task_network(network, epochs=epochs).network)
 
     def attack_set(self, attack: str, classifier: Classifier, *, n: int, **parameters: Any) -> AttackSet:
-        """An attack on the first n test images that the classifier gets right, crafted once.
+        """An attack on n test images that the classifier gets right, crafted once.
 
         Raises:
             ValueError: where n is not positive, or there are fewer such images.
@@ -84,14 +88,27 @@ class Workbench:
         n: int,
         parameters: dict[str, dict] | None = None,
     ) -> dict[str, AttackSet]:
-        """Several attacks on the same images, by their names."""
+        """Several attacks on the same images, by their names.
+
+        Raises:
+            ValueError: for an unknown attack, or parameters of one that is not asked for.
+        """
         given = parameters or {}
+        unknown = sorted(set(given) - set(attacks))
+        if unknown:
+            raise ValueError(f"parameters are given for {', '.join(unknown)}, but the attacks are {', '.join(attacks)}")
+        for name in attacks:
+            find_attack(name)
         return {name: self.attack_set(name, classifier, n=n, **given.get(name, {})) for name in attacks}
 
     def correct_sources(self, classifier: Classifier) -> Array:
-        """The places of the test images that the classifier gets right, in order."""
+        """The places of the test images that the classifier gets right, in a random order.
+
+        MNIST's own order is not random: its first half is the harder one.
+        """
         predicted = classifier.predict(self.data.test_images).argmax(axis=1)
-        return np.flatnonzero(predicted == self.data.test_labels)
+        correct = np.flatnonzero(predicted == self.data.test_labels)
+        return np.random.default_rng(self.seed).permutation(correct)
 
     def show(self, figure: Figure, name: str) -> plots.Shown:
         """Saves a figure under the run's figures and displays it."""

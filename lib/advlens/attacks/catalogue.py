@@ -93,9 +93,11 @@ def craft(
     """
     images = checked_images(images, shape=classifier.input_shape)
     labels = checked_labels(labels, n=len(images), num_classes=classifier.nb_classes)
-    source = np.asarray(source, np.int64)
-    if source.shape != (len(images),):
-        raise ValueError(f"source must have shape ({len(images)},), one place an image, got {source.shape}")
+    source = np.asarray(source)
+    if source.shape != (len(images),) or not np.issubdtype(source.dtype, np.integer):
+        raise ValueError(f"source must have shape ({len(images)},) and be integers, got {source.dtype} {source.shape}")
+    if source.min() < 0 or len(np.unique(source)) < len(source):
+        raise ValueError("source must hold each image's own place in the test set, ≥ 0, none of them twice")
     if parameters.get("targeted"):
         raise ValueError("craft makes only untargeted attacks, which leave the true class: drop targeted=True")
     attack = build_attack(name, classifier, **parameters)
@@ -111,7 +113,7 @@ def craft(
     return AttackSet(
         attack=name,
         parameters={**find_attack(name).parameters, **parameters},
-        source=source,
+        source=source.astype(np.int64),
         clean=images,
         noisy=gaussian_twin(images, l2, rng=rng),
         adversarial=adversarial.astype(np.float32),

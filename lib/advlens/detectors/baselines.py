@@ -9,7 +9,7 @@ from advlens.detectors.base import Detector
 
 # A pixel belongs to the background where its 3×3 neighbourhood's median is darker than this.
 BACKGROUND_LEVEL = 0.1
-# Half a grey level of 16-bit images: what lies nearer to a multiple of 1/255 counts as one.
+# What lies nearer than this to a multiple of 1/255 counts as one: float32 rounds far less.
 GREY_LEVEL_TOLERANCE = 1e-4
 
 

@@ -15,12 +15,15 @@ import subprocess
 import sys
 import tempfile
 import threading
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
 from advlens.arrays import Array
 from advlens.explanations.describe import Description
+
+if TYPE_CHECKING:  # started by name below; said here so that artifacts made with it are keyed by its code
+    import advlens.explanations.worker  # noqa: F401
 
 _ENVIRONMENT = {"TF_USE_LEGACY_KERAS": "1", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
 

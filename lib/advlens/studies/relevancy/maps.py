@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pandas as pd
 
+from advlens.arrays import Array
 from advlens.attacks import AttackSet
 from advlens.classifier import Classifier
 from advlens.evaluation import mean_estimate
@@ -45,23 +46,35 @@ def map_agreement(classifier: Classifier, attack_set: AttackSet, *, seed: int) -
 
 
 def map_movement(network: keras.Model, attack_sets: Mapping[str, AttackSet], *, seed: int) -> pd.DataFrame:
-    """Rank correlation of clean images' maps with those of their attacked versions and of their noisy twins.
+    """Rank correlation of clean images' maps, for their class, with other maps.
+
+    Compared are the map of the attacked image for its new class ("attacked") and for the class before ("attacked,
+    first class"), the clean image's map for that new class ("clean, wrong class"), and the noisy twin's ("noisy").
 
     Returns:
-        A row an attack, method and comparison, over successful attacks: attack, method, compared ("attacked" or
-        "noisy"), family, estimate, low, high, n.
+        A row an attack, method and comparison, over successful attacks: attack, method, compared, family, estimate,
+        low, high, n.
     """
     rows = []
     for attack, attack_set in attack_sets.items():
         won = attack_set.select(attack_set.success)
         for name, method in MOVING.items() if len(won) else ():
             before = explain(network, won.clean, method=method)
-            for compared, images in (("attacked", won.adversarial), ("noisy", won.noisy)):
-                values = rank_correlation(before, explain(network, images, method=method))
+            for compared, (images, neuron, family) in _comparisons(won).items():
+                values = rank_correlation(before, explain(network, images, method=method, neuron=neuron))
                 rows.append(
-                    {"attack": attack, "method": name, "compared": compared}
-                    | {"family": "relevancy" if compared == "attacked" else "baseline"}
+                    {"attack": attack, "method": name, "compared": compared, "family": family}
                     | dataclasses.asdict(mean_estimate(values, won.source, seed=seed))
                     | {"n": len(won)}
                 )
     return pd.DataFrame(rows)
+
+
+def _comparisons(won: AttackSet) -> dict[str, tuple[Array, str | Array, str]]:
+    """Name → images, explained class, family. The middle two keep apart what the image and what the class changes."""
+    return {
+        "attacked": (won.adversarial, "predicted", "relevancy"),
+        "attacked, first class": (won.adversarial, won.label, "relevancy"),
+        "clean, wrong class": (won.clean, won.predicted, "baseline"),
+        "noisy": (won.noisy, "predicted", "baseline"),
+    }

@@ -4,15 +4,20 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 import keras
+import numpy as np
 import pandas as pd
+from scipy.special import logit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import confusion_matrix
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from advlens.arrays import Array
 from advlens.attacks import AttackSet
 from advlens.classifier import Classifier
 from advlens.detectors import Detector, trivial_baselines
-from advlens.evaluation import Estimate, Stratum, mean_estimate, positives
+from advlens.detectors.baselines import pixel_baselines
+from advlens.evaluation import Estimate, Stratum, mean_estimate, positives, roc_auc
 from advlens.studies.relevancy.lenses import CORRECTED_LENSES, Lens
 from advlens.studies.relevancy.rows import (
     Rows,
@@ -24,12 +29,20 @@ from advlens.studies.relevancy.rows import (
 )
 from advlens.training import Trained
 
-JOINED = ("Deep Taylor", "z-rule")  # the maps whose detectors are joined with the input classifier
+MAPS = ("Deep Taylor", "z-rule")  # the maps whose detectors are joined with others
+JOINS = (
+    *(("input", lens) for lens in MAPS),
+    ("input", "max softmax"),
+    *(("input", "max softmax", lens) for lens in MAPS),
+)
 
 
-def joined(lens: str) -> str:
-    """The name of the detector that joins the input classifier with a map's detector."""
-    return f"input + {lens}"
+TINY = 1e-30  # keeps log odds finite
+
+
+def joined(*detectors: str) -> str:
+    """The name of the detector that joins several."""
+    return " + ".join(detectors)
 
 
 def fit_published(
@@ -108,7 +121,7 @@ def judge_corrected(
     trained: Mapping[str, Trained],
     seed: int,
 ) -> Scores:
-    """Scores of all detectors, of the trivial baselines, and of the input classifier joined with maps.
+    """Scores of all detectors, of the trivial baselines (turned around where validation says so), and joins.
 
     Args:
         calibration: (m, h, w, channels) clean images that no attack set holds.
@@ -123,8 +136,9 @@ def judge_corrected(
     parts = {"validation": validation, "test": test}
     judged = pd.concat([_judged(part, rows, detectors) for part, rows in parts.items()], ignore_index=True)
     clean = pd.DataFrame({name: detector.scores(calibration) for name, detector in detectors.items()})
-    for lens in JOINED:
-        _join(judged, clean, lens=lens)
+    _orient(judged, clean, baselines=list(pixel_baselines()))
+    for columns in JOINS:
+        _join(judged, clean, columns=columns)
     return Scores(judged, clean)
 
 
@@ -133,10 +147,29 @@ def _judged(part: str, rows: Rows, detectors: Mapping[str, Detector]) -> pd.Data
     return pd.DataFrame(about | {name: detector.scores(rows.images) for name, detector in detectors.items()})
 
 
-def _join(judged: pd.DataFrame, clean: pd.DataFrame, *, lens: str) -> None:
-    """Adds the logistic regression of both detectors' log odds, fitted on the validation groups."""
-    columns = ["input", lens]
-    fitting = judged[(judged["part"] == "validation") & ((judged["role"] != "adversarial") | judged["success"])]
-    model = LogisticRegression().fit(fitting[columns], fitting["role"] == "adversarial")
+def _fitting(judged: pd.DataFrame) -> pd.DataFrame:
+    """The rows on which signs and joins are fitted: validation groups, without failed attacks."""
+    return judged[(judged["part"] == "validation") & ((judged["role"] != "adversarial") | judged["success"])]
+
+
+def _orient(judged: pd.DataFrame, clean: pd.DataFrame, *, baselines: list[str]) -> None:
+    """Turns pixel baselines around that rank validation attacks below normal images: a fairer bar to beat."""
+    fitting = _fitting(judged)
+    for name in baselines:
+        if roc_auc(fitting[name].to_numpy(), (fitting["role"] == "adversarial").to_numpy()) < 0.5:
+            for frame in (judged, clean):
+                frame[name] = -frame[name]
+
+
+def _join(judged: pd.DataFrame, clean: pd.DataFrame, *, columns: Sequence[str]) -> None:
+    """Adds the logistic regression of several detectors' log odds, fitted on the validation groups."""
+    fitting = _fitting(judged)
+    model = make_pipeline(StandardScaler(), LogisticRegression())
+    model.fit(_log_odds(fitting, columns), fitting["role"] == "adversarial")
     for frame in (judged, clean):
-        frame[joined(lens)] = model.decision_function(frame[columns])
+        frame[joined(*columns)] = model.decision_function(_log_odds(frame, columns))
+
+
+def _log_odds(frame: pd.DataFrame, columns: Sequence[str]) -> Array:
+    """(n, len(columns)) log odds; the max-softmax score is a probability, the others are log odds already."""
+    return np.stack([logit(np.maximum(frame[c], TINY)) if c == "max softmax" else frame[c] for c in columns], axis=1)

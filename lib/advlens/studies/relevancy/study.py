@@ -15,7 +15,7 @@ from advlens.evaluation import Stratum
 from advlens.explanations import colour_map, explain
 from advlens.image_files import CODECS, export, export_names
 from advlens.progress import progress
-from advlens.studies.relevancy.ladder import corrected_rung, pixel_rung
+from advlens.studies.relevancy.ladder import corrected_rung, pixel_rung, still_fooling
 from advlens.studies.relevancy.lenses import CORRECTED_LENSES, PUBLISHED_LENSES, STUDY_MAP, Lens
 from advlens.studies.relevancy.protocols import (
     Scores,
@@ -64,18 +64,31 @@ class Study:
         corrected: Training,
         calibration_images: int,
     ) -> None:
+        for name, value in (("published", published.images), ("calibration", calibration_images)):
+            if value < 1:
+                raise ValueError(f"{name}_images must be at least 1, got {value}")
         self.bench = bench
         self.published = published
         self.corrected = corrected
         self.classifier = bench.classifier(network, epochs=task_epochs)
+        left = len(bench.correct_sources(self.classifier)) - attacked_images
+        if left < calibration_images:
+            raise ValueError(
+                f"calibration_images is {calibration_images}, but attacked_images leaves only {left} correct test "
+                "images: lower one of them"
+            )
         self.attack_sets = bench.attack_sets(ATTACKS, self.classifier, n=attacked_images, parameters=attack_parameters)
+        for name, made in self.attack_sets.items():
+            if not made.success.any():
+                raise ValueError(f"{name} never succeeded on {len(made)} images: give it other attack_parameters")
         self.calibration_images = calibration_images
 
     @cached_property
     def calibration(self) -> Array:
         """(m, h, w, channels) clean test images that the task network gets right and that no attack used."""
         attacked = next(iter(self.attack_sets.values())).source
-        unattacked = np.setdiff1d(self.bench.correct_sources(self.classifier), attacked)
+        correct = self.bench.correct_sources(self.classifier)
+        unattacked = correct[~np.isin(correct, attacked)]
         return self.bench.data.test_images[unattacked[: self.calibration_images]]
 
     # ------------------------------------------------------------ as published
@@ -188,9 +201,15 @@ class Study:
         """Both classifiers under both protocols behind each codec.
 
         Returns:
-            Columns protocol, attack, lens, codec, figure ("accuracy" or "roc_auc"), estimate, low, high. The lens
-            "best pixel baseline" is the trivial baseline with the highest AUC on the same pixels.
+            Columns protocol, attack, lens, codec, figure, estimate, low, high. The lens "best pixel baseline" is the
+            trivial baseline with the highest AUC on the validation groups' same pixels; the protocol "attack" has the
+            share of attacks that still fool the task network after the codec.
         """
+        unknown = sorted(set(codecs) - set(CODECS))
+        if unknown or not {"float", "8-bit", "wrapped jpeg"} <= set(codecs):
+            raise ValueError(
+                f"codecs must be of {', '.join(CODECS)}, float, 8-bit and wrapped jpeg among them, got {codecs}"
+            )
         rungs = [(attack, codec) for attack in ATTACKS for codec in codecs]
         rows = []
         for attack, codec in progress(rungs, description="file formats", unit="codec"):
@@ -210,4 +229,6 @@ class Study:
             rows.append({"protocol": "corrected", "lens": lens, "figure": "roc_auc"} | dataclasses.asdict(estimate))
         best = pixel_rung(self._corrected_set(attack), codec=codec, seed=seed)
         row = {"protocol": "corrected", "lens": "best pixel baseline", "figure": "roc_auc"}
-        return [*rows, row | dataclasses.asdict(best)]
+        left = still_fooling(self.classifier, self._corrected_set(attack), codec=codec, seed=seed)
+        about = {"protocol": "attack", "lens": "still fools", "figure": "share still fooling"}
+        return [*rows, row | dataclasses.asdict(best), about | dataclasses.asdict(left)]
