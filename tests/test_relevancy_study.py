@@ -7,8 +7,10 @@ import pandas as pd
 import pytest
 
 from advlens.attacks import AttackSet
+from advlens.detectors import Detector
 from advlens.evaluation import Stratum
-from advlens.studies.relevancy import CORRECTED_LENSES, report
+from advlens.studies.relevancy import CORRECTED_LENSES, PUBLISHED_LENSES, map_movement, protocols, report
+from advlens.studies.relevancy.ladder import pixel_rung
 from advlens.studies.relevancy.protocols import Scores
 from advlens.studies.relevancy.results import beyond_input, corrected_results
 from advlens.studies.relevancy.rows import (
@@ -158,3 +160,95 @@ def test_every_lens_builds_its_detector(average_pooling_classifier):
     for lens in CORRECTED_LENSES.values():
         assert lens.detector(average_pooling_classifier, epochs=3).epochs == 3
         assert lens.through("png").detector(average_pooling_classifier).codec == "png"
+
+
+# ---------------------------------------------------------------- what is fitted and judged on what
+
+
+class Brightness(Detector):
+    """Scores by the mean pixel: above 0 where that is brighter than 0.15."""
+
+    def scores(self, images):
+        return images.mean(axis=(1, 2, 3)).astype(np.float64) - 0.15
+
+
+def test_the_published_judgement_counts_what_is_right(attack_set):
+    accuracy, confusion = protocols.judge_published(Brightness(), attack_set, seed=0)
+    assert accuracy.estimate == 1
+    assert confusion[0, 1] == confusion[1, 0] == 0
+    assert confusion.sum() == 30
+
+
+@pytest.mark.parametrize(
+    ("fit", "rows", "split"),
+    [
+        (protocols.fit_published, published_rows, published_split),
+        (protocols.fit_corrected, corrected_rows, corrected_split),
+    ],
+)
+def test_training_is_stopped_by_the_protocol_s_own_rows(monkeypatch, attack_set, fit, rows, split):
+    seen = {}
+    monkeypatch.setattr(
+        protocols, "_fit", lambda network, train, watched, **_: seen.update(train=train, watched=watched)
+    )
+    fit(None, attack_set, lens=None, epochs=1, patience=1, seed=0)
+    expected = split(rows(attack_set), seed=0)
+    for name, part in zip(("train", "watched"), expected, strict=False):
+        assert set(seen[name].source) == set(part.source)
+        assert seen[name].success[seen[name].is_adversarial].all()
+
+
+def test_joins_and_signs_are_fitted_on_validation_alone():
+    rng = np.random.default_rng(0)
+    truth = np.tile([0, 1], 200)
+    frame = pd.DataFrame(
+        {"part": np.repeat(["validation", "test"], 200), "role": np.where(truth, "adversarial", "clean")}
+    )
+    frame["success"] = truth == 1
+    sign = np.where(frame["part"] == "validation", 1, -1)
+    frame["input"] = sign * (2 * truth - 1) + 0.1 * rng.normal(size=400)
+    frame["total variation"] = -frame["input"]
+    clean = frame[["input", "total variation"]].copy()
+    protocols._orient(frame, clean, baselines=["total variation"])
+    protocols._join(frame, clean, columns=["input"])
+    validation = frame[frame["part"] == "validation"]
+    attacked = validation["role"] == "adversarial"
+    for name in ("total variation", protocols.joined("input")):
+        assert validation[name][attacked].mean() > validation[name][~attacked].mean()
+
+
+def test_the_pixel_rung_sees_what_the_codec_leaves(attack_set):
+    quarter = np.float32(0.25 / 255)
+    grey = np.full_like(attack_set.clean, 10 / 255)
+    faint = dataclasses.replace(attack_set, clean=grey, noisy=grey, adversarial=grey + quarter)
+    assert pixel_rung(faint, codec="float", seed=0).estimate == 1
+    assert pixel_rung(faint, codec="8-bit", seed=0).estimate == 0.5
+
+
+def test_the_study_s_maps_are_those_of_its_code():
+    options = PUBLISHED_LENSES["relevancy"].options
+    assert options == {"method": "lrp.z", "neuron": "all", "coloured": True, "codec": "wrapped jpeg"}
+
+
+def test_map_movement_names_its_comparisons_rightly(average_pooling_classifier, real_images):
+    images = real_images[:6]
+    label = average_pooling_classifier.predict(images).argmax(axis=1)
+    moved = AttackSet(
+        attack="made up",
+        parameters={},
+        source=np.arange(6),
+        clean=images,
+        noisy=images,
+        adversarial=images[::-1].copy(),
+        label=label,
+        predicted=(label + 1) % 10,
+        success=np.ones(6, bool),
+        l2=np.ones(6, np.float32),
+        linf=np.ones(6, np.float32),
+    )
+    table = map_movement(average_pooling_classifier.model, {"made up": moved}, seed=0)
+    means = table[table["method"] == "z-rule"].set_index("compared")["estimate"]
+    assert means["noisy"] == pytest.approx(1)
+    assert means["attacked"] < 0.9
+    assert means["attacked, first class"] < 0.9
+    assert means["clean, wrong class"] < 0.9

@@ -42,6 +42,19 @@ def test_notebooks_run_in_order_with_their_parameters_and_only_once(project):
     ]
 
 
+def test_other_parameters_or_package_code_run_again(project, monkeypatch):
+    code = "from advlens.studies import relevancy\n" + logging_cell(project, "amount")
+    write_notebook(project / "notebooks" / "01_first.ipynb", code)
+    execute(Plan("try", "mnist", {"amount": 1}))
+    execute(Plan("try", "mnist", {"amount": 2}))
+    original = runs.code_digest
+    changed = "advlens.studies.relevancy"
+    monkeypatch.setattr(runs, "code_digest", lambda name: "changed" if name == changed else original(name))
+    execute(Plan("try", "mnist", {"amount": 2}))
+    execute(Plan("try", "mnist", {"amount": 2}))
+    assert (project / "log").read_text().split() == ["1", "2", "2"]
+
+
 def test_a_changed_notebook_runs_again_with_all_after_it(project):
     for name in ("01_first", "02_second"):
         write_notebook(project / "notebooks" / f"{name}.ipynb", logging_cell(project, f"'{name}'"))

@@ -65,6 +65,29 @@ def test_another_parameter_is_another_artifact(tmp_path, counted):
     assert (three.output_shape[1], four.output_shape[1], len(counted)) == (3, 4, 2)
 
 
+@pytest.mark.parametrize("changed", ["code_digest", "_library_versions"])
+def test_changed_code_or_libraries_make_a_new_artifact(tmp_path, counted, monkeypatch, changed):
+    for version in ("a", "b", "b"):
+        monkeypatch.setattr(store, changed, lambda *_, version=version: {"of": version})
+        Store(tmp_path).keep("network", networks.two_conv_cnn, num_classes=3)
+    assert len(counted) == 2
+
+
+def test_weights_are_part_of_a_network_s_digest():
+    network = networks.two_conv_cnn()
+    weights, before = network.get_weights(), digest(network)
+    network.set_weights([2 * weight for weight in weights])
+    assert digest(network) != before
+    network.set_weights(weights)
+    assert digest(network) == before
+
+
+@pytest.mark.parametrize("name", ["", "a/b", ".hidden", "a b"])
+def test_a_name_that_is_no_file_name_is_refused(tmp_path, name):
+    with pytest.raises(ValueError, match="an artifact's name must be letters"):
+        Store(tmp_path).keep(name, networks.two_conv_cnn)
+
+
 @pytest.mark.parametrize("damage", ["flip", "truncate", "delete"])
 def test_a_damaged_artifact_is_reported_and_computed_again(tmp_path, counted, damage):
     kept = Store(tmp_path)
@@ -156,3 +179,4 @@ def test_the_code_digest_sees_code_but_not_comments(tmp_path, monkeypatch):
 def test_the_code_digest_covers_what_a_module_imports():
     closure = store._closure("advlens.attacks.catalogue")
     assert {"advlens.attacks.catalogue", "advlens.attacks.lbfgs", "advlens.classifier"} <= closure
+    assert {"advlens.explanations.worker", "advlens.explanations.rebuild"} <= store._closure("advlens.explanations")
