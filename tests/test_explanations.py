@@ -18,7 +18,7 @@ import tensorflow as tf
 from keras import layers
 
 from advlens import networks
-from advlens.explanations import METHODS, colour_map, explain
+from advlens.explanations import METHODS, colour_map, explain, process
 from advlens.explanations.process import worker
 from tests.make_explanation_reference import seeded_weights
 
@@ -244,12 +244,16 @@ def test_a_worker_that_cannot_start_is_an_error_with_its_last_lines(network, ima
         explain(network, images)
 
 
-def test_an_interrupted_call_leaves_the_next_one_right(network, images, reference, reference_images):
+def test_an_interrupted_call_leaves_the_next_one_right(monkeypatch, network, images, reference, reference_images):
     explain(network, images)
-    timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
-    with pytest.raises(KeyboardInterrupt):
-        explain(network, np.tile(images, (512, 1, 1, 1)))
+
+    def interrupted(self):
+        raise KeyboardInterrupt  # as by Ctrl-C, with the request sent and its answer still in the pipe
+
+    with monkeypatch.context() as patch:
+        patch.setattr(process.WorkerProcess, "_receive", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            explain(network, images)
     assert_well(network, reference, reference_images)
 
 
