@@ -114,7 +114,7 @@ def test_all_neurons_add_up(network, images):
 
 @pytest.mark.parametrize("method", ["lrp.z", "deep_taylor", "deep_taylor.bounded"])
 def test_relevance_of_a_network_without_biases_adds_up_to_the_logit(images, method):
-    keras.utils.set_random_seed(0)  # weights without a dead unit, at which relevance would be lost
+    keras.utils.set_random_seed(0)  # weights whose winning logits are all positive
     network = networks.two_conv_cnn()
     network.set_weights([w if w.ndim > 1 else 0 * w for w in network.get_weights()])
     logits = np.max(network(images), axis=1)
