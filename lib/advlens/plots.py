@@ -26,7 +26,6 @@ FAMILY_COLOURS = {
     "closeness": "#E69F00",
     "neighbours": "#56B4E9",
 }
-ROLE_COLOURS = {"clean": "#009E73", "noisy": "#E69F00", "adversarial": "#D55E00"}
 WIDTH = 9.0  # inches; at 100 dpi a figure fits GitHub's 900-pixel column
 
 
@@ -214,26 +213,6 @@ def intervals(
         if reference is not None:
             axes.axvline(reference, color="black", linestyle=":", linewidth=1)
         axes.set(title=name, yticks=range(len(labels)), yticklabels=labels, ylim=(-0.6, len(labels) - 0.4))
-    axes_row[0][len(panels) // 2].set_xlabel(axis)
-    figure.suptitle(title)
-    return figure
-
-
-def distributions(table: pd.DataFrame, *, value: str, panel: str, role: str, axis: str, title: str) -> Figure:
-    """Smooth densities of a score for clean, noisy and adversarial images, one panel a group.
-
-    Args:
-        table: a row an image; the other arguments name its columns; `role` holds keys of `ROLE_COLOURS`.
-    """
-    apply_style()
-    panels = list(table[panel].unique())
-    figure, axes_row = plt.subplots(1, len(panels), figsize=(WIDTH, 2.9), squeeze=False)
-    for axes, name in zip(axes_row[0], panels, strict=True):
-        sns.kdeplot(
-            table[table[panel] == name], x=value, hue=role, palette=ROLE_COLOURS, common_norm=False, ax=axes,
-            legend=axes is axes_row[0][-1], warn_singular=False,
-        )  # fmt: skip
-        axes.set(title=name, xlabel="", ylabel="density" if axes is axes_row[0][0] else "")
     axes_row[0][len(panels) // 2].set_xlabel(axis)
     figure.suptitle(title)
     return figure
