@@ -44,8 +44,12 @@ def test_images_already_of_another_class_stay(max_pooling_classifier, mnist):
 
 
 def test_bad_input_is_named(max_pooling_classifier, mnist):
-    with pytest.raises(ValueError, match="overshoot"):
+    with pytest.raises(ValueError, match="epsilon must be a positive number or 0"):
         DeepFool(max_pooling_classifier, epsilon=-0.1)
+    with pytest.raises(ValueError, match="epsilon must be a positive number or 0, got 'a'"):
+        DeepFool(max_pooling_classifier, epsilon="a")
+    with pytest.raises(ValueError, match="max_iter must be an integer of at least 1, got True"):
+        DeepFool(max_pooling_classifier, max_iter=True)
     with pytest.raises(ValueError, match="nb_grads must be an integer of at least 2, got 1"):
         DeepFool(max_pooling_classifier, nb_grads=1)
     with pytest.raises(ValueError, match="one-hot"):

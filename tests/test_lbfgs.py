@@ -57,7 +57,7 @@ def test_parameters_set_later_take_effect(average_pooling_classifier, mnist):
 def test_bad_input_is_named(max_pooling_classifier, mnist):
     with pytest.raises(ValueError, match="needs y"):
         LBFGS(max_pooling_classifier, targeted=True).generate(mnist[0][:2])
-    with pytest.raises(ValueError, match="epsilon must be positive, got 0"):
+    with pytest.raises(ValueError, match="epsilon must be a positive number, got 0"):
         LBFGS(max_pooling_classifier, epsilon=0)
     with pytest.raises(ValueError, match="must have shape"):
         LBFGS(max_pooling_classifier).generate(mnist[0][:2, :20])

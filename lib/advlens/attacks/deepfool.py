@@ -6,9 +6,8 @@ import numpy as np
 from art.attacks.attack import EvasionAttack
 
 from advlens.arrays import Array, checked_images
-from advlens.attacks.labels import attacked_labels
+from advlens.attacks.inputs import attacked_labels, batch_by_batch, check_number, check_whole_number
 from advlens.classifier import Classifier
-from advlens.progress import progress
 
 
 class DeepFool(EvasionAttack):
@@ -60,13 +59,7 @@ class DeepFool(EvasionAttack):
         """
         x = checked_images(x, shape=self.estimator.input_shape)
         y = attacked_labels(self.estimator, x, y)
-        x_adv = x.copy()
-        with progress(description="deepfool", unit="image", total=len(x)) as bar:
-            for start in range(0, len(x), self.batch_size):
-                batch = slice(start, start + self.batch_size)
-                x_adv[batch] = self._attack(x[batch], y[batch])
-                bar.update(len(x[batch]))
-        return x_adv
+        return batch_by_batch(self._attack, x, y, batch_size=self.batch_size, description="deepfool")
 
     def _attack(self, x: Array, y: Array) -> Array:
         x_adv, r = x.copy(), np.zeros_like(x)
@@ -83,13 +76,9 @@ class DeepFool(EvasionAttack):
         return x_adv
 
     def _check_params(self) -> None:
-        for name in ("max_iter", "batch_size"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
-                raise ValueError(f"{name} must be a positive integer, got {getattr(self, name)!r}")
-        if not isinstance(self.nb_grads, int) or self.nb_grads < 2:
-            raise ValueError(f"nb_grads must be an integer of at least 2, got {self.nb_grads!r}")
-        if not self.epsilon >= 0:
-            raise ValueError(f"epsilon, the overshoot, must not be negative, got {self.epsilon}")
+        check_whole_number(self, "max_iter", "batch_size")
+        check_whole_number(self, "nb_grads", lowest=2)
+        check_number(self, "epsilon", zero=True)
 
 
 def _candidates(logits: Array, y: Array, k: int) -> Array:

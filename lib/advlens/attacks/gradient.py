@@ -8,8 +8,7 @@ from art.estimators.classification import ClassifierMixin
 from art.estimators.estimator import BaseEstimator, LossGradientsMixin
 
 from advlens.arrays import Array, checked_images
-from advlens.attacks.labels import attacked_labels
-from advlens.progress import progress
+from advlens.attacks.inputs import attacked_labels, batch_by_batch, check_number, check_whole_number
 
 BLOCK = 20  # step sizes tried at once: an image that is fooled skips all later blocks
 
@@ -70,13 +69,7 @@ class GradientAttack(EvasionAttack):
         """
         x = checked_images(x, shape=self.estimator.input_shape)
         y = attacked_labels(self.estimator, x, y)
-        x_adv = x.copy()
-        with progress(description="gradient attack", unit="image", total=len(x)) as bar:
-            for start in range(0, len(x), self.batch_size):
-                batch = slice(start, start + self.batch_size)
-                x_adv[batch] = self._step(x[batch], y[batch])
-                bar.update(len(x[batch]))
-        return x_adv
+        return batch_by_batch(self._step, x, y, batch_size=self.batch_size, description="gradient attack")
 
     def _step(self, x: Array, y: Array) -> Array:
         one_hot = np.eye(self.estimator.nb_classes, dtype=np.float32)[y]
@@ -108,11 +101,8 @@ class GradientAttack(EvasionAttack):
         return found
 
     def _check_params(self) -> None:
-        for name in ("steps", "fine_steps", "batch_size"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
-                raise ValueError(f"{name} must be a positive integer, got {getattr(self, name)!r}")
-        if not self.max_epsilon > 0:
-            raise ValueError(f"max_epsilon must be positive, got {self.max_epsilon}")
+        check_whole_number(self, "steps", "fine_steps", "batch_size")
+        check_number(self, "max_epsilon")
 
 
 def _moved(x: Array, g: Array, ε: Array) -> Array:

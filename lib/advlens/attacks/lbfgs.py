@@ -8,7 +8,7 @@ from art.attacks.attack import EvasionAttack
 
 from advlens.arrays import Array, checked_images
 from advlens.attacks.gradient import GradientAttack
-from advlens.attacks.labels import attacked_labels
+from advlens.attacks.inputs import attacked_labels, check_number, check_whole_number
 from advlens.classifier import Classifier
 from advlens.progress import progress
 
@@ -213,11 +213,8 @@ class LBFGS(EvasionAttack):
         return ce, tape.gradient(ce, x), tf.argmax(logits, axis=1) == tf.argmax(target, axis=1)
 
     def _check_params(self) -> None:
-        for name in ("max_iter", "history", "batch_size"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
-                raise ValueError(f"{name} must be a positive integer, got {getattr(self, name)!r}")
-        if not self.epsilon > 0:
-            raise ValueError(f"epsilon must be positive, got {self.epsilon}")
+        check_whole_number(self, "max_iter", "history", "batch_size")
+        check_number(self, "epsilon")
         if not isinstance(self.targeted, bool):
             raise ValueError(f"targeted must be True or False, got {self.targeted!r}")
 
