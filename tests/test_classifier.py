@@ -8,6 +8,7 @@ from art.estimators.classification import TensorFlowV2Classifier
 
 from advlens import networks
 from advlens.classifier import Classifier
+from advlens.explanations import explain
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +128,20 @@ def test_a_network_that_ends_in_a_softmax_is_refused(ending):
     network = keras.Sequential([keras.layers.Input((4, 4, 1)), keras.layers.Flatten(), *last])
     with pytest.raises(ValueError, match="drop its softmax"):
         Classifier(network)
+
+
+def test_broken_weights_are_refused_by_attacks_and_explanations():
+    network = networks.build("two_conv_cnn")
+    network.set_weights([np.full_like(weight, np.nan) for weight in network.get_weights()])
+    with pytest.raises(ValueError, match="'two_conv_cnn' gives NaN or infinity: its weights are broken"):
+        Classifier(network)
+    with pytest.raises(ValueError, match="has weights that are NaN or infinite"):
+        explain(network, np.zeros((1, 28, 28, 1)))
+
+
+def test_what_is_no_network_is_refused():
+    with pytest.raises(TypeError, match="network must be a Keras 3 model, got NoneType"):
+        Classifier(None)
 
 
 def test_a_network_without_a_fixed_image_size_is_refused():

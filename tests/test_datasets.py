@@ -336,6 +336,8 @@ def test_files_that_are_no_or_damaged_npz_are_refused(tmp_path):
 def test_unknown_names_and_missing_files_say_what_to_pass(tmp_path):
     with pytest.raises(ValueError, match=r"'cifar' is unknown: pass 'mnist'"):
         load("cifar")
+    with pytest.raises(TypeError, match="named by a string or a path, got NoneType"):
+        load(None)
     with pytest.raises(FileNotFoundError, match="check its path"):
         load(tmp_path / "none.npz")
 

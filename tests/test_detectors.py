@@ -144,6 +144,17 @@ def test_bad_input_is_named(average_pooling_classifier, real_images):
         untrained.fit(real_images[:4], np.ones(4))
     with pytest.raises(ValueError, match=r"is_adversarial must have shape \(4,\)"):
         untrained.fit(real_images[:4], np.ones(3))
+    with pytest.raises(ValueError, match=r"must hold both 0 and 1 and nothing else, got \[0.0, 0.5, 1.0\]"):
+        untrained.fit(real_images[:4], [0, 0.5, 1, 1])
+    with pytest.raises(ValueError, match=r"validation's is_adversarial must have shape \(3,\)"):
+        untrained.fit(real_images[:4], [0, 1, 0, 1], validation=(real_images[:3], [0, 1]))
+    with pytest.raises(ValueError, match="epochs must be at least 1, got 0"):
+        untrained.fit(real_images[:4], [0, 1, 0, 1], nb_epochs=0)
+    with pytest.raises(TypeError, match="adopt takes a Trained, as training returns, got int"):
+        untrained.adopt(3)
+    for detector in (RelevancyClassifier, MaxSoftmax):
+        with pytest.raises(TypeError, match="classifier must be an advlens Classifier, got NoneType"):
+            detector(None)
     with pytest.raises(ValueError, match=r"needs pixels in .* pass coloured=True"):
         RelevancyClassifier(average_pooling_classifier, coloured=False, codec="png")
     with pytest.raises(ValueError, match="divide by 255"):

@@ -306,6 +306,8 @@ def test_strata_part_the_positives():
             r"probabilities must lie in \[0, 1\], got \[0, 1.5\]",
         ),
         ({"draws": 0}, "draws must be 1 or more, got 0"),
+        ({"thresholds": {0.05: np.nan}}, "the threshold at FPR 0.05 must be a number, got NaN"),
+        ({"thresholds": {5: 0.1}}, "a key of thresholds must lie between 0 and 1, got 5: 5 % is 0.05"),
         ({"fprs": (5,)}, "fpr must lie between 0 and 1, got 5: 5 % is 0.05"),
     ],
 )
@@ -313,6 +315,11 @@ def test_wrong_input_is_named_with_its_value_and_the_remedy(changes, sentence):
     right = {"scores": np.arange(4.0), "is_adversarial": np.array([0, 1, 0, 1], bool), "source": np.arange(4)}
     with pytest.raises(ValueError, match=sentence):
         evaluate(**(right | {"seed": 0} | changes))
+
+
+def test_thresholds_without_their_rates_are_refused():
+    with pytest.raises(TypeError, match="thresholds must map a nominal FPR to its threshold, got list"):
+        evaluate(np.arange(4.0), np.array([0, 1, 0, 1], bool), np.arange(4), seed=0, thresholds=[1.0])
 
 
 def test_wrong_weights_and_calibration_scores_are_refused():

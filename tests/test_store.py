@@ -17,6 +17,10 @@ from advlens.store import Store, code_digest, digest
 from advlens.training import Trained
 
 
+def echo(value):
+    return value
+
+
 def example_attack_set(shift: float = 0.25) -> AttackSet:
     clean = np.random.default_rng(0).random((3, 4, 4, 1), dtype=np.float32) / 2
     return AttackSet(
@@ -141,6 +145,13 @@ def test_attack_sets_and_histories_survive_exactly(tmp_path):
     folder.mkdir()
     store._write_parts(folder, trained)
     pd.testing.assert_frame_equal(store._read_part(folder / "history.csv"), history, check_exact=True)
+
+
+@pytest.mark.parametrize("value", [{1: "a"}, [(1, 2)]], ids=["integer key", "tuple"])
+def test_what_would_come_back_changed_is_refused(tmp_path, value):
+    with pytest.raises(TypeError, match="can't be stored: it would change"):
+        Store(tmp_path).keep("value", echo, value=value)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_key_follows_content_not_identity():

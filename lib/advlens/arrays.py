@@ -1,4 +1,4 @@
-"""The array type that all stages share, and the checks of images and labels at their public boundaries."""
+"""The array type that all stages share, and the checks of images, labels and seeds at their public boundaries."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,17 @@ def checked_images(images: Array, *, shape: tuple[int, ...] | None = None) -> Ar
         remedy = "divide by 255" if high > 2 else "clip or rescale them"
         raise ValueError(f"images must lie in [0, 1], got [{low:g}, {high:g}]: {remedy}")
     return images.astype(np.float32, copy=False)
+
+
+def checked_seed(seed: int) -> int:
+    """A seed, once it is known to be one.
+
+    Raises:
+        ValueError: for anything but a whole number from 0 to 2³² − 1.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
+        raise ValueError(f"seed must be a whole number from 0 to 2^32 - 1, got {seed!r}")
+    return int(seed)
 
 
 def checked_labels(labels: Array, *, n: int, num_classes: int) -> Array:

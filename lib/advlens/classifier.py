@@ -28,7 +28,9 @@ class Classifier(TensorFlowV2Classifier):
         network: (n, h, w, channels) images in [0, 1] → (n, c) logits.
         batch_size: images that the network sees at once.
     Raises:
-        ValueError: for a network without one image input and one (n, c) output, or one that ends in a softmax.
+        TypeError: for what is no Keras model.
+        ValueError: for a network without one image input and one (n, c) output, one that ends in a softmax, or one
+            whose weights are not finite.
     """
 
     def __init__(self, network: keras.Model, *, batch_size: int = 512) -> None:
@@ -51,7 +53,10 @@ class Classifier(TensorFlowV2Classifier):
         self._compiled_loss_gradient = tf.function(self._gradient, input_signature=[images, targets])
         self._compiled_class_gradients: dict[int, Callable] = {}
         self._compiled_activations: dict[tuple[str, ...], Callable] = {}
-        if _are_probabilities(self.predict(np.full((1, *input_shape), 0.5, np.float32))):
+        outputs = self.predict(np.full((1, *input_shape), 0.5, np.float32))
+        if not np.isfinite(outputs).all():
+            raise ValueError(f"network {network.name!r} gives NaN or infinity: its weights are broken, train it again")
+        if _are_probabilities(outputs):
             raise ValueError(
                 f"network {network.name!r} ends in probabilities, not logits: drop its softmax and train with "
                 "from_logits=True"
@@ -199,6 +204,17 @@ class Classifier(TensorFlowV2Classifier):
         return tf.nest.map_structure(lambda *part: np.concatenate(part), *parts)
 
 
+def checked_classifier(classifier: Classifier) -> Classifier:
+    """The classifier as it came.
+
+    Raises:
+        TypeError: for anything but a `Classifier`.
+    """
+    if not isinstance(classifier, Classifier):
+        raise TypeError(f"classifier must be an advlens Classifier, got {type(classifier).__name__}: wrap the network")
+    return classifier
+
+
 def _float32(values: Array) -> Array:
     return np.asarray(values).astype(np.float32, copy=False)
 
@@ -213,6 +229,8 @@ def _are_probabilities(outputs: Array) -> bool:
 
 def _checked_shapes(network: keras.Model) -> tuple[tuple[int, ...], int]:
     """The (h, w, channels) and the number of classes of a network that a `Classifier` can hold."""
+    if not isinstance(network, keras.Model):
+        raise TypeError(f"network must be a Keras 3 model, got {type(network).__name__}")
     if not network.built or len(network.inputs) != 1 or len(network.outputs) != 1:
         raise ValueError(f"network {network.name!r} must be built and have one input and one output")
     input_shape, output_shape = tuple(network.inputs[0].shape[1:]), tuple(network.outputs[0].shape[1:])

@@ -69,6 +69,12 @@ class DataSet:
         """How many classes the labels tell apart."""
         return len(self.class_names)
 
+    def changes(self, before: Array, after: Array) -> list[str]:
+        """Texts such as "7 → 3", from two (n,) arrays of class numbers."""
+        return [
+            f"{self.class_names[one]} → {self.class_names[other]}" for one, other in zip(before, after, strict=True)
+        ]
+
 
 @dataclass(frozen=True, eq=False)
 class Split:
@@ -89,12 +95,15 @@ def load(name_or_path: str | os.PathLike, *, raw_dir: str | os.PathLike | None =
             always the same ones.
         raw_dir: the folder that holds `mnist/` and `fashion_mnist/`; None for `raw` in the data folder.
     Raises:
+        TypeError: for what is neither a name nor a path.
         ValueError: for an unknown name, or a file that is not as described.
         FileNotFoundError: where the path leads to no file.
         SourceError, OSError: see `downloads.verified_files`.
     """
-    if name_or_path in SHA256:
+    if isinstance(name_or_path, str) and name_or_path in SHA256:
         return _load_named(str(name_or_path), Path(raw_dir or data_dir() / "raw"))
+    if not isinstance(name_or_path, str | os.PathLike):
+        raise TypeError(f"a data set is named by a string or a path, got {type(name_or_path).__name__}")
     path = Path(name_or_path).expanduser()
     if path.suffix != ".npz":
         raise ValueError(

@@ -280,7 +280,10 @@ def _write_part(folder: Path, name: str, part: Any) -> None:
     elif isinstance(part, np.ndarray):
         raise TypeError("an array can't be stored without a name: return a mapping of arrays, or an object of parts")
     else:
-        _write_synced(folder / f"{name}.json", json.dumps(part, indent=1).encode())
+        text = json.dumps(part, indent=1)
+        if digest(json.loads(text)) != digest(part):
+            raise TypeError("a tuple, or a mapping with keys that are no strings, can't be stored: it would change")
+        _write_synced(folder / f"{name}.json", text.encode())
 
 
 def _read_part(path: Path) -> Any:

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from advlens import plots, tables
-from advlens.arrays import Array
+from advlens.arrays import Array, checked_seed
 from advlens.attacks import AttackSet, craft, find_attack
 from advlens.classifier import Classifier
 from advlens.datasets import DataSet, load
@@ -31,12 +31,10 @@ class Workbench:
     """
 
     def __init__(self, *, run: str, dataset: str, seed: int, train_images: int = 0) -> None:
-        if not (isinstance(seed, int) and 0 <= seed < 2**32):
-            raise ValueError(f"seed must be a whole number from 0 to 2^32 - 1, got {seed!r}")
         if train_images < 0:
             raise ValueError(f"train_images must be 0 (all) or more, got {train_images}")
         self.data: DataSet = load(dataset)
-        self.seed = seed
+        self.seed = checked_seed(seed)
         self.train_images = train_images or None
         self.folder = data_dir() / "runs" / run / self.data.name
         self.store = Store(self.folder / "artifacts")

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from art.attacks.attack import EvasionAttack
 
-from advlens.arrays import Array, checked_images, checked_labels
+from advlens.arrays import Array, checked_images, checked_labels, checked_seed
 from advlens.attacks.attack_set import AttackSet
 from advlens.attacks.deepfool import DeepFool
 from advlens.attacks.gradient import GradientAttack
 from advlens.attacks.lbfgs import LBFGS
 from advlens.attacks.noise import gaussian_twin
-from advlens.classifier import Classifier
+from advlens.classifier import Classifier, checked_classifier
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,9 +89,11 @@ def craft(
     Returns:
         The attack set, in the order of the images.
     Raises:
-        ValueError: for bad images, labels, names or parameters, and for images that are classified wrongly.
+        TypeError: for a classifier that is none.
+        ValueError: for bad images, labels, seeds, names or parameters, and for images that are classified wrongly.
     """
-    images = checked_images(images, shape=classifier.input_shape)
+    images = checked_images(images, shape=checked_classifier(classifier).input_shape)
+    rng = np.random.default_rng(checked_seed(seed))
     labels = checked_labels(labels, n=len(images), num_classes=classifier.nb_classes)
     source = np.asarray(source)
     if source.shape != (len(images),) or not np.issubdtype(source.dtype, np.integer):
@@ -104,7 +106,6 @@ def craft(
     wrong = int((classifier.predict(images).argmax(axis=1) != labels).sum())
     if wrong:
         raise ValueError(f"{wrong} of {len(images)} images are misclassified as they are: attack only correct ones")
-    rng = np.random.default_rng(seed)
     np.random.seed(rng.integers(2**31))  # noqa: NPY002 (ART's attacks draw from NumPy's global state)
     adversarial = np.clip(attack.generate(images, _one_hot(labels, classifier.nb_classes)), 0.0, 1.0)
     perturbation = (adversarial - images).reshape(len(images), -1)

@@ -4,7 +4,7 @@ import numpy as np
 from scipy.ndimage import median_filter
 
 from advlens.arrays import Array, checked_images
-from advlens.classifier import Classifier
+from advlens.classifier import Classifier, checked_classifier
 from advlens.detectors.base import Detector
 
 # A pixel belongs to the background where its 3×3 neighbourhood's median is darker than this.
@@ -63,7 +63,7 @@ class MaxSoftmax(Detector):
 
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
-        self.classifier = classifier
+        self.classifier = checked_classifier(classifier)
 
     def scores(self, images: Array) -> Array:
         """(n,) in [0, 1 − 1/c]."""

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from advlens.arrays import Array, checked_images
-from advlens.classifier import Classifier
+from advlens.classifier import Classifier, checked_classifier
 from advlens.detectors.base import Detector
 from advlens.explanations import colour_map, explain
 from advlens.image_files import through
@@ -73,27 +73,37 @@ class InputClassifier(Detector):
             ValueError: for bad images, or truth values other than 0 and 1 or of one kind only.
         """
         targets = _checked_truth(y, n=len(x))
-        seen = None if validation is None else (self.represent(validation[0]), _checked_truth(validation[1]))
         inputs = self.represent(x)
+        seen = None if validation is None else self._validation(*validation)
         keras.utils.set_random_seed(self.seed)
         self.trained_ = train(
             self._untrained(inputs),
             inputs,
             targets,
             optimizer=keras.optimizers.SGD(self.learning_rate, momentum=0.9),
-            epochs=nb_epochs or self.epochs,
-            batch_size=batch_size or self.batch_size,
+            epochs=self.epochs if nb_epochs is None else nb_epochs,
+            batch_size=self.batch_size if batch_size is None else batch_size,
             seed=self.seed,
             validation=seen,
             patience=None if seen is None else self.patience,
         )
         return self
 
+    def _validation(self, images: Array, is_adversarial: Array) -> tuple[Array, Array]:
+        targets = _checked_truth(is_adversarial, n=len(images), name="validation's is_adversarial")
+        return self.represent(images), targets
+
     def _untrained(self, inputs: Array) -> keras.Model:
         return build(self.network, input_shape=inputs.shape[1:], num_classes=2)
 
     def adopt(self, trained: Trained) -> "InputClassifier":
-        """Takes over a network that was trained before, instead of `fit`."""
+        """Takes over a network that was trained before, instead of `fit`.
+
+        Raises:
+            TypeError: for anything but what training returns.
+        """
+        if not isinstance(trained, Trained):
+            raise TypeError(f"adopt takes a Trained, as training returns, got {type(trained).__name__}")
         self.trained_ = trained
         return self
 
@@ -126,6 +136,7 @@ class RelevancyClassifier(InputClassifier):
             map itself, whose total is the explained output.
         others: as for `InputClassifier`; the codec applies to the coloured map.
     Raises:
+        TypeError: for a classifier that is none.
         ValueError: for a codec other than "float" on maps without colours, which no image file can hold.
     """
 
@@ -151,7 +162,7 @@ class RelevancyClassifier(InputClassifier):
         super().__init__(**parameters)
         if not coloured and self.codec != "float":
             raise ValueError(f"the codec {self.codec!r} needs pixels in [0, 1]: pass coloured=True")
-        self.classifier = classifier
+        self.classifier = checked_classifier(classifier)
         self.method = method
         self.neuron = neuron
         self.from_layer = from_layer
@@ -188,10 +199,10 @@ def _as_square(maps: Array) -> Array:
     return np.pad(flat, ((0, 0), (0, side**2 - flat.shape[1]))).reshape(-1, side, side, 1)
 
 
-def _checked_truth(values: Array, n: int | None = None) -> Array:
-    truth = np.asarray(values).astype(np.int64)
-    if n is not None and truth.shape != (n,):
-        raise ValueError(f"is_adversarial must have shape ({n},), one value an image, got {truth.shape}")
+def _checked_truth(values: Array, *, n: int, name: str = "is_adversarial") -> Array:
+    truth = np.asarray(values)
+    if truth.shape != (n,):
+        raise ValueError(f"{name} must have shape ({n},), one value an image, got {truth.shape}")
     if set(np.unique(truth)) != {0, 1}:
-        raise ValueError(f"is_adversarial must hold both 0 and 1, got {sorted(set(truth.tolist()))[:5]}")
-    return truth
+        raise ValueError(f"{name} must hold both 0 and 1 and nothing else, got {np.unique(truth)[:5].tolist()}")
+    return truth.astype(np.int64)

@@ -1,5 +1,7 @@
 """The checks of scores, truths and sources at the public boundary of the evaluation."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from advlens.arrays import Array
@@ -69,6 +71,19 @@ def checked_weights(weights: Array | None, *, n: int) -> Array:
     if not weights.min() >= 0:
         raise ValueError(f"weights must be 0 or more, got {weights.min():g}: they say how often a row counts")
     return weights
+
+
+def checked_thresholds(thresholds: Mapping[float, float] | None) -> dict[float, float]:
+    """Nominal FPR → threshold, once the rates lie between 0 and 1 and the thresholds are numbers; empty for None."""
+    if thresholds is None:
+        return {}
+    if not isinstance(thresholds, Mapping):
+        raise TypeError(f"thresholds must map a nominal FPR to its threshold, got {type(thresholds).__name__}")
+    for fpr, threshold in thresholds.items():
+        checked_rate(fpr, name="a key of thresholds")
+        if np.isnan(threshold):
+            raise ValueError(f"the threshold at FPR {fpr:g} must be a number, got NaN: see committed_thresholds")
+    return dict(thresholds)
 
 
 def checked_rate(rate: float, *, name: str = "fpr") -> float:

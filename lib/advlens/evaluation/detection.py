@@ -13,7 +13,13 @@ from advlens.evaluation.bootstrap import (
     over_draws,
     percentile_interval,
 )
-from advlens.evaluation.checks import checked_probabilities, checked_scores, checked_source, checked_truth
+from advlens.evaluation.checks import (
+    checked_probabilities,
+    checked_scores,
+    checked_source,
+    checked_thresholds,
+    checked_truth,
+)
 from advlens.evaluation.metrics import RocCurve, expected_calibration_error
 from advlens.evaluation.operating_points import NOMINAL_FPRS, rates
 
@@ -69,15 +75,17 @@ def evaluate(
         probabilities: (n,) in [0, 1], that an image is adversarial, where the detector gives them.
         fprs: the rates of `tpr_at_fpr_…`.
     Raises:
+        TypeError: for thresholds that are no mapping.
         ValueError: for lengths that differ, NaNs, a missing class, or other wrong input.
     """
     scores, truth, source = _checked(scores, is_adversarial, source)
+    thresholds = checked_thresholds(thresholds)
     if probabilities is not None:
         probabilities = checked_probabilities(probabilities, n=len(scores))
 
     def measure(weights: Array) -> dict[str, Array]:
         figures = _ranking(scores, truth, weights=weights, fprs=fprs)
-        for fpr, threshold in (thresholds or {}).items():
+        for fpr, threshold in thresholds.items():
             at_threshold = rates(scores, truth, threshold=threshold, weights=weights)
             figures[f"committed_tpr_{fpr:g}"] = at_threshold.true_positive
             figures[f"observed_fpr_{fpr:g}"] = at_threshold.false_positive

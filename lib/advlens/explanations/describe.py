@@ -185,8 +185,11 @@ class _Collector:
             raise _unsupported(name, kind)
         _check_activation(name, kind, config.get("activation", "linear"))
         kept = {key: config[key] for key in LAYER_KEYS[kind]}
+        weights = layer.get_weights()
+        if not all(np.isfinite(weight).all() for weight in weights):
+            raise ValueError(f"layer {name!r} has weights that are NaN or infinite: train the network again")
         sources = tuple(IMAGE if tensor == self.image else tensor for tensor in inputs)
-        self.layers.append(LayerDescription(name, kind, kept, sources, layer.get_weights()))
+        self.layers.append(LayerDescription(name, kind, kept, sources, weights))
         return name
 
     def rescale(self, config: dict[str, Any], name: str) -> str:
