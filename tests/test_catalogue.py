@@ -39,6 +39,14 @@ def test_noisy_twins_are_as_far_away_but_seldom_fool(crafted, average_pooling_cl
     assert fooled.mean() < 0.3
 
 
+def test_examples_are_the_first_successes_of_each_class(crafted):
+    examples = crafted.example_of_each_class()
+    assert examples.success.all()
+    assert examples.label.tolist() == sorted(set(crafted.label[crafted.success]))
+    for label, source in zip(examples.label, examples.source, strict=True):
+        assert source == crafted.source[(crafted.label == label) & crafted.success][0]
+
+
 def test_selecting_rows_keeps_them_together(crafted):
     chosen = crafted.select(np.array([3, 1]))
     np.testing.assert_array_equal(chosen.source, crafted.source[[3, 1]])
@@ -97,6 +105,10 @@ def test_bad_images_are_named(average_pooling_classifier, real_images, real_labe
     swapped[2] = (swapped[2] + 1) % 10
     with pytest.raises(ValueError, match="1 of 5 images are misclassified as they are"):
         craft("deepfool", average_pooling_classifier, images, swapped, **given)
+    with pytest.raises(ValueError, match=r"seed must be a whole number from 0 .* got None"):
+        craft("deepfool", average_pooling_classifier, images, labels, source=few, seed=None)
+    with pytest.raises(TypeError, match="classifier must be an advlens Classifier, got Sequential"):
+        craft("deepfool", average_pooling_classifier.model, images, labels, **given)
     with pytest.raises(ValueError, match="source must have shape"):
         craft("deepfool", average_pooling_classifier, images, labels, source=few[:4], seed=0)
     with pytest.raises(ValueError, match="only untargeted"):

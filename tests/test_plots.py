@@ -65,3 +65,17 @@ def test_a_table_is_saved_whole_and_shown_with_its_bold_rows(tmp_path):
     assert "| **a**      | **0.900 [0.850, 0.951]** |" in shown._repr_mimebundle_()["text/markdown"]
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "table.csv"), frame)
     assert (tmp_path / "table.md").read_text() == shown.markdown + "\n"
+
+
+def test_the_ladder_marks_chance_only_where_there_is_one():
+    about = [("as published", "input", "accuracy"), ("task network", "attacks", "share misread")]
+    rows = [
+        {"protocol": protocol, "attack": "lbfgs", "lens": lens, "codec": codec, "figure": figure}
+        | {"estimate": 0.8, "low": 0.7, "high": 0.9, "n": 12}
+        for protocol, lens, figure in about
+        for codec in ("float", "png")
+    ]
+    figure = plots.ladder(pd.DataFrame(rows), title="Ladder")
+    dotted = [[line for line in axes.lines if line.get_linestyle() == ":"] for axes in figure.axes]
+    assert [len(lines) for lines in dotted] == [1, 0]
+    plt.close(figure)

@@ -1,7 +1,9 @@
 """The relevancy-map study's protocols: who is on which side, who counts as what, and what the tables say."""
 
 import dataclasses
+import types
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,8 +11,16 @@ import pytest
 from advlens.attacks import AttackSet
 from advlens.detectors import Detector
 from advlens.evaluation import Stratum
-from advlens.studies.relevancy import CORRECTED_LENSES, PUBLISHED_LENSES, map_movement, protocols, report
-from advlens.studies.relevancy.ladder import pixel_rung
+from advlens.studies.relevancy import (
+    CORRECTED_LENSES,
+    PUBLISHED_LENSES,
+    Study,
+    Training,
+    map_movement,
+    protocols,
+    report,
+)
+from advlens.studies.relevancy.ladder import misread, pixel_rung
 from advlens.studies.relevancy.protocols import Scores
 from advlens.studies.relevancy.results import beyond_input, corrected_results
 from advlens.studies.relevancy.rows import (
@@ -179,6 +189,18 @@ def test_the_published_judgement_counts_what_is_right(attack_set):
     assert confusion.sum() == 30
 
 
+def test_a_published_baseline_learns_its_threshold_and_direction_on_the_training_rows(attack_set):
+    darker = dataclasses.replace(attack_set, adversarial=attack_set.clean / 2)
+    accuracy, confusion = protocols.judge_published_baseline(Brightness(), darker, codec="float", seed=0)
+    assert accuracy.estimate == 1
+    assert confusion.sum() == 30
+    _, rest = published_split(published_rows(attack_set), seed=0)
+    same = dataclasses.replace(attack_set, adversarial=attack_set.clean)
+    accuracy, _ = protocols.judge_published_baseline(Brightness(), same, codec="float", seed=0)
+    attacked = rest.is_adversarial.mean()
+    assert accuracy.estimate in (pytest.approx(attacked), pytest.approx(1 - attacked))
+
+
 @pytest.mark.parametrize(
     ("fit", "rows", "split"),
     [
@@ -196,6 +218,50 @@ def test_training_is_stopped_by_the_protocol_s_own_rows(monkeypatch, attack_set,
     for name, part in zip(("train", "watched"), expected, strict=False):
         assert set(seen[name].source) == set(part.source)
         assert seen[name].success[seen[name].is_adversarial].all()
+
+
+def test_the_corrected_judgement_is_of_validation_and_test_groups_and_of_its_own_calibration(monkeypatch, attack_set):
+    lens = types.SimpleNamespace(
+        detector=lambda classifier: types.SimpleNamespace(adopt=lambda trained: Brightness()),
+        family="input",
+    )
+    monkeypatch.setattr(protocols, "CORRECTED_LENSES", dict.fromkeys(("input", "Deep Taylor", "z-rule"), lens))
+    network = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(2)])
+    calibration = np.full((7, 4, 4, 1), 0.8, np.float32)
+    trained = dict.fromkeys(("input", "Deep Taylor", "z-rule"))
+    scores = protocols.judge_corrected(network, attack_set, calibration, trained=trained, seed=5)
+    _, validation, test = corrected_split(corrected_rows(attack_set), seed=5)
+    for part, rows in (("validation", validation), ("test", test)):
+        judged = scores.judged[scores.judged["part"] == part]
+        assert judged["source"].tolist() == rows.source.tolist()
+        assert judged["role"].tolist() == rows.role.tolist()
+        np.testing.assert_allclose(judged["input"], Brightness().scores(rows.images))
+    np.testing.assert_allclose(scores.calibration["input"], 0.65)
+
+
+def test_calibration_images_are_correct_ones_that_no_attack_used(attack_set):
+    images = np.linspace(0, 1, 400, dtype=np.float32)[:, None, None, None] * np.ones((1, 4, 4, 1), np.float32)
+    correct = np.arange(399, -1, -1)[np.arange(400) % 7 != 0]
+    bench = types.SimpleNamespace(
+        classifier=lambda network, epochs: None,
+        correct_sources=lambda classifier: correct,
+        attack_sets=lambda attacks, classifier, n, parameters: dict.fromkeys(attacks, attack_set),
+        data=types.SimpleNamespace(test_images=images),
+    )
+    study = Study(
+        bench,
+        network="",
+        task_epochs=1,
+        attacked_images=N,
+        attack_parameters={},
+        published=Training(N, 1, 1),
+        corrected=Training(N, 1, 1),
+        calibration_images=200,
+    )
+    used = np.rint(study.calibration[:, 0, 0, 0] * 399).astype(int)
+    assert len(set(used)) == 200
+    assert set(used) <= set(correct)
+    assert not set(used) & set(attack_set.source)
 
 
 def test_joins_and_signs_are_fitted_on_validation_alone():
@@ -221,8 +287,22 @@ def test_the_pixel_rung_sees_what_the_codec_leaves(attack_set):
     quarter = np.float32(0.25 / 255)
     grey = np.full_like(attack_set.clean, 10 / 255)
     faint = dataclasses.replace(attack_set, clean=grey, noisy=grey, adversarial=grey + quarter)
-    assert pixel_rung(faint, codec="float", seed=0).estimate == 1
-    assert pixel_rung(faint, codec="8-bit", seed=0).estimate == 0.5
+    assert pixel_rung(faint, codec="float", seed=0)["estimate"] == 1
+    assert pixel_rung(faint, codec="8-bit", seed=0)["estimate"] == 0.5
+
+
+def test_what_is_misread_after_a_codec_is_counted_for_fooled_images_and_their_originals(attack_set):
+    class Reader:
+        """Says 1 of images brighter than a quarter, else 0, the true class of all."""
+
+        def predict(self, images):
+            return np.eye(2)[(images.mean(axis=(1, 2, 3)) > 0.25).astype(int)]
+
+    for role, share in (("adversarial", 1), ("clean", 0)):
+        assert misread(Reader(), attack_set, role=role, codec="float", seed=0)["estimate"] == share
+    half = dataclasses.replace(attack_set, adversarial=np.where(attack_set.source % 2, 0.3, 0.1)[:, None, None, None]
+                               * np.ones((1, 4, 4, 1), np.float32))  # fmt: skip
+    assert 0 < misread(Reader(), half, role="adversarial", codec="float", seed=0)["estimate"] < 1
 
 
 def test_the_study_s_maps_are_those_of_its_code():

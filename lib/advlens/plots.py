@@ -26,6 +26,14 @@ FAMILY_COLOURS = {
     "closeness": "#E69F00",
     "neighbours": "#56B4E9",
 }
+# The ladder of file formats: what its points are of, by colour and by shape.
+LENS_STYLES = {
+    "input": {"color": FAMILY_COLOURS["input"], "marker": "o"},
+    "relevancy": {"color": FAMILY_COLOURS["relevancy"], "marker": "s"},
+    "best pixel baseline": {"color": FAMILY_COLOURS["baseline"], "marker": "D"},
+    "attacks": {"color": "black", "marker": "X"},
+    "their originals": {"color": FAMILY_COLOURS["baseline"], "marker": "P"},
+}
 WIDTH = 9.0  # inches; at 100 dpi a figure fits GitHub's 900-pixel column
 
 
@@ -241,8 +249,8 @@ def ladder(table: pd.DataFrame, *, title: str) -> Figure:
     """What each codec does to each lens: a row of panels a protocol, a column an attack, whiskers for intervals.
 
     Args:
-        table: columns protocol, attack, lens, codec, figure, estimate, low, high; a lens is a family's name, or
-            that of a baseline.
+        table: columns protocol, attack, lens, codec, figure, estimate, low, high, n; a lens is a key of `LENS_STYLES`.
+            A dotted line marks chance, ½, where the figure is an accuracy or ROC-AUC.
     """
     apply_style()
     protocols, attacks = list(table["protocol"].unique()), list(table["attack"].unique())
@@ -257,25 +265,31 @@ def ladder(table: pd.DataFrame, *, title: str) -> Figure:
     for axes_row, protocol in zip(grid, protocols, strict=True):
         for axes, attack in zip(axes_row, attacks, strict=True):
             rows = table[(table["protocol"] == protocol) & (table["attack"] == attack)]
-            for lens, points in rows.groupby("lens", sort=False):
-                spread = np.abs([points["estimate"] - points["low"], points["high"] - points["estimate"]])
-                colour = FAMILY_COLOURS.get(lens, FAMILY_COLOURS["baseline"])
-                axes.errorbar(
-                    points["codec"],
-                    points["estimate"],
-                    yerr=spread,
-                    color=colour,
-                    marker="o",
-                    label=lens,
-                    capsize=2,
-                )
-            axes.axhline(0.5, color="black", linestyle=":", linewidth=1)
-            plt.setp(axes.get_xticklabels(), rotation=40, ha="right", rotation_mode="anchor")
+            _draw_rungs(axes, rows, codecs=list(table["codec"].unique()))
             axes.set_title(f"{attack}, {protocol}")
-        axes_row[0].set_ylabel(table[table["protocol"] == protocol]["figure"].iloc[0].replace("roc_auc", "ROC-AUC"))
+        first = table[table["protocol"] == protocol].iloc[0]
+        axes_row[0].set_ylabel(f"{first['figure'].replace('roc_auc', 'ROC-AUC')}\n(n = {first['n']} images)")
     handles = {
         label: handle for axes in grid.flat for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles))
     figure.suptitle(title)
     return figure
+
+
+def _draw_rungs(axes: plt.Axes, rows: pd.DataFrame, *, codecs: Sequence[str]) -> None:
+    lenses = list(rows["lens"].unique())
+    for place, (lens, points) in enumerate(rows.groupby("lens", sort=False)):
+        axes.errorbar(
+            points["codec"].map(codecs.index) + 0.16 * (place - (len(lenses) - 1) / 2),
+            points["estimate"],
+            yerr=np.abs([points["estimate"] - points["low"], points["high"] - points["estimate"]]),
+            linestyle="none",
+            markersize=5,
+            label=lens,
+            capsize=2,
+            **LENS_STYLES[lens],
+        )
+    if rows["figure"].iloc[0] in ("accuracy", "roc_auc"):
+        axes.axhline(0.5, color="black", linestyle=":", linewidth=1)
+    axes.set_xticks(range(len(codecs)), codecs, rotation=40, ha="right", rotation_mode="anchor")

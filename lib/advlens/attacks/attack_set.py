@@ -47,6 +47,11 @@ class AttackSet:
         """The same attack on some of the images; `rows` is a (n,) bool mask or an array of row numbers."""
         return dataclasses.replace(self, **{name: array[rows] for name, array in self._arrays().items()})
 
+    def example_of_each_class(self) -> "AttackSet":
+        """The first successful attack on each class that has one, in the order of the classes."""
+        won = self.select(self.success)
+        return won.select(np.unique(won.label, return_index=True)[1])
+
     def to_parts(self) -> dict[str, Any]:
         """Parts for the artifact store: every array in one file, the attack's name and parameters in another."""
         return {

@@ -11,6 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import confusion_matrix
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.tree import DecisionTreeClassifier
 
 from advlens.arrays import Array
 from advlens.attacks import AttackSet
@@ -18,6 +19,7 @@ from advlens.classifier import Classifier
 from advlens.detectors import Detector, trivial_baselines
 from advlens.detectors.baselines import pixel_baselines
 from advlens.evaluation import Estimate, Stratum, mean_estimate, positives, roc_auc
+from advlens.image_files import through
 from advlens.studies.relevancy.lenses import CORRECTED_LENSES, Lens
 from advlens.studies.relevancy.rows import (
     Rows,
@@ -72,9 +74,26 @@ def _fit(
 def judge_published(detector: Detector, attack_set: AttackSet, *, seed: int) -> tuple[Estimate, Array]:
     """Accuracy on the study's own evaluation set with its interval, and the (2, 2) confusion matrix."""
     _, rest = published_split(published_rows(attack_set), seed=seed)
-    flagged = detector.scores(rest.images) > 0
-    right = mean_estimate(flagged == rest.is_adversarial, rest.source, seed=seed)
-    return right, confusion_matrix(rest.is_adversarial, flagged)
+    return _judgement(detector.scores(rest.images) > 0, rest, seed=seed)
+
+
+def judge_published_baseline(
+    baseline: Detector, attack_set: AttackSet, *, codec: str, seed: int
+) -> tuple[Estimate, Array]:
+    """The same of a trivial baseline; a decision tree of one level learns its threshold on the training images.
+
+    Args:
+        codec: the file that the images go through before they are scored.
+    """
+    train, rest = published_split(published_rows(attack_set), seed=seed)
+    seen, judged = (baseline.scores(through(codec, rows.images))[:, None] for rows in (train, rest))
+    stump = DecisionTreeClassifier(max_depth=1, random_state=seed).fit(seen, train.is_adversarial)
+    return _judgement(stump.predict(judged), rest, seed=seed)
+
+
+def _judgement(flagged: Array, rows: Rows, *, seed: int) -> tuple[Estimate, Array]:
+    right = mean_estimate(flagged == rows.is_adversarial, rows.source, seed=seed)
+    return right, confusion_matrix(rows.is_adversarial, flagged)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -46,7 +46,7 @@ def export_gallery(folder: Path, names: Mapping[str, Mapping[str, Sequence[str]]
 def published_table(published: pd.DataFrame) -> pd.DataFrame:
     """Accuracies as published and as remade under the same protocol."""
     values = [
-        PUBLISHED_ACCURACY.get((row.lens, row.attack), VARIANT_ACCURACY.get(row.lens, ""))
+        PUBLISHED_ACCURACY.get((row.lens, row.attack), VARIANT_ACCURACY.get(row.lens, "–"))
         for row in published.itertuples()
     ]
     return pd.DataFrame(

@@ -11,11 +11,12 @@ import pandas as pd
 
 from advlens.arrays import Array
 from advlens.attacks import AttackSet
-from advlens.evaluation import Stratum
+from advlens.detectors import trivial_baselines
+from advlens.evaluation import Estimate, Stratum
 from advlens.explanations import colour_map, explain
 from advlens.image_files import CODECS, export, export_names
 from advlens.progress import progress
-from advlens.studies.relevancy.ladder import corrected_rung, pixel_rung, still_fooling
+from advlens.studies.relevancy.ladder import corrected_rung, misread, pixel_rung
 from advlens.studies.relevancy.lenses import CORRECTED_LENSES, PUBLISHED_LENSES, STUDY_MAP, Lens
 from advlens.studies.relevancy.protocols import (
     Scores,
@@ -23,6 +24,7 @@ from advlens.studies.relevancy.protocols import (
     fit_published,
     judge_corrected,
     judge_published,
+    judge_published_baseline,
 )
 from advlens.studies.relevancy.results import corrected_results
 from advlens.training import Trained
@@ -128,19 +130,33 @@ class Study:
         )
 
     def published_results(self) -> pd.DataFrame:
-        """A row an attack and lens: attack, lens, accuracy (an `Estimate`), confusion (2, 2), n_train, n_test."""
-        wanted = [(attack, name, lens) for attack in ATTACKS for name, lens in PUBLISHED_LENSES.items()]
-        return pd.DataFrame(
-            [
-                self._published_row(attack, name, lens)
-                for attack, name, lens in progress(wanted, description="as published", unit="detector")
-            ]
-        )
+        """What the study reports, and what the trivial baselines reach under its protocol.
+
+        Pixel baselines see the same wrapped JPEGs as the input classifier; max softmax is of the float images that
+        the maps are made of as well.
+
+        Returns:
+            A row an attack and lens or baseline: attack, lens, accuracy (an `Estimate`), confusion (2, 2), n_train,
+            n_test.
+        """
+        rows = []
+        for attack in progress(ATTACKS, description="as published", unit="attack"):
+            rows += [self._published_row(attack, name, lens) for name, lens in PUBLISHED_LENSES.items()]
+            for name, baseline in trivial_baselines(self.classifier).items():
+                codec = "float" if name == "max softmax" else "wrapped jpeg"
+                judged = judge_published_baseline(
+                    baseline, self._published_set(attack), codec=codec, seed=self.bench.seed
+                )
+                rows.append(self._published_figures(attack, name, *judged))
+        return pd.DataFrame(rows)
 
     def _published_row(self, attack: str, name: str, lens: Lens) -> dict[str, Any]:
         detector = lens.detector(self.classifier).adopt(self.published_detector(attack, lens))
+        judged = judge_published(detector, self._published_set(attack), seed=self.bench.seed)
+        return self._published_figures(attack, name, *judged)
+
+    def _published_figures(self, attack: str, name: str, accuracy: Estimate, confusion: Array) -> dict[str, Any]:
         made = self._published_set(attack)
-        accuracy, confusion = judge_published(detector, made, seed=self.bench.seed)
         n_test = int(confusion.sum())
         sizes = {"n_train": 2 * int(made.success.sum()) - n_test, "n_test": n_test}
         return {"attack": attack, "lens": name, "accuracy": accuracy, "confusion": confusion, **sizes}
@@ -201,9 +217,9 @@ class Study:
         """Both classifiers under both protocols behind each codec.
 
         Returns:
-            Columns protocol, attack, lens, codec, figure, estimate, low, high. The lens "best pixel baseline" is the
-            trivial baseline with the highest AUC on the validation groups' same pixels; the protocol "attack" has the
-            share of attacks that still fool the task network after the codec.
+            Columns protocol, attack, lens, codec, figure, estimate, low, high, n. The lens "best pixel baseline" is the
+            trivial baseline with the highest AUC on the validation groups' same pixels; the protocol "task network"
+            has the shares of attacks and of their originals that the task network misreads after the codec.
         """
         unknown = sorted(set(codecs) - set(CODECS))
         if unknown or not {"float", "8-bit", "wrapped jpeg"} <= set(codecs):
@@ -221,14 +237,16 @@ class Study:
         for lens, corrected_name in LADDER_LENSES.items():
             published = self._published_row(attack, lens, PUBLISHED_LENSES[lens].through(codec))
             rows.append({"protocol": "as published", "lens": lens, "figure": "accuracy"})
-            rows[-1] |= dataclasses.asdict(published["accuracy"])
+            rows[-1] |= dataclasses.asdict(published["accuracy"]) | {"n": published["n_test"]}
             behind = CORRECTED_LENSES[corrected_name].through(codec)
             trained = self.corrected_detector(attack, behind)
             detector = behind.detector(self.classifier).adopt(trained)
-            estimate = corrected_rung(detector, self._corrected_set(attack), seed=seed)
-            rows.append({"protocol": "corrected", "lens": lens, "figure": "roc_auc"} | dataclasses.asdict(estimate))
+            rung = corrected_rung(detector, self._corrected_set(attack), seed=seed)
+            rows.append({"protocol": "corrected", "lens": lens, "figure": "roc_auc"} | rung)
         best = pixel_rung(self._corrected_set(attack), codec=codec, seed=seed)
         row = {"protocol": "corrected", "lens": "best pixel baseline", "figure": "roc_auc"}
-        left = still_fooling(self.classifier, self._corrected_set(attack), codec=codec, seed=seed)
-        about = {"protocol": "attack", "lens": "still fools", "figure": "share still fooling"}
-        return [*rows, row | dataclasses.asdict(best), about | dataclasses.asdict(left)]
+        rows.append(row | best)
+        for role, lens in (("adversarial", "attacks"), ("clean", "their originals")):
+            share = misread(self.classifier, self._corrected_set(attack), role=role, codec=codec, seed=seed)
+            rows.append({"protocol": "task network", "lens": lens, "figure": "share misread"} | share)
+        return rows
