@@ -12,8 +12,6 @@ from advlens.attacks import AttackSet
 from advlens.detectors import Detector
 from advlens.evaluation import Stratum
 from advlens.studies.relevancy import (
-    CORRECTED_LENSES,
-    PUBLISHED_LENSES,
     Study,
     Training,
     map_movement,
@@ -21,6 +19,7 @@ from advlens.studies.relevancy import (
     report,
 )
 from advlens.studies.relevancy.ladder import misread, pixel_rung
+from advlens.studies.relevancy.lenses import CORRECTED_LENSES, PUBLISHED_LENSES
 from advlens.studies.relevancy.protocols import Scores
 from advlens.studies.relevancy.results import beyond_input, corrected_results
 from advlens.studies.relevancy.rows import (

@@ -12,7 +12,8 @@ from advlens.arrays import Array
 from advlens.networks import build
 from advlens.progress import progress
 
-STEPS_A_CALL = 16
+STEPS_A_CALL = 16  # with the same results: a call of several steps takes longer to trace and less time to run
+SHORT = 500  # steps of a training that is not worth that
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,12 +81,12 @@ def train(
     if epochs < 1:
         raise ValueError(f"epochs must be at least 1, got {epochs}")
     keras.utils.set_random_seed(seed)
+    steps = -(-len(inputs) // batch_size)
     model.compile(
         optimizer,
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
-        # Several steps a call: the same results with less time spent between them.
-        steps_per_execution=min(STEPS_A_CALL, -(-len(inputs) // batch_size)),
+        steps_per_execution=min(STEPS_A_CALL, steps) if epochs * steps > SHORT else 1,
     )
     with progress(description=f"training {model.name}", unit="epoch", total=epochs) as bar:
         callbacks = [keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: bar.update())]

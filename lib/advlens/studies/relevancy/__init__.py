@@ -7,15 +7,12 @@ negatives, thresholds committed from clean images.
 Source: "Interpretability for Detecting Adversarial Attacks" (slides), and its public code where the slides are silent.
 """
 
-from advlens.studies.relevancy.lenses import CORRECTED_LENSES, PUBLISHED_LENSES
 from advlens.studies.relevancy.maps import map_agreement, map_movement
 from advlens.studies.relevancy.results import beyond_input
 from advlens.studies.relevancy.study import ATTACKS, Study, Training
 
 __all__ = [
     "ATTACKS",
-    "CORRECTED_LENSES",
-    "PUBLISHED_LENSES",
     "Study",
     "Training",
     "beyond_input",

@@ -7,6 +7,8 @@ from typing import Any
 from advlens.classifier import Classifier
 from advlens.detectors import InputClassifier, RelevancyClassifier
 
+MAIN_NETWORK = "slide_detector_cnn"
+
 
 @dataclasses.dataclass(frozen=True)
 class Lens:
@@ -19,8 +21,13 @@ class Lens:
     """
 
     family: str
-    network: str = "slide_detector_cnn"
+    network: str = MAIN_NETWORK
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def is_variant(self) -> bool:
+        """Whether the study only tried it beside its two main classifiers: another network, or another layer's map."""
+        return self.network != MAIN_NETWORK or "from_layer" in self.options
 
     def detector(self, classifier: Classifier, **training: Any) -> InputClassifier:
         """The untrained detector behind this lens."""

@@ -156,6 +156,7 @@ def lessons(published: pd.DataFrame, ladder: pd.DataFrame, results: pd.DataFrame
     """Three bullets that answer the study's questions, each with its figures."""
     attacks = list(published["attack"].unique())
     remade = published.set_index(["attack", "lens"])["accuracy"]
+    codecs = [codec for codec in ("wrapped jpeg", "8-bit", "float") if (ladder["codec"] == codec).any()]
 
     def listed(texts: Sequence[str]) -> str:
         return "; ".join(f"{attack} {text}" for attack, text in zip(attacks, texts, strict=True))
@@ -166,11 +167,7 @@ def lessons(published: pd.DataFrame, ladder: pd.DataFrame, results: pd.DataFrame
     def auc(attack: str, detector: str) -> str:
         return f"{_figure(results, attack, detector, 'roc_auc'):.3f}"
 
-    formats = [
-        f"{accuracy(attack, 'wrapped jpeg')} wrapped, {accuracy(attack, 'float')} as floats, "
-        f"{accuracy(attack, '8-bit')} in 8 bits"
-        for attack in attacks
-    ]
+    formats = [", ".join(f"{accuracy(attack, codec)} as {codec}" for codec in codecs) for attack in attacks]
     corrected = [
         f"{auc(attack, 'input')}, {auc(attack, 'z-rule')} and {auc(attack, 'Deep Taylor')} (max softmax: "
         f"{auc(attack, 'max softmax')})"

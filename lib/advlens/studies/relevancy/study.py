@@ -52,6 +52,10 @@ class Study:
         attacked_images, attack_parameters: the attack sets, as for `Workbench.attack_sets`.
         published, corrected: how each protocol trains.
         calibration_images: how many clean, unattacked, correctly classified test images thresholds are committed from.
+        variants: whether the VGG-like and last-layer variants are trained as well.
+
+    Attributes:
+        published_lenses, corrected_lenses: what the detector networks of each protocol look at, by name.
     """
 
     def __init__(
@@ -65,6 +69,7 @@ class Study:
         published: Training,
         corrected: Training,
         calibration_images: int,
+        variants: bool = True,
     ) -> None:
         for name, value in (("published", published.images), ("calibration", calibration_images)):
             if value < 1:
@@ -84,6 +89,10 @@ class Study:
             if not made.success.any():
                 raise ValueError(f"{name} never succeeded on {len(made)} images: give it other attack_parameters")
         self.calibration_images = calibration_images
+        self.published_lenses, self.corrected_lenses = (
+            {name: lens for name, lens in lenses.items() if variants or not lens.is_variant}
+            for lenses in (PUBLISHED_LENSES, CORRECTED_LENSES)
+        )
 
     @cached_property
     def calibration(self) -> Array:
@@ -141,7 +150,7 @@ class Study:
         """
         rows = []
         for attack in progress(ATTACKS, description="as published", unit="attack"):
-            rows += [self._published_row(attack, name, lens) for name, lens in PUBLISHED_LENSES.items()]
+            rows += [self._published_row(attack, name, lens) for name, lens in self.published_lenses.items()]
             for name, baseline in trivial_baselines(self.classifier).items():
                 codec = "float" if name == "max softmax" else "wrapped jpeg"
                 judged = judge_published_baseline(
@@ -194,7 +203,7 @@ class Study:
             network=self.classifier.model,
             attack_set=self._corrected_set(attack),
             calibration=self.calibration,
-            trained={name: self.corrected_detector(attack, lens) for name, lens in CORRECTED_LENSES.items()},
+            trained={name: self.corrected_detector(attack, lens) for name, lens in self.corrected_lenses.items()},
             seed=self.bench.seed,
         )
 
@@ -222,10 +231,8 @@ class Study:
             has the shares of attacks and of their originals that the task network misreads after the codec.
         """
         unknown = sorted(set(codecs) - set(CODECS))
-        if unknown or not {"float", "8-bit", "wrapped jpeg"} <= set(codecs):
-            raise ValueError(
-                f"codecs must be of {', '.join(CODECS)}, float, 8-bit and wrapped jpeg among them, got {codecs}"
-            )
+        if unknown or not {"float", "wrapped jpeg"} <= set(codecs):
+            raise ValueError(f"codecs must be of {', '.join(CODECS)}, float and wrapped jpeg among them, got {codecs}")
         rungs = [(attack, codec) for attack in ATTACKS for codec in codecs]
         rows = []
         for attack, codec in progress(rungs, description="file formats", unit="codec"):
