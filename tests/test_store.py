@@ -1,6 +1,8 @@
 """The artifact store: what is computed once, what makes a new key, and what a killed process leaves behind."""
 
+import functools
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,10 +17,6 @@ from advlens import networks, store
 from advlens.attacks import AttackSet
 from advlens.store import Store, code_digest, digest
 from advlens.training import Trained
-
-
-def echo(value):
-    return value
 
 
 def example_attack_set(shift: float = 0.25) -> AttackSet:
@@ -38,18 +36,27 @@ def example_attack_set(shift: float = 0.25) -> AttackSet:
     )
 
 
+def made_by_package(make):
+    """The function as if it stood in the package."""
+
+    def two_conv_cnn(**parameters):
+        return make(**parameters)
+
+    two_conv_cnn.__module__, two_conv_cnn.__qualname__ = networks.__name__, "two_conv_cnn"
+    return two_conv_cnn
+
+
 @pytest.fixture
 def counted(monkeypatch):
     """The number of times that `networks.two_conv_cnn` was really called."""
     calls = []
     original = networks.two_conv_cnn
 
-    def two_conv_cnn(**parameters):
+    def make(**parameters):
         calls.append(parameters)
         return original(**parameters)
 
-    two_conv_cnn.__module__ = networks.__name__
-    monkeypatch.setattr(networks, "two_conv_cnn", two_conv_cnn)
+    monkeypatch.setattr(networks, "two_conv_cnn", made_by_package(make))
     return calls
 
 
@@ -92,14 +99,22 @@ def test_a_name_that_is_no_file_name_is_refused(tmp_path, name):
         Store(tmp_path).keep(name, networks.two_conv_cnn)
 
 
-@pytest.mark.parametrize("damage", ["flip", "truncate", "delete"])
+@pytest.mark.parametrize("damage", ["flip", "truncate", "delete", "another record", "unknown kind", "file"])
 def test_a_damaged_artifact_is_reported_and_computed_again(tmp_path, counted, damage):
     kept = Store(tmp_path)
     kept.keep("network", networks.two_conv_cnn, num_classes=3)
     (file,) = tmp_path.glob("network-*/value.keras")
     content = file.read_bytes()
+    record = file.with_name("artifact.json")
     if damage == "delete":
         file.unlink()
+    elif damage == "another record":
+        record.write_text("[]")
+    elif damage == "unknown kind":
+        record.write_text(record.read_text().replace('"kind": "value"', '"kind": "no.such.Class"'))
+    elif damage == "file":
+        shutil.rmtree(file.parent)
+        file.parent.write_text("in the way")
     else:
         file.write_bytes(content[:-9] if damage == "truncate" else content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.warns(UserWarning, match=r"the artifact network-\w+ .*computing it again"):
@@ -147,11 +162,36 @@ def test_attack_sets_and_histories_survive_exactly(tmp_path):
     pd.testing.assert_frame_equal(store._read_part(folder / "history.csv"), history, check_exact=True)
 
 
-@pytest.mark.parametrize("value", [{1: "a"}, [(1, 2)]], ids=["integer key", "tuple"])
-def test_what_would_come_back_changed_is_refused(tmp_path, value):
-    with pytest.raises(TypeError, match="can't be stored: it would change"):
-        Store(tmp_path).keep("value", echo, value=value)
+FRAMES = {
+    "small floats": pd.DataFrame({"a": np.ones(2, np.float32)}),
+    "digits as text": pd.DataFrame({"a": ["01", "02"]}),
+    "empty text": pd.DataFrame({"a": ["", "x"]}),
+    "no columns": pd.DataFrame(),
+}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [{1: "a"}, [(1, 2)], {"objects": np.array([None])}, *FRAMES.values()],
+    ids=["integer key", "tuple", "objects", *FRAMES],
+)
+def test_what_would_come_back_changed_is_refused(tmp_path, monkeypatch, value):
+    monkeypatch.setattr(networks, "two_conv_cnn", made_by_package(lambda: value))
+    with pytest.raises(TypeError, match="can't be stored"):
+        Store(tmp_path).keep("value", networks.two_conv_cnn)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_table_comes_back_as_it_was(tmp_path, monkeypatch):
+    table = pd.DataFrame({"x": [0.1 + 0.2, np.nan], "n": [1, 2], "ok": [True, False], "name": ["a", "b"]})
+    monkeypatch.setattr(networks, "two_conv_cnn", made_by_package(lambda: table))
+    pd.testing.assert_frame_equal(Store(tmp_path).keep("table", networks.two_conv_cnn), table, check_exact=True)
+
+
+def test_code_that_the_key_would_not_see_is_refused(tmp_path):
+    for make in (example_attack_set, lambda: 1, functools.partial(networks.two_conv_cnn)):
+        with pytest.raises(TypeError, match="a function or class of the package advlens"):
+            Store(tmp_path).keep("value", make)
 
 
 def test_the_key_follows_content_not_identity():

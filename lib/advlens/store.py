@@ -69,11 +69,13 @@ class Store:
             make: a function or class of this package, named at the top level of its module.
             parameters: keyword arguments: scalars, strings, arrays, mappings, dataclasses, Keras models.
         Raises:
-            TypeError: where a parameter or the result is of a kind that cannot be keyed or stored.
+            TypeError: for a `make` whose code the key would not see, or where a parameter or the result is of a kind
+                that cannot be keyed, or stored without a change.
             ValueError: for a name that is no plain file name.
         """
         if not NAME.fullmatch(name):
             raise ValueError(f"an artifact's name must be letters, digits, '.', '_' and '-', got {name!r}")
+        _check_maker(make)
         key = self._key(make, parameters)
         folder = self.folder / f"{name}-{key[:12]}"
         if folder.exists():
@@ -81,7 +83,7 @@ class Store:
                 return _read(folder)
             except DamagedArtifactError as damage:
                 warnings.warn(f"{damage}: computing it again", stacklevel=2)
-                shutil.rmtree(folder)
+                shutil.rmtree(folder) if folder.is_dir() else folder.unlink()
         started = time.perf_counter()
         result = make(**parameters)
         record = {
@@ -123,8 +125,18 @@ class Store:
     def _remove_leftovers(self) -> None:
         """Removes what killed processes left half-written; live processes' folders stay."""
         for partial in self.folder.glob(".partial-*"):
-            if not Path("/proc").exists() or not Path(f"/proc/{partial.name.split('-')[1]}").exists():
+            if not _is_alive(int(partial.name.split("-")[1])):
                 shutil.rmtree(partial, ignore_errors=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # there is one, of another user
+        return True
+    return True
 
 
 class DamagedArtifactError(Exception):
@@ -132,6 +144,16 @@ class DamagedArtifactError(Exception):
 
 
 # ---------------------------------------------------------------- keys
+
+
+def _check_maker(make: Callable) -> None:
+    """The key holds the code of this package's modules: other code could change without a new key."""
+    module, name = getattr(make, "__module__", None), getattr(make, "__qualname__", "")
+    if module is None or module.partition(".")[0] != PACKAGE or "<" in name or not _source_file(module):
+        raise TypeError(
+            f"the store keeps what a function or class of the package {PACKAGE} makes, named at the top level of its "
+            f"module, got {make!r}: move it there"
+        )
 
 
 @functools.cache
@@ -275,7 +297,11 @@ def _write_part(folder: Path, name: str, part: Any) -> None:
         part.save(folder / f"{name}.keras")
     elif isinstance(part, pd.DataFrame):
         part.to_csv(folder / f"{name}.csv", index=False)
+        if not (len(part.columns) and _read_part(folder / f"{name}.csv").equals(part.reset_index(drop=True))):
+            raise TypeError(f"the table {name!r} can't be stored: as a .csv its values or their types would change")
     elif isinstance(part, Mapping) and part and all(isinstance(value, np.ndarray) for value in part.values()):
+        if any(array.dtype.hasobject for array in part.values()):
+            raise TypeError(f"arrays of objects can't be stored, got {', '.join(part)}: use numbers or strings")
         np.savez(folder / f"{name}.npz", **part)
     elif isinstance(part, np.ndarray):
         raise TypeError("an array can't be stored without a name: return a mapping of arrays, or an object of parts")
@@ -303,15 +329,18 @@ def _read(folder: Path) -> Any:
     try:
         record = json.loads((folder / "artifact.json").read_text())
         damaged = [name for name, sha256 in record["sha256"].items() if _file_digest(folder / name) != sha256]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedArtifactError(f"the artifact {folder.name} is incomplete ({error})") from error
     if damaged:
         raise DamagedArtifactError(f"the artifact {folder.name} has changed on disk ({', '.join(damaged)})")
-    parts = {Path(name).stem: _read_part(folder / name) for name in record["sha256"]}
-    if record["kind"] == "value":
-        return parts["value"]
-    module, _, kind = record["kind"].rpartition(".")
-    return getattr(importlib.import_module(module), kind).from_parts(parts)
+    try:
+        parts = {Path(name).stem: _read_part(folder / name) for name in record["sha256"]}
+        if record["kind"] == "value":
+            return parts["value"]
+        module, _, kind = record["kind"].rpartition(".")
+        return getattr(importlib.import_module(module), kind).from_parts(parts)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
+        raise DamagedArtifactError(f"the artifact {folder.name} can't be read ({error})") from error
 
 
 def _file_digest(path: Path) -> str:
