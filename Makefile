@@ -36,7 +36,7 @@ baselines: $(READY)  ## Remake the nbval baselines in tests/notebooks
 	@$(PY) -m advlens.runs --baselines
 
 publish: $(READY)  ## Copy a finished reference run's outputs and figures into notebooks/ and figures/
-	@$(PY) -m advlens.runs --publish --run '$(RUN)'
+	@$(PY) -m advlens.runs --publish --run '$(RUN)' --seed '$(SEED)'
 
 bench: $(READY)  ## Measure this project's hot paths against the libraries' own
 	@for script in bench/bench_*.py; do $(PY) -m bench.$$(basename $$script .py) || exit 1; done

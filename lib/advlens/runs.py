@@ -13,7 +13,6 @@ import hashlib
 import json
 import logging
 import os
-import re
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
@@ -27,11 +26,10 @@ from jupyter_client import AsyncKernelManager
 
 from advlens.datasets import CLASS_NAMES
 from advlens.paths import data_dir, project_root
-from advlens.store import code_digest, imported_modules
+from advlens.store import NAME, code_digest, imported_modules
 
 PROFILES = ("reference", "quick", "smoke")
 BASELINE_DATASET = "mnist"
-RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,21 +197,28 @@ def publish(run: str, *, seed: int = 0) -> None:
     Raises:
         RuntimeError: where the run is not finished, or code or parameters are no longer those that it ran with.
     """
-    for name in CLASS_NAMES:
-        plan = Plan(run, name, {**profile_parameters("reference"), "seed": seed})
-        if name != BASELINE_DATASET and not plan.folder.exists():
-            continue
+    parameters = {**profile_parameters("reference"), "seed": seed}
+    plans = [Plan(run, name, parameters) for name in CLASS_NAMES]
+    plans = [plan for plan in plans if plan.dataset == BASELINE_DATASET or plan.folder.exists()]
+    for plan in plans:  # all are checked before anything is replaced
         for notebook, target, _, key in _steps(plan):
             if not _is_done(target, key):
                 raise RuntimeError(
-                    f"{notebook.name} of {name} is not done with today's code and parameters: make the run again, "
-                    f"with make run RUN={run} DATASET={name}"
+                    f"{notebook.name} of {plan.dataset} is not done with today's code and parameters: make the run "
+                    f"again, with make run RUN={run} DATASET={plan.dataset} SEED={seed}"
                 )
-            if name == BASELINE_DATASET:
+        if not (plan.folder / "figures").is_dir():
+            raise RuntimeError(f"{_relative(plan.folder)} has no figures: remove it and make the run again")
+    for plan in plans:
+        if plan.dataset == BASELINE_DATASET:
+            for notebook, target, _, _ in _steps(plan):
                 nbformat.write(_with_outputs_of(target, notebook), notebook)
-        pictures = project_root() / "figures" / name
+        pictures = project_root() / "figures" / plan.dataset
+        partial = pictures.with_name(f".partial-{plan.dataset}")
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.copytree(plan.folder / "figures", partial)
         shutil.rmtree(pictures, ignore_errors=True)
-        shutil.copytree(plan.folder / "figures", pictures)
+        partial.rename(pictures)
 
 
 def make_baselines() -> None:
@@ -271,7 +276,7 @@ def plans(run: str, dataset: str, profile: str, seed: int) -> Iterator[Plan]:
     """
     if dataset not in (*CLASS_NAMES, "all"):
         raise ValueError(f"DATASET must be {', '.join(CLASS_NAMES)} or all, got {dataset!r}")
-    if not RUN_NAME.fullmatch(run):
+    if not NAME.fullmatch(run):
         raise ValueError(f"RUN must be a plain name of letters, digits, '.', '_' and '-', got {run!r}")
     if not 0 <= seed < 2**32:
         raise ValueError(f"SEED must be a whole number from 0 to 2^32 - 1, got {seed}")
@@ -313,7 +318,7 @@ def main(arguments: Iterable[str] | None = None) -> int:
                 execute(plan)
             for plan in chosen:
                 report(plan)
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, OSError, yaml.YAMLError) as error:
         print(f"advlens: {error}", file=sys.stderr)
         return 1
     return 0

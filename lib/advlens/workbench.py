@@ -14,9 +14,9 @@ from advlens import plots, tables
 from advlens.arrays import Array, checked_seed
 from advlens.attacks import AttackSet, craft, find_attack
 from advlens.classifier import Classifier
-from advlens.datasets import DataSet, load
+from advlens.datasets import CLASS_NAMES, DataSet, load
 from advlens.paths import data_dir
-from advlens.store import Store
+from advlens.store import NAME, Store
 from advlens.training import Trained, train_task_network
 
 
@@ -28,12 +28,19 @@ class Workbench:
         dataset: "mnist", "fashion_mnist", or the path of a user's .npz.
         seed: governs all randomness.
         train_images: how many training images are used, 0 for all of them.
+    Raises:
+        ValueError: for a run that is no plain name, a seed that is none, or a user's file named as a known data set.
+        FileNotFoundError, TypeError, OSError: see `datasets.load`.
     """
 
     def __init__(self, *, run: str, dataset: str, seed: int, train_images: int = 0) -> None:
         if train_images < 0:
             raise ValueError(f"train_images must be 0 (all) or more, got {train_images}")
+        if not NAME.fullmatch(run):
+            raise ValueError(f"run must be a plain name of letters, digits, '.', '_' and '-', got {run!r}")
         self.data: DataSet = load(dataset)
+        if self.data.name in CLASS_NAMES and dataset != self.data.name:
+            raise ValueError(f"{dataset} would share the results of the real {self.data.name}: rename the file")
         self.seed = checked_seed(seed)
         self.train_images = train_images or None
         self.folder = data_dir() / "runs" / run / self.data.name
