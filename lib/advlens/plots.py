@@ -30,7 +30,7 @@ FAMILY_COLOURS = {
 LENS_STYLES = {
     "input": {"color": FAMILY_COLOURS["input"], "marker": "o"},
     "relevancy": {"color": FAMILY_COLOURS["relevancy"], "marker": "s"},
-    "best pixel baseline": {"color": FAMILY_COLOURS["baseline"], "marker": "D"},
+    "best baseline": {"color": FAMILY_COLOURS["baseline"], "marker": "D"},
     "attacks": {"color": "black", "marker": "X"},
     "their originals": {"color": FAMILY_COLOURS["baseline"], "marker": "P"},
 }
@@ -266,9 +266,10 @@ def ladder(table: pd.DataFrame, *, title: str) -> Figure:
         for axes, attack in zip(axes_row, attacks, strict=True):
             rows = table[(table["protocol"] == protocol) & (table["attack"] == attack)]
             _draw_rungs(axes, rows, codecs=list(table["codec"].unique()))
-            axes.set_title(f"{attack}, {protocol}")
+            counts = sorted(rows["n"].unique())
+            axes.set_title(f"{attack}, {protocol} (n = {' and '.join(map(str, counts))})", fontsize="small")
         first = table[table["protocol"] == protocol].iloc[0]
-        axes_row[0].set_ylabel(f"{first['figure'].replace('roc_auc', 'ROC-AUC')}\n(n = {first['n']} images)")
+        axes_row[0].set_ylabel(first["figure"].replace("roc_auc", "ROC-AUC"))
     handles = {
         label: handle for axes in grid.flat for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }

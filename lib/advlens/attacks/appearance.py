@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
+from scipy.stats import bootstrap
 from skimage.metrics import structural_similarity
 
 from advlens.arrays import Array
@@ -37,22 +38,27 @@ def verdict(median_similarity: float) -> str:
     return "would not pass a human eye"
 
 
-def appearance(attack_sets: Mapping[str, AttackSet]) -> pd.DataFrame:
+def appearance(attack_sets: Mapping[str, AttackSet], *, seed: int) -> pd.DataFrame:
     """How often each attack succeeds and how it looks where it does, a row an attack.
 
     Returns:
-        Columns attack, n, success_rate, median l2, linf and similarity over successful attacks, and the verdict.
+        Columns attack, n, success_rate, the medians l2, linf and similarity over successful attacks, each with the
+        ends of its 95 % bootstrap interval as in l2_low and l2_high, and the verdict.
     """
     rows = []
     for name, attack_set in attack_sets.items():
         won = attack_set.select(attack_set.success)
-        medians = {
-            "l2": np.median(won.l2) if len(won) else np.nan,
-            "linf": np.median(won.linf) if len(won) else np.nan,
-            "similarity": np.median(similarity(won.clean, won.adversarial)) if len(won) else np.nan,
-        }
-        rows.append(
-            {"attack": name, "n": len(attack_set), "success_rate": attack_set.success.mean(), **medians}
-            | {"verdict": verdict(medians["similarity"]) if len(won) else "never succeeded"}
-        )
+        row = {"attack": name, "n": len(attack_set), "success_rate": attack_set.success.mean()}
+        values = {"l2": won.l2, "linf": won.linf, "similarity": similarity(won.clean, won.adversarial)}
+        for label, value in values.items():
+            row |= dict(zip((label, f"{label}_low", f"{label}_high"), _median(value, seed=seed), strict=True))
+        rows.append(row | {"verdict": verdict(row["similarity"]) if len(won) else "never succeeded"})
     return pd.DataFrame(rows)
+
+
+def _median(values: Array, *, seed: int) -> tuple[float, float, float]:
+    """The median and its interval, which a single value shrinks to a point; NaNs where there is no value."""
+    if len(values) < 2:
+        return (float(values[0]),) * 3 if len(values) else (np.nan,) * 3
+    interval = bootstrap((values,), np.median, n_resamples=1000, method="percentile", rng=seed).confidence_interval
+    return float(np.median(values)), float(interval.low), float(interval.high)

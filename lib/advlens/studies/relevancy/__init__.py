@@ -7,12 +7,13 @@ negatives, thresholds committed from clean images.
 Source: "Interpretability for Detecting Adversarial Attacks" (slides), and its public code where the slides are silent.
 """
 
-from advlens.studies.relevancy.maps import map_agreement, map_movement
+from advlens.studies.relevancy.maps import DIFFERENCE, map_agreement, map_movement
 from advlens.studies.relevancy.results import beyond_input
 from advlens.studies.relevancy.study import ATTACKS, Study, Training
 
 __all__ = [
     "ATTACKS",
+    "DIFFERENCE",
     "Study",
     "Training",
     "beyond_input",

@@ -4,35 +4,59 @@ A rung is a mapping of estimate, low, high and n, the images that it is of.
 """
 
 import dataclasses
+import itertools
 
 import numpy as np
 
+from advlens.arrays import Array
 from advlens.attacks import AttackSet
 from advlens.classifier import Classifier
 from advlens.detectors import Detector
-from advlens.detectors.baselines import pixel_baselines
-from advlens.evaluation import evaluate, mean_estimate, roc_auc
+from advlens.detectors.baselines import MaxSoftmax, pixel_baselines
+from advlens.evaluation import Estimate, evaluate, mean_estimate, roc_auc
 from advlens.image_files import through
-from advlens.studies.relevancy.rows import Rows, corrected_rows, corrected_split, fitting_rows
+from advlens.studies.relevancy.rows import (
+    Rows,
+    corrected_rows,
+    corrected_split,
+    fitting_rows,
+    published_rows,
+    published_split,
+)
 
 Rung = dict[str, float]
 
 
 def corrected_rung(detector: Detector, attack_set: AttackSet, *, seed: int) -> Rung:
     """ROC-AUC of a trained detector on the test groups, successful attacks against clean and noisy images."""
-    return _auc(detector, _test_rows(attack_set, seed=seed), seed=seed)
+    rows = _test_rows(attack_set, seed=seed)
+    return _auc(detector.scores(rows.images), rows, seed=seed)
 
 
-def pixel_rung(attack_set: AttackSet, *, codec: str, seed: int) -> Rung:
-    """ROC-AUC, on what the codec leaves of the images, of the pixel baseline that is best on the validation groups."""
+def baseline_rung(classifier: Classifier, attack_set: AttackSet, *, codec: str, seed: int) -> Rung:
+    """ROC-AUC, on what the codec leaves of the images, of the trivial baseline that is best on the validation groups.
+
+    Pixel baselines may be turned around, where that is what the validation groups say.
+    """
     _, validation, test = corrected_split(corrected_rows(attack_set), seed=seed)
     validation, test = (
         dataclasses.replace(rows, images=through(codec, rows.images)) for rows in map(fitting_rows, (validation, test))
     )
-    best = max(
-        pixel_baselines().values(), key=lambda one: roc_auc(one.scores(validation.images), validation.is_adversarial)
-    )
-    return _auc(best, test, seed=seed)
+    signed = [(1, MaxSoftmax(classifier)), *itertools.product((1, -1), pixel_baselines().values())]
+
+    def validation_auc(candidate: tuple[int, Detector]) -> float:
+        sign, baseline = candidate
+        return roc_auc(sign * baseline.scores(validation.images), validation.is_adversarial)
+
+    sign, best = max(signed, key=validation_auc)
+    return _auc(sign * best.scores(test.images), test, seed=seed)
+
+
+def format_effect(wrapped: Detector, plain: Detector, attack_set: AttackSet, *, seed: int) -> Estimate:
+    """Accuracy of a detector trained as published on wrapped JPEGs minus that of one on floats, on the same rows."""
+    _, rest = published_split(published_rows(attack_set), seed=seed)
+    right = [(detector.scores(rest.images) > 0) == rest.is_adversarial for detector in (wrapped, plain)]
+    return mean_estimate(right[0].astype(float) - right[1], rest.source, seed=seed)
 
 
 def misread(classifier: Classifier, attack_set: AttackSet, *, role: str, codec: str, seed: int) -> Rung:
@@ -54,7 +78,6 @@ def _test_rows(attack_set: AttackSet, *, seed: int) -> Rows:
     return fitting_rows(corrected_split(corrected_rows(attack_set), seed=seed)[2])
 
 
-def _auc(detector: Detector, rows: Rows, *, seed: int) -> Rung:
-    scores = np.asarray(detector.scores(rows.images))
+def _auc(scores: Array, rows: Rows, *, seed: int) -> Rung:
     auc = evaluate(scores, rows.is_adversarial, rows.source, seed=seed)["roc_auc"]
     return dataclasses.asdict(auc) | {"n": len(scores)}

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 from scipy.special import expit
 
-from advlens.evaluation import Stratum, committed_thresholds, compare, evaluate, tpr_at_fpr
+from advlens.evaluation import Stratum, committed_thresholds, compare, evaluate, mean_estimate, tpr_at_fpr
 from advlens.studies.relevancy.lenses import family_of
 from advlens.studies.relevancy.protocols import MAPS, Scores, joined
 
@@ -16,7 +16,7 @@ BASES = (("input",), ("input", "max softmax"))
 ABOVE_BASELINE = "tpr_at_fpr_0.05 above the best baseline"
 COLUMNS = [
     *("attack", "detector", "family", "figure", "estimate", "low", "high"),
-    *("n_positive", "n_negative", "n_sources"),
+    *("n_positive", "n_negative", "n_sources", "baseline"),
 ]
 
 
@@ -27,9 +27,11 @@ def corrected_results(scores: Mapping[str, Scores], *, stratum: str, seed: int) 
         scores: by attack.
         stratum: which attacks are positives: "success", "failed" or "all".
     Returns:
-        Long form, columns attack, detector, family, figure, estimate, low, high, n_positive, n_negative, n_sources.
+        Long form, columns attack, detector, family, figure, estimate, low, high, n_positive, n_negative, n_sources,
+        baseline.
         Figures are `evaluate`'s, and `observed_fpr_0.05 on clean` and `… on noisy` with these negatives alone.
-        `ABOVE_BASELINE` is the paired difference to the trivial baseline that is best on the validation groups.
+        `ABOVE_BASELINE` is the paired difference to the trivial baseline that is best on the validation groups, whose
+        name stands under baseline.
         Attacks without an image in the stratum have no rows.
     """
     rows: list[dict[str, Any]] = []
@@ -82,12 +84,14 @@ def _above_baseline(scores: Scores, detector: str, *, stratum: Stratum, seed: in
     """The paired difference that decides whether a detector beats the best trivial baseline."""
     test = scores.test(stratum=stratum)
     truth = (test["role"] == "adversarial").to_numpy()
-    pair = (test[name].to_numpy() for name in (detector, best_baseline(scores)))
+    baseline = best_baseline(scores)
+    pair = (test[name].to_numpy() for name in (detector, baseline))
     difference = compare(*pair, truth, test["source"].to_numpy(), seed=seed)["tpr_at_fpr_0.05"]
     return {
         "figure": ABOVE_BASELINE,
         **{"estimate": difference.estimate, "low": difference.low, "high": difference.high},
         **{"n_positive": int(truth.sum()), "n_negative": int((~truth).sum()), "n_sources": test["source"].nunique()},
+        "baseline": baseline,
     }
 
 
@@ -97,8 +101,8 @@ def beyond_input(scores: Mapping[str, Scores], *, seed: int) -> pd.DataFrame:
     Returns:
         A row an attack, map and base ("input" or "input + max softmax"): gain, low, high, p_value: AUC of base and
         map joined minus that of the base, paired; n_positive; missed: how many attacks the base misses at 5 % FPR;
-        caught: how many of these the map's detector flags at its own 5 %; false_alarms: the share of normal images
-        that it flags there among those that the base passes.
+        caught: how many of these the map's detector flags at its own 5 %; false_alarms (an `Estimate`): the share of
+        normal images that it flags there among the `passed` ones that the base does not flag.
     """
     return pd.DataFrame(
         [
@@ -123,5 +127,6 @@ def _beyond(scores: Scores, *, base: tuple[str, ...], lens: str, seed: int) -> d
     return {
         **{"gain": gain.estimate, "low": gain.low, "high": gain.high, "p_value": gain.p_value},
         **{"n_positive": int(truth.sum()), "missed": int(missed.sum()), "caught": int((missed & by_map).sum())},
-        "false_alarms": float(by_map[passed].mean()),
+        "false_alarms": mean_estimate(by_map[passed], test["source"].to_numpy()[passed], seed=seed),
+        "passed": int(passed.sum()),
     }

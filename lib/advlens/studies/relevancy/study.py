@@ -16,7 +16,7 @@ from advlens.evaluation import Estimate, Stratum
 from advlens.explanations import colour_map, explain
 from advlens.image_files import CODECS, export, export_names
 from advlens.progress import progress
-from advlens.studies.relevancy.ladder import corrected_rung, misread, pixel_rung
+from advlens.studies.relevancy.ladder import baseline_rung, corrected_rung, format_effect, misread
 from advlens.studies.relevancy.lenses import CORRECTED_LENSES, PUBLISHED_LENSES, STUDY_MAP, Lens
 from advlens.studies.relevancy.protocols import (
     Scores,
@@ -226,7 +226,7 @@ class Study:
         """Both classifiers under both protocols behind each codec.
 
         Returns:
-            Columns protocol, attack, lens, codec, figure, estimate, low, high, n. The lens "best pixel baseline" is the
+            Columns protocol, attack, lens, codec, figure, estimate, low, high, n. The lens "best baseline" is the
             trivial baseline with the highest AUC on the validation groups' same pixels; the protocol "task network"
             has the shares of attacks and of their originals that the task network misreads after the codec.
         """
@@ -237,6 +237,18 @@ class Study:
         rows = []
         for attack, codec in progress(rungs, description="file formats", unit="codec"):
             rows += [{"attack": attack, "codec": codec} | row for row in self._rungs(attack, codec)]
+        return pd.DataFrame(rows)
+
+    def format_effects(self) -> pd.DataFrame:
+        """What the wrapped JPEG adds to the accuracy as published: attack, lens, effect (an `Estimate`)."""
+        rows = []
+        for attack in ATTACKS:
+            for name in LADDER_LENSES:
+                lenses = [PUBLISHED_LENSES[name].through(codec) for codec in ("wrapped jpeg", "float")]
+                pair = [lens.detector(self.classifier).adopt(self.published_detector(attack, lens)) for lens in lenses]
+                made = self._published_set(attack)
+                effect = format_effect(*pair, made, seed=self.bench.seed)
+                rows.append({"attack": attack, "lens": name, "effect": effect})
         return pd.DataFrame(rows)
 
     def _rungs(self, attack: str, codec: str) -> list[dict[str, Any]]:
@@ -250,8 +262,8 @@ class Study:
             detector = behind.detector(self.classifier).adopt(trained)
             rung = corrected_rung(detector, self._corrected_set(attack), seed=seed)
             rows.append({"protocol": "corrected", "lens": lens, "figure": "roc_auc"} | rung)
-        best = pixel_rung(self._corrected_set(attack), codec=codec, seed=seed)
-        row = {"protocol": "corrected", "lens": "best pixel baseline", "figure": "roc_auc"}
+        best = baseline_rung(self.classifier, self._corrected_set(attack), codec=codec, seed=seed)
+        row = {"protocol": "corrected", "lens": "best baseline", "figure": "roc_auc"}
         rows.append(row | best)
         for role, lens in (("adversarial", "attacks"), ("clean", "their originals")):
             share = misread(self.classifier, self._corrected_set(attack), role=role, codec=codec, seed=seed)
