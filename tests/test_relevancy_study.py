@@ -24,6 +24,7 @@ from advlens.studies.relevancy import (
 from advlens.studies.relevancy.ladder import baseline_rung, corrected_rung, format_effect, misread
 from advlens.studies.relevancy.lenses import CORRECTED_LENSES, PUBLISHED_LENSES
 from advlens.studies.relevancy.protocols import Scores
+from advlens.studies.relevancy.published import published_value
 from advlens.studies.relevancy.results import beyond_input, corrected_results
 from advlens.studies.relevancy.rows import (
     corrected_rows,
@@ -135,6 +136,17 @@ def test_results_tell_a_seeing_detector_from_a_blind_one(scores):
     assert results["Deep Taylor", "committed_tpr_0.05"] > 0.95
     assert results["Deep Taylor", "observed_fpr_0.05 on clean"] < 0.15
     assert results["Deep Taylor", "observed_fpr_0.05 on noisy"] < 0.15
+
+
+def test_a_stratum_of_a_few_attacks_has_no_auc_in_the_table(scores):
+    results = pd.concat(
+        corrected_results(scores, stratum=stratum, seed=0).assign(stratum=stratum) for stratum in ("success", "failed")
+    )
+    few = results["stratum"] == "failed"
+    results["n_positive"] = results["n_positive"].where(~few, 2)
+    table = report.strata_table(results).set_index("detector")
+    assert table.loc["input", "failed"] == "too few (n = 2)"
+    assert table.loc["input", "success"].endswith("(n = 75)")
 
 
 def test_an_empty_stratum_has_no_rows(scores):
@@ -433,7 +445,15 @@ def test_the_headline_takes_each_figure_from_its_place(scores):
     }
     accuracy = Estimate(0.9, 0.8, 1.0)
     published = pd.DataFrame(
-        [{"attack": "lbfgs", "lens": lens, "accuracy": accuracy} for lens in ("input", "relevancy")]
+        [
+            {
+                "attack": "lbfgs",
+                "lens": lens,
+                "accuracy": accuracy,
+                "published": published_value("mnist", lens, "lbfgs"),
+            }
+            for lens in ("input", "relevancy")
+        ]
     )
     rungs = pd.DataFrame(
         [
@@ -456,9 +476,16 @@ def test_the_headline_takes_each_figure_from_its_place(scores):
     assert table.loc["relevancy, Deep Taylor", "published accuracy"] == "–"
 
 
+def test_published_values_are_of_mnist_alone():
+    assert published_value("mnist", "relevancy", "gradient") == "79.2 %"
+    assert published_value("mnist", "max softmax", "gradient") == "–"
+    assert published_value("fashion_mnist", "relevancy", "gradient") == "–"
+
+
 def test_published_values_are_counted_where_they_lie_in_the_interval():
     rows = [
         {"attack": attack, "lens": lens, "accuracy": Estimate(0.95, 0.93, 0.965)}
+        | {"published": published_value("mnist", lens, attack)}
         for lens in ("input", "relevancy")
         for attack in ("lbfgs", "deepfool", "gradient")
     ]

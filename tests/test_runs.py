@@ -1,6 +1,7 @@
 """Papermill plans, on small notebooks of their own in a project folder of their own."""
 
 import nbformat
+import numpy as np
 import pytest
 
 from advlens import runs
@@ -111,10 +112,12 @@ def test_publishing_takes_outputs_and_keeps_the_prose(project):
     assert [cell.source for cell in published.cells] == [cell.source for cell in book.cells]
     assert published.cells[2].outputs[0].text == "the result\n"
     write_notebook(path, "print('another result')")
+    committed = path.read_text()
     with pytest.raises(
         RuntimeError, match=r"01_first.ipynb of mnist is not done with today's code and parameters: make the run"
     ):
         runs.publish("try")
+    assert path.read_text() == committed
 
 
 def test_a_profile_s_misspelt_parameter_is_named(project):
@@ -127,7 +130,10 @@ def test_a_profile_s_misspelt_parameter_is_named(project):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("try", "cifar", "quick", 0), "DATASET must be mnist, fashion_mnist or all, got 'cifar'"),
+        (
+            ("try", "cifar", "quick", 0),
+            "DATASET must be mnist, fashion_mnist, all, or the path of an .npz, got 'cifar'",
+        ),
         (("../up", "mnist", "quick", 0), "RUN must be a plain name"),
         (("try", "mnist", "fast", 0), "no profile is called 'fast': choose one of reference, quick, smoke"),
     ],
@@ -141,6 +147,21 @@ def test_all_is_one_plan_a_data_set(project):
     made = list(plans("try", "all", "reference", 3))
     assert [plan.dataset for plan in made] == ["mnist", "fashion_mnist"]
     assert all(plan.parameters == {"seed": 3} for plan in made)
+
+
+def test_a_user_s_file_is_loaded_before_work_and_found_from_anywhere(project, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.savez("mine.npz", x=np.zeros((20, 4, 4), np.uint8), y=np.arange(20) % 2)
+    (plan,) = plans("try", "mine.npz", "reference", 3)
+    assert plan.folder.name == "mine"
+    assert plan.parameters == {"seed": 3, "dataset": str(tmp_path / "mine.npz")}
+    with pytest.raises(FileNotFoundError, match=r"none.npz' is no file"):
+        list(plans("try", "none.npz", "reference", 3))
+
+
+def test_a_seed_that_is_no_number_is_refused_in_a_sentence(capsys):
+    assert runs.main(["--seed", "abc"]) == 1
+    assert capsys.readouterr().err == "advlens: SEED must be a whole number from 0 to 2^32 - 1, got 'abc'\n"
 
 
 def test_the_committed_baselines_hold_the_notebooks_code():

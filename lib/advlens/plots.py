@@ -34,6 +34,7 @@ LENS_STYLES = {
     "attacks": {"color": "black", "marker": "X"},
     "their originals": {"color": FAMILY_COLOURS["baseline"], "marker": "P"},
 }
+LONGEST_TITLE = 10  # characters above a column of a gallery
 WIDTH = 9.0  # inches; at 100 dpi a figure fits GitHub's 900-pixel column
 
 
@@ -149,6 +150,8 @@ def image_grid(
         for axes, picture in zip(axes_row, pictures, strict=True):
             _draw(axes, np.squeeze(picture), signed=label in symmetric)
         axes_row[0].set_ylabel(label, rotation=0, ha="right", va="center")
+    if max(map(len, column_titles)) > LONGEST_TITLE:
+        column_titles = [text.replace(" → ", " →\n") for text in column_titles]
     for axes, text in zip(grid[0], column_titles, strict=True):
         axes.set_title(text, fontsize="small")
     figure.suptitle(title)

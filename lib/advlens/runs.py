@@ -24,7 +24,7 @@ import papermill
 import yaml
 from jupyter_client import AsyncKernelManager
 
-from advlens.datasets import CLASS_NAMES
+from advlens.datasets import CLASS_NAMES, load
 from advlens.paths import data_dir, project_root
 from advlens.store import NAME, code_digest, imported_modules
 
@@ -37,7 +37,7 @@ class Plan:
     """One data set's run: every notebook in order, with the parameters that differ from its defaults."""
 
     run: str
-    dataset: str
+    dataset: str  # its name, that of its folder
     parameters: dict[str, Any]
 
     @property
@@ -124,7 +124,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def _own_parameters(plan: Plan, notebook: Path) -> dict[str, Any]:
-    given = {**plan.parameters, "run": plan.run, "dataset": plan.dataset}
+    given = {"dataset": plan.dataset, **plan.parameters, "run": plan.run}
     return {name: given[name] for name in declared_parameters(notebook) if name in given}
 
 
@@ -272,15 +272,22 @@ def plans(run: str, dataset: str, profile: str, seed: int) -> Iterator[Plan]:
     """The plans of a command: one, or one a data set for `all`.
 
     Raises:
-        ValueError: for an unknown data set or profile, or a run name that is no plain folder name.
+        ValueError: for an unknown data set or profile, a run name that is no plain folder name, a seed out of range,
+            or a user's file that is no data set.
+        FileNotFoundError: for a user's file that is not there.
     """
-    if dataset not in (*CLASS_NAMES, "all"):
-        raise ValueError(f"DATASET must be {', '.join(CLASS_NAMES)} or all, got {dataset!r}")
+    if dataset not in (*CLASS_NAMES, "all") and not dataset.endswith(".npz"):
+        raise ValueError(f"DATASET must be {', '.join(CLASS_NAMES)}, all, or the path of an .npz, got {dataset!r}")
     if not NAME.fullmatch(run):
         raise ValueError(f"RUN must be a plain name of letters, digits, '.', '_' and '-', got {run!r}")
     if not 0 <= seed < 2**32:
         raise ValueError(f"SEED must be a whole number from 0 to 2^32 - 1, got {seed}")
     parameters = {**profile_parameters(profile), "seed": seed}
+    if dataset.endswith(".npz"):
+        path = Path(dataset).expanduser().resolve()
+        load(path)  # whatever is wrong with it is said before work starts
+        yield Plan(run, path.stem, {**parameters, "dataset": str(path)})
+        return
     for name in CLASS_NAMES if dataset == "all" else (dataset,):
         yield Plan(run, name, parameters)
 
@@ -293,13 +300,19 @@ def report(plan: Plan) -> None:
         print(f"\n{headline.read_text()}")
 
 
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise ValueError(f"SEED must be a whole number from 0 to 2^32 - 1, got {text!r}")
+    return int(text)
+
+
 def main(arguments: Iterable[str] | None = None) -> int:
     """The command behind `make run`, `make baselines` and `make publish`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--profile", default="reference")
     parser.add_argument("--dataset", default=BASELINE_DATASET)
     parser.add_argument("--run", default="reference")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", default="0")
     parser.add_argument("--baselines", action="store_true", help="remake the regression baselines")
     parser.add_argument("--publish", action="store_true", help="copy a finished run into the project")
     options = parser.parse_args(arguments)
@@ -311,13 +324,17 @@ def main(arguments: Iterable[str] | None = None) -> int:
         if options.baselines:
             make_baselines()
         elif options.publish:
-            publish(options.run, seed=options.seed)
+            publish(options.run, seed=_seed(options.seed))
         else:
-            chosen = list(plans(options.run, options.dataset, options.profile, options.seed))
+            chosen = list(plans(options.run, options.dataset, options.profile, _seed(options.seed)))
             for plan in chosen:
                 execute(plan)
             for plan in chosen:
                 report(plan)
+            if options.profile != "reference":
+                print(
+                    f"These are the {options.profile} sizes, for trying things out: no figure of theirs means anything."
+                )
     except (ValueError, RuntimeError, OSError, yaml.YAMLError) as error:
         print(f"advlens: {error}", file=sys.stderr)
         return 1

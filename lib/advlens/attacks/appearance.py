@@ -56,6 +56,17 @@ def appearance(attack_sets: Mapping[str, AttackSet], *, seed: int) -> pd.DataFra
     return pd.DataFrame(rows)
 
 
+def sentences(looks: pd.DataFrame) -> str:
+    """`appearance` as Markdown, a bullet an attack."""
+    return "\n".join(
+        f"- **{row.attack}** never succeeded."
+        if np.isnan(row.l2)
+        else f"- **{row.attack}** {row.verdict}: it changes {row.success_rate:.1%} of decisions with a median L2 of "
+        f"{row.l2:.2f}, L∞ of {row.linf:.2f} and structural similarity of {row.similarity:.2f}."
+        for row in looks.itertuples()
+    )
+
+
 def _median(values: Array, *, seed: int) -> tuple[float, float, float]:
     """The median and its interval, which a single value shrinks to a point; NaNs where there is no value."""
     if len(values) < 2:

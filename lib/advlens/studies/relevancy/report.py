@@ -9,24 +9,13 @@ from matplotlib.figure import Figure
 from advlens import plots
 from advlens.image_files import CODECS, read_export
 from advlens.studies.relevancy.protocols import MAPS
+from advlens.studies.relevancy.published import NOT_PUBLISHED
 from advlens.studies.relevancy.results import ABOVE_BASELINE
 from advlens.tables import interval_text
 
-# The accuracies on the slides; the two variants' (79.0 and 50.0 %) are given there without an attack.
-PUBLISHED_ACCURACY = {
-    ("input", "lbfgs"): "94.4 %",
-    ("input", "deepfool"): "98.16 %",
-    ("input", "gradient"): "97 %",
-    ("relevancy", "lbfgs"): "60.8 %",
-    ("relevancy", "deepfool"): "70.29 %",
-    ("relevancy", "gradient"): "79.2 %",
-}
-VARIANT_ACCURACY = {
-    "relevancy, VGG-like": "79.0 % (attack not said)",
-    "relevancy, last layer": "50.0 % (attack not said)",
-}
 # The headline's rows: the corrected detector, and the study's classifier that it corrects. The study's maps are
 # z-rule maps by its code and Deep Taylor maps by its slides.
+FEWEST = 10  # attacks in a stratum, under which an AUC says nothing
 COUNTS = "n (attacked / clean / noisy)"
 HEADLINE = {"input": "input", "z-rule": "relevancy", "Deep Taylor": None}
 
@@ -46,15 +35,11 @@ def export_gallery(folder: Path, names: Mapping[str, Mapping[str, Sequence[str]]
 
 def published_table(published: pd.DataFrame) -> pd.DataFrame:
     """Accuracies as published and as remade under the same protocol."""
-    values = [
-        PUBLISHED_ACCURACY.get((row.lens, row.attack), VARIANT_ACCURACY.get(row.lens, "–"))
-        for row in published.itertuples()
-    ]
     return pd.DataFrame(
         {
             "attack": published["attack"],
             "detector": published["lens"],
-            "published": values,
+            "published": published["published"],
             "as published, remade": published["accuracy"].map(interval_text),
             "training images": published["n_train"],
             "evaluated images": published["n_test"],
@@ -90,9 +75,11 @@ def false_alarm_table(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def strata_table(results: pd.DataFrame) -> pd.DataFrame:
-    """ROC-AUC of successful, failed and all attacks, with how many there are; empty where there is none."""
+    """ROC-AUC of successful, failed and all attacks with how many there are, where these are `FEWEST` or more."""
     chosen = results[(results["figure"] == "roc_auc") & results["detector"].isin([*HEADLINE, "max softmax"])]
-    chosen = chosen.assign(text=_texts(chosen, 3) + " (n = " + chosen["n_positive"].astype(str) + ")")
+    counts = " (n = " + chosen["n_positive"].astype(str) + ")"
+    texts = _texts(chosen, 3).where(chosen["n_positive"] >= FEWEST, "too few")
+    chosen = chosen.assign(text=texts + counts)
     table = chosen.pivot(index=["attack", "detector"], columns="stratum", values="text")
     columns = [name for name in ("success", "failed", "all") if name in table]
     return table[columns].fillna("no such image").reset_index()
@@ -157,7 +144,7 @@ def _committed_cells(figures: pd.DataFrame) -> dict[str, str]:
 def _published_cells(published: pd.DataFrame, ladder: pd.DataFrame, attack: str, lens: str) -> dict[str, str]:
     remade = published[(published["attack"] == attack) & (published["lens"] == lens)].iloc[0]
     return {
-        "published accuracy": PUBLISHED_ACCURACY[lens, attack],
+        "published accuracy": remade["published"],
         "as published, remade": interval_text(remade["accuracy"]),
         "the same on floats": interval_text(_rung(ladder, "as published", attack, lens, "float")),
     }
@@ -211,8 +198,9 @@ def _agreement(published: pd.DataFrame) -> str:
     for lens in ("input", "relevancy"):
         rows = published[published["lens"] == lens]
         inside = [
-            row.accuracy.low <= float(PUBLISHED_ACCURACY[lens, row.attack].rstrip(" %")) / 100 <= row.accuracy.high
+            row.accuracy.low <= float(row.published.rstrip(" %")) / 100 <= row.accuracy.high
             for row in rows.itertuples()
+            if row.published != NOT_PUBLISHED
         ]
         remade = ", ".join(f"{row.attack} {row.accuracy.estimate:.1%}" for row in rows.itertuples())
         texts.append(

@@ -26,6 +26,7 @@ from advlens.studies.relevancy.protocols import (
     judge_published,
     judge_published_baseline,
 )
+from advlens.studies.relevancy.published import published_value
 from advlens.studies.relevancy.results import corrected_results
 from advlens.training import Trained
 from advlens.workbench import Workbench
@@ -145,8 +146,8 @@ class Study:
         the maps are made of as well.
 
         Returns:
-            A row an attack and lens or baseline: attack, lens, accuracy (an `Estimate`), confusion (2, 2), n_train,
-            n_test.
+            A row an attack and lens or baseline: attack, lens, published (as text), accuracy (an `Estimate`),
+            confusion (2, 2), n_train, n_test.
         """
         rows = []
         for attack in progress(ATTACKS, description="as published", unit="attack"):
@@ -168,7 +169,9 @@ class Study:
         made = self._published_set(attack)
         n_test = int(confusion.sum())
         sizes = {"n_train": 2 * int(made.success.sum()) - n_test, "n_test": n_test}
-        return {"attack": attack, "lens": name, "accuracy": accuracy, "confusion": confusion, **sizes}
+        published = published_value(self.bench.data.name, name, attack)
+        figures = {"published": published, "accuracy": accuracy, "confusion": confusion}
+        return {"attack": attack, "lens": name, **figures, **sizes}
 
     def _published_set(self, attack: str) -> AttackSet:
         return self.attack_sets[attack].select(np.arange(min(self.published.images, len(self.attack_sets[attack]))))
