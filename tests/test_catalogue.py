@@ -1,10 +1,15 @@
 """The catalogue of attacks, and what crafting records."""
 
+import dataclasses
+
 import numpy as np
 import pytest
+from art.attacks.attack import EvasionAttack
 
 from advlens.attacks import CATALOGUE, build_attack, craft, find_attack
 from advlens.attacks.appearance import appearance, similarity, verdict
+from advlens.attacks.catalogue import CatalogueEntry
+from advlens.classifier import Classifier
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +96,34 @@ def test_the_same_seed_crafts_the_same_attack(average_pooling_classifier, real_i
     assert np.abs(sets[0].adversarial - sets[2].adversarial).max() > 0
 
 
+class Half(EvasionAttack):
+    """Makes something of the images."""
+
+    _estimator_requirements = (Classifier,)
+
+    def __init__(self, classifier):
+        super().__init__(estimator=classifier)
+
+    def generate(self, x, y=None, **kwargs):
+        return self.made(x)
+
+
+def test_crafting_leaves_numpy_s_global_state_alone(average_pooling_classifier, real_images, real_labels, right):
+    np.random.seed(7)  # noqa: NPY002
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    craft(
+        "deepfool", average_pooling_classifier, real_images[right[:2]], real_labels[right[:2]], source=right[:2], seed=0
+    )
+    np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
+
+
+def test_an_attack_set_s_fields_have_a_row_an_image(crafted):
+    with pytest.raises(ValueError, match="label must be an array with a row for each of"):
+        dataclasses.replace(crafted, label=crafted.label.tolist())
+    with pytest.raises(ValueError, match="noisy must be an array with a row"):
+        dataclasses.replace(crafted, noisy=crafted.noisy[:1])
+
+
 def test_unknown_names_and_parameters_are_named(average_pooling_classifier):
     with pytest.raises(ValueError, match="no attack is called 'deepfoul': choose one of lbfgs"):
         find_attack("deepfoul")
@@ -109,6 +142,11 @@ def test_bad_images_are_named(average_pooling_classifier, real_images, real_labe
         craft("deepfool", average_pooling_classifier, images, labels, source=few, seed=None)
     with pytest.raises(TypeError, match="classifier must be an advlens Classifier, got Sequential"):
         craft("deepfool", average_pooling_classifier.model, images, labels, **given)
+    for broken in (lambda x: x[:1], lambda x: x * np.nan):
+        CATALOGUE["broken"] = CatalogueEntry(type("Broken", (Half,), {"made": staticmethod(broken)}))
+        with pytest.raises(ValueError, match="Broken must return one finite image for each of"):
+            craft("broken", average_pooling_classifier, images, labels, **given)
+        del CATALOGUE["broken"]
     with pytest.raises(ValueError, match="source must have shape"):
         craft("deepfool", average_pooling_classifier, images, labels, source=few[:4], seed=0)
     with pytest.raises(ValueError, match="only untargeted"):

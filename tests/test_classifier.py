@@ -148,3 +148,14 @@ def test_a_network_without_a_fixed_image_size_is_refused():
     layers = [keras.layers.Input((None, None, 1)), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(3)]
     with pytest.raises(ValueError, match="fixed"):
         Classifier(keras.Sequential(layers))
+
+
+@pytest.mark.parametrize("shape", [(32, 32, 3), (27, 27, 1), (12, 12, 1)])
+def test_images_of_a_size_that_a_network_is_not_made_for_are_refused(shape):
+    with pytest.raises(ValueError, match=r"average_pooling_cnn (is not made for|can't take) images of shape"):
+        networks.build("average_pooling_cnn", input_shape=shape)
+
+
+def test_labels_out_of_range_are_refused(max_pooling_classifier, mnist):
+    with pytest.raises(ValueError, match=r"labels must lie in \[0, 9\], got \[-1, -1\]"):
+        max_pooling_classifier.loss_gradient(mnist[0][:1], np.array([-1]))

@@ -1,6 +1,7 @@
 """Detectors: the interface that all share, the trivial baselines, and the study's networks."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from art.defences.detector.evasion import EvasionDetector
 from scipy.ndimage import median_filter
@@ -14,7 +15,10 @@ from advlens.detectors.baselines import (
     TotalVariation,
 )
 from advlens.detectors.cnn import _as_square
+from advlens.evaluation import threshold_at_fpr
 from advlens.explanations import colour_map, explain
+from advlens.image_files import through
+from advlens.training import Trained
 
 
 @pytest.fixture(scope="module")
@@ -159,3 +163,50 @@ def test_bad_input_is_named(average_pooling_classifier, real_images):
         RelevancyClassifier(average_pooling_classifier, coloured=False, codec="png")
     with pytest.raises(ValueError, match="divide by 255"):
         TotalVariation().scores(real_images * 255)
+
+
+def test_parameters_are_checked_when_they_are_set(average_pooling_classifier):
+    maps = RelevancyClassifier(average_pooling_classifier, coloured=False)
+    with pytest.raises(ValueError, match="pass coloured=True"):
+        maps.set_params(codec="wrapped jpeg")
+    with pytest.raises(ValueError, match="InputClassifier has no parameter foo: it takes network, codec"):
+        InputClassifier().set_params(foo=1)
+    with pytest.raises(ValueError, match="learning_rate must be a positive number, got nan"):
+        InputClassifier(learning_rate=np.nan)
+    with pytest.raises(ValueError, match="no codec is called 'gif'"):
+        InputClassifier(codec="gif")
+    with pytest.raises(ValueError, match="seed must be a whole number"):
+        InputClassifier(seed=-1)
+
+
+def test_a_network_of_other_outputs_is_not_adopted(average_pooling_classifier):
+    with pytest.raises(ValueError, match=r"a detector's network has 2 outputs, got \(10,\)"):
+        InputClassifier().adopt(Trained(average_pooling_classifier.model, pd.DataFrame()))
+
+
+# ---------------------------------------------------------------- what is looked at
+
+
+def test_detectors_see_what_the_codec_leaves(average_pooling_classifier, real_images):
+    images = real_images[:6]
+    seen = InputClassifier(codec="wrapped jpeg").represent(images)
+    np.testing.assert_array_equal(seen, through("wrapped jpeg", images))
+    assert np.abs(seen - images).max() > 0.1
+    coloured = RelevancyClassifier(average_pooling_classifier, codec="jpeg").represent(images)
+    plain = RelevancyClassifier(average_pooling_classifier).represent(images)
+    np.testing.assert_array_equal(coloured, through("jpeg", plain))
+    assert np.abs(coloured - plain).max() > 0.01
+
+
+def test_last_layer_maps_are_of_what_enters_the_last_layer(average_pooling_classifier, real_images):
+    images = real_images[:6]
+    last = RelevancyClassifier(average_pooling_classifier, from_layer="last", coloured=False).represent(images)
+    maps = explain(average_pooling_classifier.model, images, from_layer="conv4")
+    np.testing.assert_allclose(last, maps.reshape(6, 10, 10, 1), atol=1e-6)
+
+
+@pytest.mark.parametrize("fpr", [0.01, 0.1, 0.3])
+def test_calibration_commits_the_threshold_of_its_rate(real_images, fpr):
+    detector = TotalVariation().calibrate(real_images[:200], fpr=fpr)
+    assert detector.threshold_ == threshold_at_fpr(detector.scores(real_images[:200]), fpr)
+    assert detector.detect(real_images[:200])[1].sum() == int(200 * fpr)

@@ -305,7 +305,9 @@ def test_strata_part_the_positives():
             {"probabilities": np.array([0, 0.5, 1, 1.5])},
             r"probabilities must lie in \[0, 1\], got \[0, 1.5\]",
         ),
-        ({"draws": 0}, "draws must be 1 or more, got 0"),
+        ({"seed": -1}, r"seed must be a whole number from 0 to 2\^32 - 1, got -1"),
+        ({"draws": 1.5}, "draws must be a whole number, 1 or more, got 1.5"),
+        ({"draws": 0}, "draws must be a whole number, 1 or more, got 0"),
         ({"thresholds": {0.05: np.nan}}, "the threshold at FPR 0.05 must be a number, got NaN"),
         ({"thresholds": {5: 0.1}}, "a key of thresholds must lie between 0 and 1, got 5: 5 % is 0.05"),
         ({"fprs": (5,)}, "fpr must lie between 0 and 1, got 5: 5 % is 0.05"),
@@ -328,6 +330,8 @@ def test_wrong_weights_and_calibration_scores_are_refused():
         roc_auc(scores, truth, weights=np.ones(10))
     with pytest.raises(ValueError, match="weights must be 0 or more, got -1"):
         roc_auc(scores, truth, weights=-np.ones((1, 10)))
+    with pytest.raises(ValueError, match="threshold must be a number, got NaN"):
+        rates(scores, truth, threshold=np.nan)
     with pytest.raises(ValueError, match="clean_scores must be finite"):
         threshold_at_fpr(np.array([np.nan]), 0.05)
     with pytest.raises(ValueError, match=r"scores_b must have shape \(10,\)"):

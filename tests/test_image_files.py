@@ -1,9 +1,11 @@
 """Codecs and the study's JPEG export."""
 
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from advlens import image_files
 from advlens.image_files import CODECS, export, export_names, read_export, through, wrapped_eight_bit
@@ -81,3 +83,36 @@ def test_bad_input_is_named():
         through("gif", np.zeros((1, 4, 4, 1), np.float32))
     with pytest.raises(ValueError, match=r"must lie in \[0, 1\], got \[0, 255\]: divide by 255"):
         through("png", np.full((1, 4, 4, 1), 255.0) * np.array([0, 1]).reshape(1, 1, 1, 2))
+
+
+def test_jpegs_are_of_pillow_s_own_quality(real_images):
+    levels = np.rint(real_images[:3, ..., 0] * 255).astype(np.uint8)
+    for image, seen in zip(levels, through("jpeg", real_images[:3]), strict=True):
+        file = io.BytesIO()
+        Image.fromarray(image).save(file, "jpeg")
+        np.testing.assert_allclose(seen[..., 0], np.asarray(Image.open(file)) / 255, atol=1e-6)
+
+
+def test_min_max_scales_each_image_by_its_own_extremes(real_images):
+    faint = real_images[:2] * np.array([1, 0.25], np.float32)[:, None, None, None]
+    assert through("min-max jpeg", faint).max(axis=(1, 2, 3)).min() > 0.9
+
+
+def test_an_export_replaces_nothing_but_exports(tmp_path, real_images):
+    pictures = {"test_1_2.jpeg": real_images[0]}
+    (tmp_path / "mine.txt").write_text("notes")
+    with pytest.raises(ValueError, match="holds more than an export"):
+        export(tmp_path, pictures)
+    with pytest.raises(ValueError, match=r"plain names that end in .jpeg, got '../evil.jpeg'"):
+        export(tmp_path / "out", {"../evil.jpeg": real_images[0]})
+    with pytest.raises(ValueError, match="must lie in"):
+        export(tmp_path / "out", {**pictures, "second.jpeg": real_images[0] * 255})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.txt"]
+    export(str(tmp_path / "out"), pictures)
+    export(tmp_path / "out", pictures)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["test_1_2.jpeg"]
+
+
+def test_channels_that_no_file_holds_are_named(real_images):
+    with pytest.raises(ValueError, match="image files hold 1 or 3 channels, got 4"):
+        through("png", np.repeat(real_images[:1], 4, axis=-1))

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from art.estimators.classification import TensorFlowV2Classifier
 
-from advlens.arrays import Array, checked_images
+from advlens.arrays import Array, checked_images, checked_labels
 from advlens.networks import last_layer
 
 GRADIENTS_A_CALL = 10  # class gradients that one compiled call computes: bounds the size of its graph
@@ -188,7 +188,9 @@ class Classifier(TensorFlowV2Classifier):
 
     def _one_hot(self, y: Array) -> Array:
         y = np.asarray(y)
-        return _float32(np.eye(self.nb_classes)[y] if y.ndim == 1 else y)
+        if y.ndim == 1:
+            y = np.eye(self.nb_classes)[checked_labels(y, n=len(y), num_classes=self.nb_classes)]
+        return _float32(y)
 
     def _in_batches(self, call: Callable, *arrays: Array) -> Array | tuple[Array, ...]:
         """What `call` gives for all images, computed `batch_size` at a time."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from advlens.arrays import Array, checked_images, checked_labels
+from advlens.arrays import Array, checked_images, checked_labels, checked_seed
 from advlens.downloads import (
     SHA256,
     TEST_IMAGES,
@@ -141,7 +141,7 @@ def split_groups(source: Array, *, fractions: tuple[float, float, float] = (0.6,
             "take more images"
         )
     side = np.empty(len(distinct), dtype=int)
-    side[np.random.default_rng(seed).permutation(len(distinct))] = np.repeat([0, 1, 2], sizes)
+    side[np.random.default_rng(checked_seed(seed)).permutation(len(distinct))] = np.repeat([0, 1, 2], sizes)
     return Split(*(side[row] == number for number in range(3)))
 
 

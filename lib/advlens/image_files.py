@@ -71,11 +71,19 @@ def through(codec: str, images: Array) -> Array:
     Returns:
         (n, h, w, 1 or 3) float32 in [0, 1].
     Raises:
-        ValueError: for an unknown codec or images outside [0, 1].
+        ValueError: for an unknown codec, images outside [0, 1], or other than 1 or 3 channels.
     """
     if codec not in CODECS:
         raise ValueError(f"no codec is called {codec!r}: choose one of {', '.join(CODECS)}")
-    return CODECS[codec](checked_images(images)).astype(np.float32, copy=False)
+    return CODECS[codec](_checked_channels(images)).astype(np.float32, copy=False)
+
+
+def _checked_channels(images: Array) -> Array:
+    """Images as float32, once they are known to be grey or coloured: image files hold no others."""
+    images = checked_images(images)
+    if images.shape[-1] not in (1, 3):
+        raise ValueError(f"image files hold 1 or 3 channels, got {images.shape[-1]}")
+    return images
 
 
 def export_names(source: Array, label: Array, predicted: Array | None = None, *, maps: bool = False) -> list[str]:
@@ -96,14 +104,26 @@ def export(folder: Path, pictures: Mapping[str, Array]) -> None:
 
     Args:
         pictures: file name → (h, w, 1 or 3) in [0, 1].
+    Raises:
+        ValueError: for other pictures, names that are no plain .jpeg names, or a folder that holds anything else.
     """
+    folder = Path(folder)
+    odd = [name for name in pictures if Path(name).name != name or not name.endswith(".jpeg")]
+    if odd:
+        raise ValueError(f"pictures must have plain names that end in .jpeg, got {odd[0]!r}")
+    if folder.exists() and any(path.suffix != ".jpeg" for path in folder.iterdir()):
+        raise ValueError(f"{folder} holds more than an export, which would replace it: choose another folder")
     partial = folder.with_name(f".partial-{folder.name}")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    for name, picture in pictures.items():
-        (partial / name).write_bytes(_encode(wrapped_eight_bit(checked_images(picture[None]))[0], "jpeg"))
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    try:
+        for name, picture in pictures.items():
+            (partial / name).write_bytes(_encode(wrapped_eight_bit(_checked_channels(picture[None]))[0], "jpeg"))
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
 
 
 def read_export(folder: Path, names: Sequence[str]) -> Array:

@@ -118,8 +118,19 @@ def build(name: str, *, input_shape: Shape = (28, 28, 1), num_classes: int = 10)
     """The untrained network of that name, (n, *input_shape) in [0, 1] → (n, num_classes) logits.
 
     Raises:
-        ValueError: for a name that is not in the catalogue.
+        ValueError: for a name that is not in the catalogue, or images of a size that the network is not made for.
     """
     if name not in NETWORKS:
         raise ValueError(f"no network is called {name!r}: choose one of {', '.join(NETWORKS)}")
-    return NETWORKS[name](input_shape, num_classes)
+    try:
+        network = NETWORKS[name](input_shape, num_classes)
+    except ValueError as error:
+        raise ValueError(
+            f"{name} can't take images of shape {input_shape}, they are too small: choose another"
+        ) from error
+    if network.output_shape != (None, num_classes):
+        raise ValueError(
+            f"{name} is not made for images of shape {input_shape}: it would give {network.output_shape[1:]} outputs "
+            f"where {num_classes} are needed: resize the images to 28×28, or choose another network"
+        )
+    return network

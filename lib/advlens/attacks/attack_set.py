@@ -40,6 +40,12 @@ class AttackSet:
     l2: Array
     linf: Array
 
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self)[2:]:
+            value = getattr(self, field.name)
+            if not isinstance(value, np.ndarray) or value.ndim == 0 or len(value) != len(self.source):
+                raise ValueError(f"{field.name} must be an array with a row for each of {len(self.source)} images")
+
     def __len__(self) -> int:
         return len(self.source)
 

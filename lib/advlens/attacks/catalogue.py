@@ -106,8 +106,7 @@ def craft(
     wrong = int((classifier.predict(images).argmax(axis=1) != labels).sum())
     if wrong:
         raise ValueError(f"{wrong} of {len(images)} images are misclassified as they are: attack only correct ones")
-    np.random.seed(rng.integers(2**31))  # noqa: NPY002 (ART's attacks draw from NumPy's global state)
-    adversarial = np.clip(attack.generate(images, _one_hot(labels, classifier.nb_classes)), 0.0, 1.0)
+    adversarial = np.clip(_generated(attack, images, _one_hot(labels, classifier.nb_classes), rng=rng), 0.0, 1.0)
     perturbation = (adversarial - images).reshape(len(images), -1)
     l2 = np.linalg.norm(perturbation, axis=1)
     predicted = classifier.predict(adversarial).argmax(axis=1)
@@ -124,6 +123,22 @@ def craft(
         l2=l2.astype(np.float32),
         linf=np.abs(perturbation).max(axis=1).astype(np.float32),
     )
+
+
+def _generated(attack: EvasionAttack, images: Array, targets: Array, *, rng: np.random.Generator) -> Array:
+    """What the attack makes of the images; ART's attacks draw from NumPy's global state, which is left as it was."""
+    state = np.random.get_state()  # noqa: NPY002
+    np.random.seed(rng.integers(2**31))  # noqa: NPY002
+    try:
+        adversarial = np.asarray(attack.generate(images, targets))
+    finally:
+        np.random.set_state(state)  # noqa: NPY002
+    if adversarial.shape != images.shape or not np.isfinite(adversarial).all():
+        raise ValueError(
+            f"{type(attack).__name__} must return one finite image for each of {images.shape}, got "
+            f"{adversarial.shape}, {np.isnan(adversarial).sum()} values of it NaN: mend the attack"
+        )
+    return adversarial
 
 
 def _one_hot(labels: Array, num_classes: int) -> Array:

@@ -30,6 +30,20 @@ class Detector(EvasionDetector):
         """Nothing to learn, unless a subclass says otherwise."""
         return self
 
+    def set_params(self, **kwargs: Any) -> None:
+        """Sets parameters by name, checked.
+
+        Raises:
+            ValueError: for a name that the detector does not have, or a value that it does not accept.
+        """
+        unknown = sorted(set(kwargs) - set(self.defence_params))
+        if unknown:
+            raise ValueError(
+                f"{type(self).__name__} has no parameter {', '.join(unknown)}: it takes "
+                f"{', '.join(self.defence_params) or 'none'}"
+            )
+        super().set_params(**kwargs)
+
     def calibrate(self, clean_images: Array, *, fpr: float = 0.05) -> "Detector":
         """Commits the threshold from clean validation images alone, before any attack is seen.
 

@@ -5,11 +5,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from advlens.arrays import Array, checked_images
+from advlens.arrays import Array, checked_images, checked_seed
 from advlens.classifier import Classifier, checked_classifier
 from advlens.detectors.base import Detector
 from advlens.explanations import colour_map, explain
-from advlens.image_files import through
+from advlens.image_files import CODECS, through
 from advlens.networks import build, last_layer
 from advlens.training import Trained, train
 
@@ -23,6 +23,8 @@ class InputClassifier(Detector):
         epochs, batch_size, learning_rate: SGD with momentum 0.9.
         patience: epochs without a better validation loss after which training stops.
         seed: governs initial weights and shuffling.
+    Raises:
+        ValueError: for an unknown codec, or a learning rate or seed that is none.
 
     Attributes:
         trained_: the network and its history, after `fit`.
@@ -49,6 +51,14 @@ class InputClassifier(Detector):
         self.learning_rate = learning_rate
         self.patience = patience
         self.seed = seed
+        self._check_params()
+
+    def _check_params(self) -> None:
+        if self.codec not in CODECS:
+            raise ValueError(f"no codec is called {self.codec!r}: choose one of {', '.join(CODECS)}")
+        if not 0 < self.learning_rate < np.inf:
+            raise ValueError(f"learning_rate must be a positive number, got {self.learning_rate}")
+        checked_seed(self.seed)
 
     def represent(self, images: Array) -> Array:
         """What the detector's network sees of (n, h, w, channels) images: here the images after the codec."""
@@ -101,9 +111,12 @@ class InputClassifier(Detector):
 
         Raises:
             TypeError: for anything but what training returns.
+            ValueError: for a network that does not tell two classes apart.
         """
         if not isinstance(trained, Trained):
             raise TypeError(f"adopt takes a Trained, as training returns, got {type(trained).__name__}")
+        if trained.network.output_shape[1:] != (2,):
+            raise ValueError(f"a detector's network has 2 outputs, got {trained.network.output_shape[1:]}")
         self.trained_ = trained
         return self
 
@@ -159,14 +172,17 @@ class RelevancyClassifier(InputClassifier):
         coloured: bool = True,
         **parameters: Any,
     ) -> None:
+        self.coloured = coloured
         super().__init__(**parameters)
-        if not coloured and self.codec != "float":
-            raise ValueError(f"the codec {self.codec!r} needs pixels in [0, 1]: pass coloured=True")
         self.classifier = checked_classifier(classifier)
         self.method = method
         self.neuron = neuron
         self.from_layer = from_layer
-        self.coloured = coloured
+
+    def _check_params(self) -> None:
+        super()._check_params()
+        if not self.coloured and self.codec != "float":
+            raise ValueError(f"the codec {self.codec!r} needs pixels in [0, 1]: pass coloured=True")
 
     def represent(self, images: Array) -> Array:
         """(n, h, w, 3) coloured maps after the codec, or (n, h, w, channels) maps as they are."""

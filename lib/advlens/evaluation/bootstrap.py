@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from advlens.arrays import Array
+from advlens.arrays import Array, checked_seed
 from advlens.evaluation.checks import checked_source
 
 DRAWS = 1000
@@ -37,10 +37,10 @@ def bootstrap_weights(source: Array, *, draws: int = DRAWS, seed: int) -> Array:
         ValueError: for another shape or type, or no draws.
     """
     source = checked_source(source)
-    if draws < 1:
-        raise ValueError(f"draws must be 1 or more, got {draws}: 1000 give steady intervals")
+    if not isinstance(draws, int) or draws < 1:
+        raise ValueError(f"draws must be a whole number, 1 or more, got {draws}: 1000 give steady intervals")
     distinct, row = np.unique(source, return_inverse=True)
-    drawn = np.random.default_rng(seed).integers(len(distinct), size=(draws, len(distinct)))
+    drawn = np.random.default_rng(checked_seed(seed)).integers(len(distinct), size=(draws, len(distinct)))
     cell = drawn + len(distinct) * np.arange(draws)[:, None]
     counts = np.bincount(cell.ravel(), minlength=draws * len(distinct)).reshape(draws, len(distinct))
     return counts.astype(np.uint16)[:, row]

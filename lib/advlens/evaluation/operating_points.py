@@ -63,6 +63,8 @@ def rates(scores: Array, is_adversarial: Array, *, threshold: float, weights: Ar
     scores = checked_scores(scores)
     truth = checked_truth(is_adversarial, n=len(scores))
     counts = checked_weights(weights, n=len(scores))
+    if np.isnan(threshold):
+        raise ValueError("threshold must be a number, got NaN: see threshold_at_fpr")
     flagged = scores > threshold
     true_positives, positives, false_positives, negatives = (
         counts @ mask.astype(np.float64) for mask in (flagged & truth, truth, flagged & ~truth, ~truth)
