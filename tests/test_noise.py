@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from advlens.attacks.noise import gaussian_twin
+from advlens.attacks.noise import gaussian_noise, gaussian_twin
 
 
 @pytest.fixture(scope="module")
@@ -42,3 +42,13 @@ def test_an_unreachable_norm_gives_the_strongest_noise(images):
 def test_bad_norms_are_named(images, norms):
     with pytest.raises(ValueError, match="norms must be 50 finite numbers"):
         gaussian_twin(images, np.array(norms), rng=np.random.default_rng(0))
+
+
+def test_noise_of_one_sigma_has_it_where_nothing_is_clipped():
+    grey = np.full((20, 28, 28, 1), 0.5, np.float32)
+    noise = gaussian_noise(grey, 0.1, rng=np.random.default_rng(0)) - grey
+    assert noise.std() == pytest.approx(0.1, rel=0.02)
+    assert abs(noise.mean()) < 0.002
+    np.testing.assert_array_equal(gaussian_noise(grey, 0, rng=np.random.default_rng(0)), grey)
+    with pytest.raises(ValueError, match="sigma must be a finite number ≥ 0, got -1"):
+        gaussian_noise(grey, -1, rng=np.random.default_rng(0))

@@ -51,6 +51,53 @@ def two_conv_cnn(input_shape: Shape = (28, 28, 1), num_classes: int = 10) -> ker
     )
 
 
+def digits_dropout_cnn(input_shape: Shape = (28, 28, 1), num_classes: int = 10) -> keras.Model:
+    """Task network of the closeness-and-uncertainty study for digits: two convolutions, dropout around a dense layer.
+
+    The study lists no kernel sizes but 3×3, no padding and no activation: none and ReLU here.
+    """
+    return keras.Sequential(
+        [
+            layers.Input(input_shape),
+            layers.Conv2D(10, 3, activation="relu", name="conv1"),
+            layers.Conv2D(20, 3, activation="relu", name="conv2"),
+            layers.MaxPooling2D(2, name="pool"),
+            layers.Flatten(name="flatten"),
+            layers.Dropout(0.5, name="dropout1"),
+            layers.Dense(128, activation="relu", name="hidden"),
+            layers.Dropout(0.5, name="dropout2"),
+            layers.Dense(num_classes, name="logits"),
+        ],
+        name="digits_dropout_cnn",
+    )
+
+
+def fashion_dropout_cnn(input_shape: Shape = (28, 28, 1), num_classes: int = 10) -> keras.Model:
+    """Task network of the closeness-and-uncertainty study for Fashion-MNIST: four convolutions, three dropouts.
+
+    As `digits_dropout_cnn`, but padded, so that four convolutions and two poolings leave 7×7 values.
+    """
+    return keras.Sequential(
+        [
+            layers.Input(input_shape),
+            layers.Conv2D(32, 3, padding="same", activation="relu", name="conv1"),
+            layers.MaxPooling2D(2, name="pool1"),
+            layers.Conv2D(32, 3, padding="same", activation="relu", name="conv2"),
+            layers.MaxPooling2D(2, name="pool2"),
+            layers.Conv2D(64, 3, padding="same", activation="relu", name="conv3"),
+            layers.Dropout(0.5, name="dropout1"),
+            layers.Conv2D(64, 3, padding="same", activation="relu", name="conv4"),
+            layers.Dropout(0.5, name="dropout2"),
+            layers.Flatten(name="flatten"),
+            layers.Dense(600, activation="relu", name="hidden1"),
+            layers.Dropout(0.5, name="dropout3"),
+            layers.Dense(128, activation="relu", name="hidden2"),
+            layers.Dense(num_classes, name="logits"),
+        ],
+        name="fashion_dropout_cnn",
+    )
+
+
 def slide_detector_cnn(input_shape: Shape = (28, 28, 1), num_classes: int = 2) -> keras.Model:
     """Input and relevancy classifier of the relevancy-map study: three convolutions with batch normalisation."""
     return keras.Sequential(
@@ -105,7 +152,14 @@ def _vgg_block(number: int, *, channels: int) -> list[layers.Layer]:
 
 NETWORKS: dict[str, Callable[[Shape, int], keras.Model]] = {
     builder.__name__: builder
-    for builder in (average_pooling_cnn, two_conv_cnn, slide_detector_cnn, vgg_like_detector_cnn)
+    for builder in (
+        average_pooling_cnn,
+        two_conv_cnn,
+        digits_dropout_cnn,
+        fashion_dropout_cnn,
+        slide_detector_cnn,
+        vgg_like_detector_cnn,
+    )
 }
 
 

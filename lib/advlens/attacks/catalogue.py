@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from art.attacks.attack import EvasionAttack
+from art.attacks.evasion import BasicIterativeMethod, CarliniL2Method, FastGradientMethod, ProjectedGradientDescent
 
 from advlens.arrays import Array, checked_images, checked_labels, checked_seed
 from advlens.attacks.attack_set import AttackSet
@@ -20,10 +21,22 @@ from advlens.classifier import Classifier, checked_classifier
 
 @dataclasses.dataclass(frozen=True)
 class CatalogueEntry:
-    """An attack's class and the parameters under which the catalogue runs it."""
+    """An attack's class and the parameters under which the catalogue runs it.
+
+    Attributes:
+        step: for an attack that walks, its step as a share of `eps`, unless `eps_step` is given.
+    """
 
     attack: type[EvasionAttack]
     parameters: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    step: float | None = None
+
+    def with_parameters(self, **given: Any) -> dict[str, Any]:
+        """The catalogue's parameters, those given, and the step that follows from them."""
+        parameters = {**self.parameters, **given}
+        if self.step is not None:
+            parameters.setdefault("eps_step", self.step * parameters["eps"])
+        return parameters
 
 
 CATALOGUE: dict[str, CatalogueEntry] = {
@@ -31,6 +44,18 @@ CATALOGUE: dict[str, CatalogueEntry] = {
     "lbfgs": CatalogueEntry(LBFGS),
     "deepfool": CatalogueEntry(DeepFool),
     "gradient": CatalogueEntry(GradientAttack),
+    # The closeness-and-uncertainty study's three, by their strength eps, and the two of its later version.
+    "fgsm": CatalogueEntry(FastGradientMethod, {"eps": 0.3, "batch_size": 512}),
+    "bim": CatalogueEntry(BasicIterativeMethod, {"eps": 0.3, "max_iter": 10, "batch_size": 512}, step=0.2),
+    "pgd": CatalogueEntry(
+        ProjectedGradientDescent,
+        {"eps": 0.3, "max_iter": 40, "num_random_init": 1, "batch_size": 512},
+        step=1 / 30,
+    ),
+    "carlini_l2": CatalogueEntry(
+        CarliniL2Method,
+        {"max_iter": 50, "binary_search_steps": 6, "initial_const": 1.0, "learning_rate": 0.1, "batch_size": 512},
+    ),
 }
 
 
@@ -64,7 +89,7 @@ def build_attack(name: str, classifier: Classifier, **parameters: Any) -> Evasio
         raise ValueError(f"{name} has no parameter {', '.join(unknown)}: it takes {', '.join(known)}")
     accepted = inspect.signature(entry.attack).parameters
     quiet = {"verbose": False} if "verbose" in accepted else {}
-    return entry.attack(classifier, **{**quiet, **entry.parameters, **parameters})
+    return entry.attack(classifier, **quiet, **entry.with_parameters(**parameters))
 
 
 def craft(
@@ -112,7 +137,7 @@ def craft(
     predicted = classifier.predict(adversarial).argmax(axis=1)
     return AttackSet(
         attack=name,
-        parameters={**find_attack(name).parameters, **parameters},
+        parameters=find_attack(name).with_parameters(**parameters),
         source=source.astype(np.int64),
         clean=images,
         noisy=gaussian_twin(images, l2, rng=rng),

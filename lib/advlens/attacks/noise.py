@@ -38,6 +38,22 @@ def gaussian_twin(images: Array, norms: Array, *, rng: np.random.Generator) -> A
     return _clipped(images, noise, np.where(norms > 0, np.exp2(high), 0.0))
 
 
+def gaussian_noise(images: Array, sigma: float, *, rng: np.random.Generator) -> Array:
+    """Images plus Gaussian noise of one σ for all pixels, clipped to [0, 1].
+
+    Args:
+        images: (n, h, w, channels) in [0, 1]; sigma: ≥ 0, in pixel units.
+    Returns:
+        (n, h, w, channels) float32 in [0, 1].
+    Raises:
+        ValueError: for images outside [0, 1], or a σ that is negative or not finite.
+    """
+    images = checked_images(images)
+    if not 0 <= sigma < np.inf:
+        raise ValueError(f"sigma must be a finite number ≥ 0, got {sigma!r}")
+    return _clipped(images, rng.standard_normal(images.shape, dtype=np.float32), np.full(len(images), sigma))
+
+
 def _clipped(images: Array, noise: Array, sigma: Array) -> Array:
     return np.clip(images + sigma.astype(np.float32)[:, None, None, None] * noise, 0.0, 1.0)
 

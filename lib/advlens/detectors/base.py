@@ -64,3 +64,17 @@ class Detector(EvasionDetector):
             raise RuntimeError("this detector has no threshold yet: call calibrate(clean_images, fpr=...) first")
         scores = np.asarray(self.scores(x))
         return {"scores": scores, "threshold": self.threshold_}, scores > self.threshold_
+
+
+def checked_truth(values: Array, *, n: int, name: str = "is_adversarial") -> Array:
+    """Truths as (n,) int64, 1 where adversarial, once they are known to hold 0 and 1 and nothing else.
+
+    Raises:
+        ValueError: for another shape or other values, naming them under `name`.
+    """
+    truth = np.asarray(values)
+    if truth.shape != (n,):
+        raise ValueError(f"{name} must have shape ({n},), one value an image, got {truth.shape}")
+    if set(np.unique(truth)) != {0, 1}:
+        raise ValueError(f"{name} must hold both 0 and 1 and nothing else, got {np.unique(truth)[:5].tolist()}")
+    return truth.astype(np.int64)

@@ -7,7 +7,7 @@ import numpy as np
 
 from advlens.arrays import Array, checked_images, checked_seed
 from advlens.classifier import Classifier, checked_classifier
-from advlens.detectors.base import Detector
+from advlens.detectors.base import Detector, checked_truth
 from advlens.explanations import colour_map, explain
 from advlens.image_files import CODECS, through
 from advlens.networks import build, last_layer
@@ -82,7 +82,7 @@ class InputClassifier(Detector):
         Raises:
             ValueError: for bad images, or truth values other than 0 and 1 or of one kind only.
         """
-        targets = _checked_truth(y, n=len(x))
+        targets = checked_truth(y, n=len(x))
         inputs = self.represent(x)
         seen = None if validation is None else self._validation(*validation)
         keras.utils.set_random_seed(self.seed)
@@ -100,7 +100,7 @@ class InputClassifier(Detector):
         return self
 
     def _validation(self, images: Array, is_adversarial: Array) -> tuple[Array, Array]:
-        targets = _checked_truth(is_adversarial, n=len(images), name="validation's is_adversarial")
+        targets = checked_truth(is_adversarial, n=len(images), name="validation's is_adversarial")
         return self.represent(images), targets
 
     def _untrained(self, inputs: Array) -> keras.Model:
@@ -213,12 +213,3 @@ def _as_square(maps: Array) -> Array:
     flat = maps.reshape(len(maps), -1)
     side = int(np.ceil(np.sqrt(flat.shape[1])))
     return np.pad(flat, ((0, 0), (0, side**2 - flat.shape[1]))).reshape(-1, side, side, 1)
-
-
-def _checked_truth(values: Array, *, n: int, name: str = "is_adversarial") -> Array:
-    truth = np.asarray(values)
-    if truth.shape != (n,):
-        raise ValueError(f"{name} must have shape ({n},), one value an image, got {truth.shape}")
-    if set(np.unique(truth)) != {0, 1}:
-        raise ValueError(f"{name} must hold both 0 and 1 and nothing else, got {np.unique(truth)[:5].tolist()}")
-    return truth.astype(np.int64)

@@ -1,0 +1,81 @@
+"""What the study attacks, how strongly, and what it published of it."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """One attack at one strength.
+
+    Attributes:
+        attack: the catalogue's name.
+        eps: the L∞ strength; None for the attacks that look for the smallest perturbation.
+        claim: "strong" or "weak" where the study says which metrics see it better, else "".
+    """
+
+    attack: str
+    eps: float | None = None
+    claim: str = ""
+
+    @property
+    def name(self) -> str:
+        """As tables list it, such as "bim 0.30"."""
+        return self.attack if self.eps is None else f"{self.attack} {self.eps:.2f}"
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What `craft` is given beyond the catalogue's parameters."""
+        return {} if self.eps is None else {"eps": self.eps}
+
+
+@dataclasses.dataclass(frozen=True)
+class Publication:
+    """What the study says of one data set.
+
+    Attributes:
+        network: its task network's name in `networks.NETWORKS`.
+        accuracy: the task network's, on the test set.
+        strengths: the weaker and the stronger ε of the attacks.
+        bandwidth: of the kernel density.
+        means: metric → its mean over wrong and over right predictions; empty where the text lacks the table.
+    """
+
+    network: str
+    accuracy: float
+    strengths: tuple[float, float]
+    bandwidth: float
+    means: Mapping[str, tuple[float, float]]
+
+
+PUBLISHED = {
+    "mnist": Publication(
+        network="digits_dropout_cnn",
+        accuracy=0.9884,
+        strengths=(0.12, 0.30),
+        bandwidth=1.70,
+        means={
+            "variance": (0.02195, 0.00135),
+            "entropy": (0.96277, 0.08891),
+            "mutual information": (0.42247, 0.04068),
+            "confidence": (0.59387, 0.97724),
+        },
+    ),
+    "fashion_mnist": Publication(
+        network="fashion_dropout_cnn",
+        accuracy=0.9203,
+        strengths=(0.03, 0.12),
+        bandwidth=1.00,
+        means={},
+    ),
+}
+
+
+def settings(strengths: Sequence[float]) -> list[Setting]:
+    """The study's attacks at its two strengths, and those of its later version."""
+    weak, strong = strengths
+    made = [Setting("fgsm", eps, "weak") for eps in (weak, strong)]
+    made += [Setting(attack, weak, "weak") for attack in ("bim", "pgd")]
+    made += [Setting(attack, strong, "strong") for attack in ("bim", "pgd")]
+    return [*made, Setting("deepfool"), Setting("carlini_l2")]

@@ -1,0 +1,123 @@
+"""What happens to images on the way from no attack to a strong one: success, uncertainty and closeness by ε."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+import pandas as pd
+
+from advlens.arrays import Array
+from advlens.attacks import build_attack
+from advlens.classifier import Classifier
+from advlens.detectors.decision_metrics import CLOSENESS, DecisionMetrics
+from advlens.evaluation import mean_estimate
+from advlens.progress import progress
+
+STEP_ATTACKS = ("fgsm", "bim", "pgd")
+
+
+def success_by_strength(
+    network: keras.Model, images: Array, labels: Array, *, source: Array, strengths: Sequence[float], seed: int
+) -> pd.DataFrame:
+    """The share of correctly classified images whose decision each attack changes at each strength.
+
+    Returns:
+        A row an attack and strength: attack, eps, estimate, low, high, n.
+    """
+    classifier = Classifier(network)
+    rows = []
+    for attack in STEP_ATTACKS:
+        for eps in progress(strengths, description=f"{attack} by strength", unit="strength"):
+            fooled = (
+                classifier.predict(attacked(attack, classifier, images, labels, eps=eps, seed=seed)).argmax(1) != labels
+            )
+            share = mean_estimate(fooled, source, seed=seed)
+            rows.append({"attack": attack, "eps": eps, **dataclasses.asdict(share), "n": len(images)})
+    return pd.DataFrame(rows)
+
+
+def walk(
+    network: keras.Model,
+    images: Array,
+    labels: Array,
+    *,
+    train_images: Array,
+    train_labels: Array,
+    bandwidth: float,
+    passes: int,
+    attack: str,
+    strengths: Sequence[float],
+    seed: int,
+) -> pd.DataFrame:
+    """Every metric of every image at every strength, for the classes that it leaves and reaches.
+
+    The target is the class that the strongest attack reaches. KDE and KL divergence stand there for the decision, and
+    with "of source" and "of target" for these two classes.
+
+    Returns:
+        A row an image and strength: image, eps, label, target, predicted, and the metrics.
+    """
+    classifier = Classifier(network)
+    metrics = DecisionMetrics(classifier, bandwidth=bandwidth, passes=passes, seed=seed)
+    metrics.fit(train_images, train_labels)
+    moved = {
+        eps: attacked(attack, classifier, images, labels, eps=eps, seed=seed)
+        for eps in progress(strengths, description=f"{attack} walk", unit="strength")
+    }
+    target = classifier.predict(moved[max(strengths)]).argmax(axis=1)
+    frames = []
+    for eps, adversarial in moved.items():
+        features = classifier.features(adversarial)
+        frame = metrics.measure(adversarial)
+        for name, classes in (("source", labels), ("target", target)):
+            frame[f"KDE of {name}"] = metrics.density.log_density(features, classes)
+            frame[f"KL divergence of {name}"] = metrics.divergence.divergence(features, classes)
+        about = {"image": np.arange(len(images)), "eps": eps, "label": labels, "target": target}
+        frames.append(frame.assign(**about, predicted=classifier.predict(adversarial).argmax(axis=1)))
+    return pd.concat(frames, ignore_index=True)
+
+
+def walk_means(walked: pd.DataFrame, *, attack: str, seed: int) -> pd.DataFrame:
+    """Means over the images of the two closeness metrics for the class decided on.
+
+    Returns:
+        A row a metric and strength: attack, metric, eps, estimate, low, high, n.
+    """
+    rows = []
+    for metric in CLOSENESS:
+        for eps, steps in walked.groupby("eps"):
+            mean = mean_estimate(steps[metric].to_numpy(), steps["image"].to_numpy(), seed=seed)
+            rows.append({"attack": attack, "metric": metric, "eps": eps, **dataclasses.asdict(mean), "n": len(steps)})
+    return pd.DataFrame(rows)
+
+
+def crossings(walked: pd.DataFrame) -> pd.DataFrame:
+    """Where the decision changes, and where the target comes closer than the source.
+
+    Returns:
+        A row an image whose decision changed: image, decision, KDE and KL divergence: the smallest strength on the grid
+        at which each has changed sides, NaN where it never does.
+    """
+    rows = []
+    for image, steps in walked.sort_values("eps").groupby("image"):
+        if (steps["label"] == steps["target"]).all():
+            continue
+        crossed = {
+            "decision": steps["predicted"] != steps["label"],
+            "KDE": steps["KDE of target"] > steps["KDE of source"],
+            "KL divergence": steps["KL divergence of target"] < steps["KL divergence of source"],
+        }
+        rows.append({"image": image, **{name: steps["eps"].where(over).min() for name, over in crossed.items()}})
+    return pd.DataFrame(rows, columns=["image", "decision", "KDE", "KL divergence"])
+
+
+def attacked(attack: str, classifier: Classifier, images: Array, labels: Array, *, eps: float, seed: int) -> Array:
+    """The images after the catalogue's attack of that strength; themselves where it is 0."""
+    if eps == 0:
+        return images
+    np.random.seed(seed)  # noqa: NPY002 (ART's random starts draw from NumPy's global state)
+    made = build_attack(attack, classifier, eps=eps).generate(
+        images, np.eye(classifier.nb_classes, dtype=np.float32)[labels]
+    )
+    return np.clip(made, 0, 1).astype(np.float32)
