@@ -135,7 +135,7 @@ def _is_alive(process: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:  # there is one, of another user
-        return True
+        pass
     return True
 
 

@@ -131,7 +131,7 @@ def craft(
     wrong = int((classifier.predict(images).argmax(axis=1) != labels).sum())
     if wrong:
         raise ValueError(f"{wrong} of {len(images)} images are misclassified as they are: attack only correct ones")
-    adversarial = np.clip(_generated(attack, images, _one_hot(labels, classifier.nb_classes), rng=rng), 0.0, 1.0)
+    adversarial = generated(attack, images, labels, seed=rng.integers(2**31))
     perturbation = (adversarial - images).reshape(len(images), -1)
     l2 = np.linalg.norm(perturbation, axis=1)
     predicted = classifier.predict(adversarial).argmax(axis=1)
@@ -141,7 +141,7 @@ def craft(
         source=source.astype(np.int64),
         clean=images,
         noisy=gaussian_twin(images, l2, rng=rng),
-        adversarial=adversarial.astype(np.float32),
+        adversarial=adversarial,
         label=labels,
         predicted=predicted,
         success=predicted != labels,
@@ -150,12 +150,18 @@ def craft(
     )
 
 
-def _generated(attack: EvasionAttack, images: Array, targets: Array, *, rng: np.random.Generator) -> Array:
-    """What the attack makes of the images; ART's attacks draw from NumPy's global state, which is left as it was."""
+def generated(attack: EvasionAttack, images: Array, labels: Array, *, seed: int) -> Array:
+    """What the attack makes of images, clipped to [0, 1]; NumPy's global state, from which ART's draw, stays as it was.
+
+    Args:
+        images: (n, h, w, channels) float32; labels: (n,) classes.
+    Raises:
+        ValueError: for an attack that does not return one finite image for each.
+    """
     state = np.random.get_state()  # noqa: NPY002
-    np.random.seed(rng.integers(2**31))  # noqa: NPY002
+    np.random.seed(seed)  # noqa: NPY002
     try:
-        adversarial = np.asarray(attack.generate(images, targets))
+        adversarial = np.asarray(attack.generate(images, _one_hot(labels, attack.estimator.nb_classes)))
     finally:
         np.random.set_state(state)  # noqa: NPY002
     if adversarial.shape != images.shape or not np.isfinite(adversarial).all():
@@ -163,7 +169,7 @@ def _generated(attack: EvasionAttack, images: Array, targets: Array, *, rng: np.
             f"{type(attack).__name__} must return one finite image for each of {images.shape}, got "
             f"{adversarial.shape}, {np.isnan(adversarial).sum()} values of it NaN: mend the attack"
         )
-    return adversarial
+    return np.clip(adversarial, 0.0, 1.0).astype(np.float32)
 
 
 def _one_hot(labels: Array, num_classes: int) -> Array:

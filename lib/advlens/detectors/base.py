@@ -30,6 +30,16 @@ class Detector(EvasionDetector):
         """Nothing to learn, unless a subclass says otherwise."""
         return self
 
+    def _trained(self, name: str) -> Any:
+        """The attribute that `fit` leaves.
+
+        Raises:
+            RuntimeError: before `fit`.
+        """
+        if not hasattr(self, name):
+            raise RuntimeError("this detector is not trained yet: call fit(images, is_adversarial) first")
+        return getattr(self, name)
+
     def set_params(self, **kwargs: Any) -> None:
         """Sets parameters by name, checked.
 

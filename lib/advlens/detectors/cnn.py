@@ -126,10 +126,9 @@ class InputClassifier(Detector):
         Raises:
             RuntimeError: before `fit`.
         """
-        if not hasattr(self, "trained_"):
-            raise RuntimeError("this detector is not trained yet: call fit(images, is_adversarial) first")
+        network = self._trained("trained_").network
         inputs = self.represent(checked_images(images))
-        parts = [self.trained_.network(inputs[i : i + 512], training=False) for i in range(0, len(inputs), 512)]
+        parts = [network(inputs[i : i + 512], training=False) for i in range(0, len(inputs), 512)]
         outputs = np.concatenate(parts).astype(np.float64)
         return outputs[:, 1] - outputs[:, 0]
 

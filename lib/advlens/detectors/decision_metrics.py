@@ -4,14 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from advlens.arrays import Array, checked_images
 from advlens.classifier import Classifier, checked_classifier
 from advlens.closeness import ClassDensity, ClassDivergence
-from advlens.detectors.base import Detector, checked_truth
+from advlens.detectors.base import Detector
+from advlens.detectors.regression import regression
 from advlens.uncertainty import MonteCarloDropout
 
 UNCERTAINTY = ("variance", "entropy", "mutual information", "confidence")
@@ -110,21 +108,7 @@ class MetricRegression(Detector):
         Raises:
             RuntimeError: before `fit`.
         """
-        if not hasattr(self, "model_"):
-            raise RuntimeError("this detector is not trained yet: call fit(images, is_adversarial) first")
-        return self.model_.decision_function(self._values(images))
+        return self._trained("model_").decision_function(self._values(images))
 
     def _values(self, images: Array) -> Array:
         return self.metrics.measure(images)[list(self.columns)].to_numpy()
-
-
-def regression(measured: Array, is_adversarial: Array) -> Pipeline:
-    """Standardisation and logistic regression, fitted.
-
-    Args:
-        measured: (n, d) metrics; is_adversarial: (n,) truths, 1 where adversarial.
-    Raises:
-        ValueError: for truths other than 0 and 1, or of one kind only.
-    """
-    truth = checked_truth(is_adversarial, n=len(measured))
-    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(measured, truth)

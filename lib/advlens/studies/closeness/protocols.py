@@ -12,15 +12,15 @@ from sklearn.pipeline import Pipeline
 
 from advlens.arrays import Array
 from advlens.datasets import split_groups
-from advlens.detectors.decision_metrics import CLOSENESS, SIX, UNCERTAINTY, regression
+from advlens.detectors.baselines import pixel_baselines
+from advlens.detectors.decision_metrics import CLOSENESS, SIX, UNCERTAINTY
+from advlens.detectors.regression import regression
 from advlens.evaluation import committed_thresholds, compare, evaluate, roc_auc
 from advlens.studies.closeness.measures import CONVERSIONS, SIGNS, kde_column, kl_column
 
 ALL_SIX = "all six"
-BASELINES = (
-    *("non-zero background", "total variation", "off grey levels", "median-filter distance"),
-    "max softmax",
-)
+ABOVE_BASELINE = "roc_auc above the best baseline"
+BASELINES = (*pixel_baselines(), "max softmax")
 DETECTORS: dict[str, tuple[str, ...]] = {
     **{name: (name,) for name in SIX},
     "uncertainty, all": UNCERTAINTY,
@@ -120,7 +120,7 @@ def corrected_results(measured: Mapping[str, pd.DataFrame], *, choice: Choice, s
     """Fitted on training groups, thresholds from validation groups' clean images, judged on test groups.
 
     Returns:
-        Columns as `published_results`; figures are `evaluate`'s, and "roc_auc above the best baseline", paired, the
+        Columns as `published_results`; figures are `evaluate`'s, and `ABOVE_BASELINE`, paired, the
         baseline being the one with the highest AUC on the validation groups.
     """
     rows: list[dict[str, Any]] = []
@@ -139,7 +139,7 @@ def corrected_results(measured: Mapping[str, pd.DataFrame], *, choice: Choice, s
             counts = {name: rows[-1][name] for name in ("n_positive", "n_negative", "n_sources")}
             rows.append(
                 about
-                | {"figure": "roc_auc above the best baseline"}
+                | {"figure": ABOVE_BASELINE}
                 | {"estimate": above.estimate, "low": above.low, "high": above.high}
                 | counts
             )
@@ -227,7 +227,7 @@ def windows(measured: Mapping[str, pd.DataFrame], *, choice: Choice, seed: int) 
             values = sign * part[metric].to_numpy()
             evaluation = evaluate(values, _truth(part), part["source"].to_numpy(), seed=seed)
             rows.append(
-                {"metric": metric, "family": "closeness" if metric in CLOSENESS else "uncertainty"}
+                {"metric": metric, "family": family_of(metric)}
                 | {"low_end": low_end, "high_end": high_end}
                 | {"window": f"to {high_end:g}\n(n = {evaluation.n_positive})"}
                 | dataclasses.asdict(evaluation["roc_auc"])

@@ -6,11 +6,9 @@ import numpy as np
 import pandas as pd
 
 from advlens.evaluation import Estimate
-from advlens.studies.closeness.protocols import ALL_SIX
+from advlens.studies.closeness.protocols import ABOVE_BASELINE, ALL_SIX
 from advlens.studies.closeness.settings import Setting
 from advlens.tables import interval_text
-
-ABOVE_BASELINE = "roc_auc above the best baseline"
 
 
 def means_table(means: pd.DataFrame) -> pd.DataFrame:

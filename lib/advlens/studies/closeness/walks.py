@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from advlens.arrays import Array
-from advlens.attacks import build_attack
+from advlens.attacks import build_attack, generated
 from advlens.classifier import Classifier
 from advlens.detectors.decision_metrics import CLOSENESS, DecisionMetrics
 from advlens.evaluation import mean_estimate
@@ -116,8 +116,4 @@ def attacked(attack: str, classifier: Classifier, images: Array, labels: Array, 
     """The images after the catalogue's attack of that strength; themselves where it is 0."""
     if eps == 0:
         return images
-    np.random.seed(seed)  # noqa: NPY002 (ART's random starts draw from NumPy's global state)
-    made = build_attack(attack, classifier, eps=eps).generate(
-        images, np.eye(classifier.nb_classes, dtype=np.float32)[labels]
-    )
-    return np.clip(made, 0, 1).astype(np.float32)
+    return generated(build_attack(attack, classifier, eps=eps), images, labels, seed=seed)

@@ -7,10 +7,7 @@ import keras
 import numpy as np
 import pandas as pd
 from scipy.special import logit
-from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import confusion_matrix
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 from advlens.arrays import Array
@@ -18,6 +15,7 @@ from advlens.attacks import AttackSet
 from advlens.classifier import Classifier
 from advlens.detectors import Detector, trivial_baselines
 from advlens.detectors.baselines import pixel_baselines
+from advlens.detectors.regression import regression
 from advlens.evaluation import Estimate, Stratum, mean_estimate, positives, roc_auc
 from advlens.image_files import through
 from advlens.studies.relevancy.lenses import CORRECTED_LENSES, Lens
@@ -183,8 +181,7 @@ def _orient(judged: pd.DataFrame, clean: pd.DataFrame, *, baselines: list[str]) 
 def _join(judged: pd.DataFrame, clean: pd.DataFrame, *, columns: Sequence[str]) -> None:
     """Adds the logistic regression of several detectors' log odds, fitted on the validation groups."""
     fitting = _fitting(judged)
-    model = make_pipeline(StandardScaler(), LogisticRegression())
-    model.fit(_log_odds(fitting, columns), fitting["role"] == "adversarial")
+    model = regression(_log_odds(fitting, columns), fitting["role"] == "adversarial")
     for frame in (judged, clean):
         frame[joined(*columns)] = model.decision_function(_log_odds(frame, columns))
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from advlens.arrays import Array
 from advlens.attacks import AttackSet
-from advlens.detectors import trivial_baselines
+from advlens.detectors import Detector, trivial_baselines
 from advlens.evaluation import Estimate, Stratum
 from advlens.explanations import colour_map, explain
 from advlens.image_files import CODECS, export, export_names
@@ -161,9 +161,11 @@ class Study:
         return pd.DataFrame(rows)
 
     def _published_row(self, attack: str, name: str, lens: Lens) -> dict[str, Any]:
-        detector = lens.detector(self.classifier).adopt(self.published_detector(attack, lens))
-        judged = judge_published(detector, self._published_set(attack), seed=self.bench.seed)
+        judged = judge_published(self._as_published(attack, lens), self._published_set(attack), seed=self.bench.seed)
         return self._published_figures(attack, name, *judged)
+
+    def _as_published(self, attack: str, lens: Lens) -> Detector:
+        return lens.detector(self.classifier).adopt(self.published_detector(attack, lens))
 
     def _published_figures(self, attack: str, name: str, accuracy: Estimate, confusion: Array) -> dict[str, Any]:
         made = self._published_set(attack)
@@ -248,9 +250,8 @@ class Study:
         for attack in ATTACKS:
             for name in LADDER_LENSES:
                 lenses = [PUBLISHED_LENSES[name].through(codec) for codec in ("wrapped jpeg", "float")]
-                pair = [lens.detector(self.classifier).adopt(self.published_detector(attack, lens)) for lens in lenses]
-                made = self._published_set(attack)
-                effect = format_effect(*pair, made, seed=self.bench.seed)
+                pair = [self._as_published(attack, lens) for lens in lenses]
+                effect = format_effect(*pair, self._published_set(attack), seed=self.bench.seed)
                 rows.append({"attack": attack, "lens": name, "effect": effect})
         return pd.DataFrame(rows)
 
