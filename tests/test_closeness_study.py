@@ -4,21 +4,28 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from advlens.studies.closeness import Study, crossings, report, walk_means
-from advlens.studies.closeness.measures import SIGNS, kde_column, kl_column
+from advlens.closeness import ClassDensity
+from advlens.studies.closeness import MEANS, Study, crossings, report, walk_means
+from advlens.studies.closeness.measures import SIGNS, kde_column, kl_column, text_bandwidth
 from advlens.studies.closeness.protocols import (
     ALL_SIX,
     BASELINES,
     DETECTORS,
     Choice,
     choose,
-    claims,
     corrected_parts,
-    corrected_results,
     corrected_scores,
     judgeable,
-    published_results,
     published_rows,
+)
+from advlens.studies.closeness.results import (
+    ABOVE_BASELINE,
+    CLAIMS,
+    claims,
+    corrected_results,
+    defects,
+    published_results,
+    roc_curves,
     windows,
 )
 from advlens.studies.closeness.settings import PUBLISHED, settings
@@ -36,6 +43,7 @@ def measured_rows(seed: int, *, density: float, entropy: float) -> pd.DataFrame:
         attacked = role == "adversarial"
         frame = pd.DataFrame({"role": role, "source": np.arange(N), "success": attacked & (np.arange(N) % 5 != 0)})
         moved = frame["success"].to_numpy()
+        frame["part"] = np.select([np.arange(N) < 90, np.arange(N) < 120], ["train", "validation"], "test")
         frame["predicted"] = 0
         for name in ("variance", "mutual information", "aleatoric", "epistemic"):
             frame[name] = rng.normal(size=N)
@@ -59,7 +67,12 @@ def measured():
 
 @pytest.fixture(scope="module")
 def choice(measured):
-    return choose(measured, bandwidths=BANDWIDTHS, seed=0)[0]
+    return choose(measured, bandwidths=BANDWIDTHS)[0]
+
+
+@pytest.fixture(scope="module")
+def scores(measured, choice):
+    return {attack: corrected_scores(frame, choice=choice) for attack, frame in measured.items()}
 
 
 def test_published_rows_hold_failed_attacks_and_published_noise(measured):
@@ -69,7 +82,7 @@ def test_published_rows_hold_failed_attacks_and_published_noise(measured):
 
 
 def test_corrected_parts_hold_successes_and_matched_noise_of_disjoint_sources(measured):
-    parts = corrected_parts(measured["pgd 0.30"], seed=0)
+    parts = corrected_parts(measured["pgd 0.30"])
     sources = [set(part["source"]) for part in parts.values()]
     assert [len(part) for part in sources] == [90, 30, 30]
     assert len(set.union(*sources)) == N
@@ -79,11 +92,11 @@ def test_corrected_parts_hold_successes_and_matched_noise_of_disjoint_sources(me
 
 
 def test_bandwidth_and_conversion_are_chosen_on_validation_groups_once_for_all(measured):
-    choice, tried = choose(measured, bandwidths=BANDWIDTHS, seed=0)
+    choice, tried = choose(measured, bandwidths=BANDWIDTHS)
     assert choice == Choice(1.0, "share")
     expected = []
     for frame in measured.values():
-        part = corrected_parts(frame, seed=0)["validation"]
+        part = corrected_parts(frame)["validation"]
         attacked = (part["role"] == "adversarial").to_numpy()
         values = -part[kde_column(1.0)].to_numpy()
         expected.append((values[attacked][:, None] > values[~attacked]).mean())
@@ -92,30 +105,53 @@ def test_bandwidth_and_conversion_are_chosen_on_validation_groups_once_for_all(m
 
 def test_attacks_that_never_succeed_cannot_be_judged(measured):
     never = measured["pgd 0.30"].assign(success=False)
-    assert list(judgeable({**measured, "never": never}, seed=0)) == list(measured)
+    assert list(judgeable({**measured, "never": never})) == list(measured)
 
 
-def test_results_find_what_the_rows_hold(measured, choice):
-    results = corrected_results(measured, choice=choice, seed=0)
+def test_results_find_what_the_rows_hold(measured, scores):
+    results = corrected_results(scores, seed=0)
     auc = results[results["figure"] == "roc_auc"].set_index(["attack", "detector"])["estimate"]
     assert auc["pgd 0.30", "KDE"] > 0.95
     assert auc["fgsm 0.12", "entropy"] > 0.9
     assert 0.3 < auc["fgsm 0.12", "KDE"] < 0.7
     assert min(auc["pgd 0.30", ALL_SIX], auc["fgsm 0.12", ALL_SIX]) > 0.9
     row = results[(results["figure"] == "roc_auc") & (results["detector"] == "KDE")].iloc[0]
-    test = corrected_parts(measured[row["attack"]], seed=0)["test"]
+    test = corrected_parts(measured[row["attack"]])["test"]
     assert (row["n_positive"], row["n_negative"], row["n_sources"]) == ((test["role"] == "adversarial").sum(), 60, 30)
-    above = results[results["figure"] == report.ABOVE_BASELINE].set_index(["attack", "detector"])["low"]
-    assert above["pgd 0.30", "KDE"] > 0 > above["fgsm 0.12", "KDE"]
+
+
+def test_a_detector_stands_against_the_baseline_that_is_best_on_validation_groups(scores):
+    results = corrected_results(scores, seed=0)
+    assert set(results["baseline"]) == {"max softmax"}
+    above = results[results["figure"] == ABOVE_BASELINE].set_index(["attack", "detector"])
+    assert above.loc[("pgd 0.30", "KDE"), "low"] > 0 > above.loc[("fgsm 0.12", "KDE"), "low"]
+    assert (above.xs("max softmax", level="detector")[["estimate", "low", "high"]] == 0).all(axis=None)
+    frame = scores["pgd 0.30"].copy()
+    frame.loc[frame["part"] == "test", "max softmax"] *= -1  # useless where it is judged, still chosen
+    assert set(corrected_results({"pgd 0.30": frame}, seed=0)["baseline"]) == {"max softmax"}
+
+
+def test_thresholds_come_from_clean_validation_images_and_false_alarms_are_counted_by_kind(scores):
+    results = corrected_results(scores, seed=0).set_index(["attack", "detector", "figure"])["estimate"].sort_index()
+    frame = scores["pgd 0.30"]
+    clean = np.sort(frame[(frame["part"] == "validation") & (frame["role"] == "clean")]["KDE"])
+    threshold = clean[-2]  # of 30, at most one and a half may lie above
+    test = frame[frame["part"] == "test"]
+    for role, figure in (("clean", "observed_fpr_0.05 on clean"), ("noisy", "observed_fpr_0.05 on noisy")):
+        expected = (test.loc[test["role"] == role, "KDE"] > threshold).mean()
+        assert results["pgd 0.30", "KDE", figure] == pytest.approx(expected)
+    caught = (test.loc[test["role"] == "adversarial", "KDE"] > threshold).mean()
+    assert results["pgd 0.30", "KDE", "committed_tpr_0.05"] == pytest.approx(caught)
 
 
 def test_regressions_are_fitted_on_training_groups_alone(measured, choice):
     frame = measured["pgd 0.30"]
     turned = frame.copy()
     column = kde_column(1.0)
-    elsewhere = ~frame["source"].isin(corrected_parts(frame, seed=0)["train"]["source"])
+    elsewhere = frame["part"] != "train"
     turned.loc[elsewhere, column] = -turned.loc[elsewhere, column]
-    test = corrected_scores(turned, choice=choice, seed=0)["test"]
+    scores = corrected_scores(turned, choice=choice)
+    test = scores[scores["part"] == "test"]
     attacked = test["role"] == "adversarial"
     assert test["KDE"][attacked].mean() < test["KDE"][~attacked].mean()
 
@@ -127,19 +163,76 @@ def test_as_published_failed_attacks_are_positives_and_the_bandwidth_is_the_publ
     assert auc.loc[("pgd 0.30", "KDE"), "estimate"] < 0.65
 
 
-def test_claims_are_paired_differences_judged_by_what_the_study_says(measured, choice):
-    table = report.claims_table(claims(measured, choice=choice, seed=0), settings((0.12, 0.30)))
-    outcome = table.set_index(["attack", "comparison (ROC-AUC)"])["outcome"]
-    assert outcome["pgd 0.30", "KDE − best uncertainty metric"] == "confirmed"
-    assert outcome["fgsm 0.12", "KDE − best uncertainty metric"] == "confirmed"
+def test_each_step_mends_one_defect(measured, choice):
+    table = defects(measured, bandwidth=1.0, text_bandwidth=0.5, choice=choice, seed=0)
+    rows = table[table["detector"] == "KDE"].set_index(["attack", "step"]).loc["pgd 0.30"]
+    counts = rows[["n_positive", "n_negative", "n_sources"]].to_dict("index")
+    wins = int(measured["pgd 0.30"]["success"].sum())
+    everyone = {"n_positive": N, "n_negative": 2 * N, "n_sources": N}
+    assert counts["as published"] == counts["the text's kernel"] == everyone
+    assert counts["successful attacks alone"] == counts["+ noise of the same norm"] == everyone | {"n_positive": wins}
+    assert counts["+ fitted on other images"]["n_sources"] == 30
+    published = published_results(measured, bandwidth=1.0, seed=0).set_index(["attack", "detector", "figure"])
+    assert rows.loc["as published", "estimate"] == published.loc[("pgd 0.30", "KDE", "roc_auc"), "estimate"]
+    assert rows.loc["the text's kernel", "estimate"] < rows.loc["as published", "estimate"]
+    assert rows.loc["successful attacks alone", "estimate"] > rows.loc["as published", "estimate"] + 0.05
+    corrected = corrected_results(
+        {attack: corrected_scores(frame, choice=choice) for attack, frame in measured.items()}, seed=0
+    ).set_index(["attack", "detector", "figure"])
+    last = table.set_index(["attack", "detector", "step"]).loc[
+        ("fgsm 0.12", ALL_SIX, "+ settings chosen on validation")
+    ]
+    assert last["estimate"] == corrected.loc[("fgsm 0.12", ALL_SIX, "roc_auc"), "estimate"]
+
+
+def test_the_text_s_kernel_is_scikit_learn_s_at_a_smaller_bandwidth():
+    rng = np.random.default_rng(0)
+    rows, queries = rng.normal(size=(50, 4)), rng.normal(size=(9, 4))
+    labels, classes = np.zeros(50, int), np.zeros(9, int)
+    text = ClassDensity(bandwidth=1.7, convention="paper").fit(rows, labels).log_density(queries, classes)
+    ours = ClassDensity(bandwidth=text_bandwidth(1.7)).fit(rows, labels).log_density(queries, classes)
+    np.testing.assert_allclose(text - ours, (text - ours)[0], rtol=1e-9)
+
+
+def test_roc_curves_reach_what_the_scores_reach(scores):
+    curves = roc_curves(scores)
+    one = curves[(curves["attack"] == "pgd 0.30") & (curves["detector"] == "KDE")].set_index("false positive rate")
+    frame = scores["pgd 0.30"]
+    test = frame[frame["part"] == "test"]
+    normal = np.sort(test.loc[test["role"] != "adversarial", "KDE"])[::-1]
+    attacked = test.loc[test["role"] == "adversarial", "KDE"]
+    assert one["true positive rate"].iloc[0] == pytest.approx((attacked > normal[0]).mean())
+    assert one.loc[0.1, "true positive rate"] == pytest.approx((attacked > normal[6]).mean())  # 6 of 60 above
+    assert one["true positive rate"].iloc[-1] == 1
+
+
+def test_claims_are_paired_differences_judged_by_what_the_study_says(scores):
+    claimed = claims(scores, seed=0)
+    judged = report.judged_claims(claimed, settings((0.12, 0.30))).set_index(["attack", "claim"])
+    assert judged.loc[("pgd 0.30", "KDE − best uncertainty metric"), "outcome"] == "confirmed"
+    assert judged.loc[("fgsm 0.12", "KDE − best uncertainty metric"), "outcome"] == "confirmed"
+    assert judged.loc[("fgsm 0.12", "entropy − variance"), "outcome"] == "confirmed"
+    assert judged.loc[("pgd 0.30", "entropy − variance"), "outcome"] == ""
+    assert judged.loc[("fgsm 0.12", "KL divergence − KDE"), "against"] == "KDE"
+    test = scores["pgd 0.30"][scores["pgd 0.30"]["part"] == "test"]
+    attacked = (test["role"] == "adversarial").to_numpy()
+    auc = {
+        name: (test[name].to_numpy()[attacked][:, None] > test[name].to_numpy()[~attacked]).mean()
+        for name in ("KL divergence", "KDE")
+    }
+    found = judged.loc[("pgd 0.30", "KL divergence − KDE"), "estimate"]
+    assert found == pytest.approx(auc["KL divergence"] - auc["KDE"])
     assert report._outcome(0.1, 0.2, -1) == report._outcome(-0.2, -0.1, 1) == "refuted"
     assert report._outcome(-0.1, 0.2, 1) == "open"
+    table = report.claims_table(claimed, settings((0.12, 0.30)))
+    assert list(table["attack"]) == ["pgd 0.30", "fgsm 0.12"]
+    assert table.loc[0, "KDE − best uncertainty metric"].endswith(": confirmed")
 
 
 def test_windows_pool_attacks_by_their_own_confidence_with_the_metrics_own_signs(measured, choice):
     table = windows(measured, choice=choice, seed=0)
     sure = table[table["high_end"] == 0.999].set_index("metric")
-    tests = [corrected_parts(frame, seed=0)["test"] for frame in measured.values()]
+    tests = [corrected_parts(frame)["test"] for frame in measured.values()]
     expected = sum(((part["max softmax"] == 0.005) & (part["role"] == "adversarial")).sum() for part in tests)
     assert set(sure.index) == set(SIGNS)
     assert set(sure["n_positive"]) == {expected}
@@ -154,7 +247,7 @@ def study(tmp_path_factory, mnist):
         patch.setenv("ADVLENS_DATA", str(folder))
         np.savez(folder / "digits.npz", x=mnist[0][..., 0], y=mnist[1], x_test=mnist[0][..., 0], y_test=mnist[1])
         bench = Workbench(run="try", dataset=str(folder / "digits.npz"), seed=0)
-        yield Study(bench, task_epochs=25, attacked_images=60, passes=4, bandwidths=[0.5, 1.0])
+        yield Study(bench, task_epochs=25, attacked_images=60, searched_images=40, passes=4, bandwidths=[0.5])
 
 
 def test_every_role_is_measured_on_the_images_that_it_names(study):
@@ -167,8 +260,20 @@ def test_every_role_is_measured_on_the_images_that_it_names(study):
         assert by_role["clean"]["predicted"].tolist() == made.label.tolist()
         assert by_role["adversarial"]["success"].tolist() == made.success.tolist()
         assert not frame[frame["role"] != "adversarial"]["success"].any()
+        assert len(made) == (40 if setting.eps is None else 60)
+        assert frame.groupby("source")["part"].nunique().eq(1).all()
         same_noise = by_role["noisy"]["entropy"].equals(by_role["noisy as published"]["entropy"])
         assert same_noise == (setting.eps is None)
+
+
+def test_an_image_is_in_the_same_part_under_every_attack(study):
+    parts = {
+        name: frame.drop_duplicates("source").set_index("source")["part"] for name, frame in study.measured.items()
+    }
+    whole = parts["pgd 0.30"]
+    assert whole.value_counts().to_dict() == {"train": 36, "validation": 12, "test": 12}
+    for part in parts.values():
+        assert part.to_dict() == whole[part.index].to_dict()
 
 
 def test_strong_attacks_succeed_more_often_and_no_strength_changes_nothing(study):
@@ -186,27 +291,59 @@ def test_a_walk_begins_at_the_source_and_ends_at_the_target(study):
     assert (end["predicted"] == end["target"]).all()
     np.testing.assert_allclose(start["KDE"], start["KDE of source"])
     np.testing.assert_allclose(end["KL divergence"], end["KL divergence of target"])
-    means = walk_means(walked, attack="bim", seed=0)
+    means = walk_means({"bim": walked}, ["entropy", "KDE"], seed=0).set_index(["metric", "eps"])
     assert set(means["n"]) == {15}
+    assert means.loc[("KDE", 0.15), "estimate"] == pytest.approx(walked[walked["eps"] == 0.15]["KDE"].mean())
+    moved = study.moved("bim", [0.0, 0.3], image=3)
+    np.testing.assert_array_equal(moved[0.0], study.bench.data.test_images[study.source[3]])
+    assert np.abs(moved[0.3] - moved[0.0]).max() == pytest.approx(0.3, abs=1e-6)
+    one = walked[(walked["image"] == 3) & (walked["eps"] == 0.3)]["predicted"].item()
+    assert study.classifier.predict(moved[0.3][None]).argmax() == one
 
 
 def test_the_study_s_tables_come_out_of_real_attacks(study):
-    published, corrected = study.published_results(), study.corrected_results()
-    table, _ = report.auc_table(published, corrected)
-    assert set(table["attack"]) == set(study.judged)
-    assert len(table) == len(study.judged) * len(DETECTORS)
-    claimed = report.claims_table(study.claims(), study.settings)
-    text = report.lessons(published, corrected, claimed, study.windows())
-    assert text.count("\n- **") == 2
+    published, corrected, claimed = study.published_results(), study.corrected_results(), study.claims()
+    judged = list(study.judged)
+    table, bold = report.auc_table(published, corrected)
+    assert list(table.columns) == ["detector", "protocol", *judged]
+    assert len(table) == 2 * len(DETECTORS) + 2
+    assert all(table.loc[place, "protocol"] == "corrected" and attack in judged for place, attack in bold)
+    headline = report.headline_table(study.success_rates(), published, corrected, claimed)
+    assert list(headline["attack"]) == judged
+    assert set(report.figures_table(corrected, detectors=[ALL_SIX])["attack"]) == set(judged)
+    text = report.lessons(published, corrected, claimed, study.windows(), study.settings)
+    assert text.count("\n- **") == 3
     curves = study.roc_curves()
     assert curves[["false positive rate", "true positive rate"]].stack().between(0, 1).all()
-    means = report.means_table(study.right_and_wrong())
-    assert means["n"].max() <= 400
+    assert len(report.claims_table(claimed, study.settings).columns) == len(CLAIMS) + 2
+    assert list(report.defects_table(study.defects())["attack"].unique()) == [
+        name for name in study.step_settings if name in judged
+    ]
+    later = report.later_table(published, study.published)
+    assert list(later["detector"]) == ["aleatoric", "epistemic", "entropy", ALL_SIX]
 
 
-def test_bandwidths_without_the_published_one_are_refused(study):
-    with pytest.raises(ValueError, match=r"bandwidths must hold 1.0, the published one, got \[0.5\]"):
-        Study(study.bench, task_epochs=1, attacked_images=1, passes=2, bandwidths=[0.5])
+def test_means_are_those_of_right_and_wrong_decisions(study):
+    means = study.right_and_wrong()
+    data = study.bench.data
+    wrong = study.classifier.predict(data.test_images).argmax(axis=1) != data.test_labels
+    counts = means.groupby("outcome")["n"].first()
+    assert (counts["wrong"], counts["right"]) == (wrong.sum(), (~wrong).sum())
+    assert set(means["metric"]) == set(MEANS)
+    entropies = means[means["metric"] == "entropy"].set_index("outcome")
+    assert entropies.loc["wrong", "mean"].estimate > entropies.loc["right", "mean"].estimate
+    assert entropies["published"].to_dict() == {"wrong": 0.96277, "right": 0.08891}
+
+
+def test_what_cannot_be_is_refused(study):
+    sizes = {"task_epochs": 25, "attacked_images": 60, "searched_images": 40, "passes": 2, "bandwidths": [1.0]}
+    for wrong, message in (
+        ({"bandwidths": [0.0]}, r"bandwidths must be positive shares of the published one, got \[0.0\]"),
+        ({"attacked_images": 10**6}, "attacked_images must be at most .*, the correct ones, got 1000000"),
+        ({"searched_images": 0}, "searched_images must be 1 or more, got 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Study(study.bench, **sizes | wrong)
 
 
 def test_crossings_are_the_first_steps_on_the_other_side():

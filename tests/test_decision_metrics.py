@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from advlens.classifier import Classifier
-from advlens.closeness import ClassDensity
+from advlens.closeness import ClassDensity, ClassDivergence
 from advlens.detectors.decision_metrics import SIX, DecisionMetrics, MetricRegression
 from advlens.networks import build
 from advlens.uncertainty import METRICS, MonteCarloDropout
@@ -21,9 +21,13 @@ def classifier(mnist):
     return Classifier(network)
 
 
+def closeness():
+    return {"KDE": ClassDensity(bandwidth=1.7), "KL divergence": ClassDivergence()}
+
+
 @pytest.fixture(scope="module")
 def metrics(classifier, mnist):
-    return DecisionMetrics(classifier, bandwidth=1.7, passes=10).fit(*mnist)
+    return DecisionMetrics(classifier, closeness=closeness(), passes=10).fit(*mnist)
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +39,9 @@ def noisy(real_images):
 def test_metrics_are_those_of_the_class_decided_on(classifier, metrics, mnist, noisy):
     images = noisy[:40]
     measured = metrics.measure(images)
-    assert list(measured) == [*METRICS, "KDE", "KL divergence"]
+    assert list(measured) == ["predicted", *METRICS, "KDE", "KL divergence"]
     decided = classifier.predict(images).argmax(axis=1)
+    assert measured["predicted"].tolist() == decided.tolist()
     assert (decided != mnist[1][:40]).any()
     density = ClassDensity(bandwidth=1.7).fit(classifier.features(mnist[0]), mnist[1])
     np.testing.assert_allclose(measured["KDE"], density.log_density(classifier.features(images), decided))
@@ -68,7 +73,20 @@ def test_an_untrained_regression_and_bad_truths_are_named(metrics, real_images):
     with pytest.raises(ValueError, match="is_adversarial must hold both 0 and 1"):
         MetricRegression(metrics).fit(real_images[:2], [1, 1])
     with pytest.raises(TypeError, match="must be an advlens Classifier"):
-        DecisionMetrics(metrics.classifier.model, bandwidth=1.0)
+        DecisionMetrics(metrics.classifier.model, closeness=closeness())
+    with pytest.raises(TypeError, match="closeness 'KDE' must be a ClassDensity or ClassDivergence, got float"):
+        DecisionMetrics(metrics.classifier, closeness={"KDE": 1.7})
+    with pytest.raises(RuntimeError, match="call fit"):
+        DecisionMetrics(metrics.classifier, closeness=closeness(), passes=2).measure(real_images[:2])
+    with pytest.raises(ValueError, match=r"distance is not measured: columns are variance, .* KL divergence"):
+        MetricRegression(metrics, columns=["KDE", "distance"])
+
+
+def test_closeness_is_to_the_classes_asked_for(classifier, metrics, mnist, real_images):
+    classes = np.arange(40) % 10
+    found = metrics.closeness_to(real_images[:40], classes)["KL divergence"]
+    divergence = ClassDivergence().fit(classifier.features(mnist[0]), mnist[1])
+    np.testing.assert_allclose(found, divergence.divergence(classifier.features(real_images[:40]), classes))
 
 
 def test_what_lies_before_the_first_dropout_is_computed_once(classifier, real_images, monkeypatch):

@@ -59,6 +59,49 @@ def test_interval_points_lie_where_the_table_says():
     plt.close(figure)
 
 
+def curve_table() -> pd.DataFrame:
+    rows = [
+        {"x": x, "y": x * slope, "low": x * slope - 0.1, "high": x * slope + 0.1, "metric": metric, "attack": attack}
+        for attack, slope in (("a", 1), ("b", 2))
+        for metric in ("KDE", "KL")
+        for x in (0.0, 0.5, 1.0)
+    ]
+    return pd.DataFrame(rows).assign(family="closeness")
+
+
+def test_curves_stand_in_their_panels_with_bands_marks_and_their_family_s_colour():
+    figure = plots.curves(
+        curve_table(), x="x", y="y", group="metric", panel="attack", family="family", columns=2,
+        x_axis="ε", y_axis="AUC", title="Curves", marks={"b": 0.5, "a": np.nan},
+    )  # fmt: skip
+    left, right = figure.axes
+    np.testing.assert_allclose(right.lines[0].get_xydata(), [[0, 0], [0.5, 1], [1, 2]])
+    assert [len(axes.lines) for axes in figure.axes] == [2, 3]  # the mark
+    assert right.lines[2].get_xdata()[0] == 0.5
+    band = right.collections[0].get_paths()[0].vertices
+    assert [band[:, 1].min(), band[:, 1].max()] == pytest.approx([-0.1, 2.1])
+    colours = {line.get_color() for line in left.lines}
+    assert colours == {plots.FAMILY_COLOURS["closeness"]}
+    assert left.lines[0].get_linestyle() != left.lines[1].get_linestyle()
+    plt.close(figure)
+
+
+def test_curves_put_texts_on_the_axis_in_their_order():
+    table = curve_table().assign(x=lambda table: table["x"].map({0.0: "low", 0.5: "middle", 1.0: "high"}))
+    figure = plots.curves(
+        table, x="x", y="y", group="metric", panel="attack", columns=1, x_axis="window", y_axis="AUC", title="Texts"
+    )
+    assert [text.get_text() for text in figure.axes[-1].get_xticklabels()] == ["low", "middle", "high"]
+    assert [axes.get_xlabel() for axes in figure.axes] == ["", "window"]
+    plt.close(figure)
+
+
+def test_single_cells_can_be_bold(tmp_path):
+    frame = pd.DataFrame({"detector": ["a", "b"], "x": ["1", "2"]})
+    shown = show_table(frame, tmp_path / "table", bold=[(1, "x")])
+    assert [cell for cell in "ab12" if f"**{cell}**" in shown.markdown] == ["2"]
+
+
 def test_a_table_is_saved_whole_and_shown_with_its_bold_rows(tmp_path):
     frame = pd.DataFrame({"detector": ["a", "b"], "AUC": [interval_text(Estimate(0.9, 0.85, 0.951)), "–"]})
     shown = show_table(frame, tmp_path / "table", bold=[0])

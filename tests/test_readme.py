@@ -25,5 +25,8 @@ def test_the_code_runs_as_it_stands(monkeypatch, average_pooling_classifier, rea
     np.testing.assert_allclose(made.adversarial, np.clip(real_images[right] + 0.5, 0, 1))
 
 
-def test_the_headline_is_the_reference_run_s():
-    assert (PROJECT / "figures" / "mnist" / "headline.md").read_text().strip() in README
+def test_the_headlines_are_the_reference_run_s():
+    headlines = list((PROJECT / "figures").glob("*/headline*.md"))
+    assert headlines
+    for headline in headlines:
+        assert headline.read_text().strip() in README, headline

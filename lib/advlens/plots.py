@@ -34,6 +34,13 @@ LENS_STYLES = {
     "attacks": {"color": "black", "marker": "X"},
     "their originals": {"color": FAMILY_COLOURS["baseline"], "marker": "P"},
 }
+# Members of one family share its colour and differ by these.
+MEMBER_STYLES = (
+    *({"linestyle": "-", "marker": "o"}, {"linestyle": "--", "marker": "s"}, {"linestyle": "-.", "marker": "^"}),
+    *({"linestyle": ":", "marker": "D"}, {"linestyle": (0, (5, 1)), "marker": "v"}),
+    {"linestyle": (0, (1, 1)), "marker": "P"},
+)
+MARKERS_A_LINE = 6  # so that a line of many points is not hidden by them
 LONGEST_TITLE = 10  # characters above a column of a gallery
 WIDTH = 9.0  # inches; at 100 dpi a figure fits GitHub's 900-pixel column
 
@@ -201,6 +208,7 @@ def intervals(
     axis: str,
     title: str,
     reference: float | None = None,
+    columns: int | None = None,
 ) -> Figure:
     """Estimates with their intervals as points and whiskers, one panel a group, one line a label.
 
@@ -209,13 +217,12 @@ def intervals(
         family: the column that says which of `FAMILY_COLOURS` a row takes.
         axis: the text of the value axis, with its unit and n.
         reference: a value to mark with a dotted line, such as chance.
+        columns: how many panels stand side by side; None for all.
     """
     apply_style()
     panels, labels = list(table[panel].unique()), list(table[label].unique())[::-1]
-    figure, axes_row = plt.subplots(
-        1, len(panels), figsize=(WIDTH, 0.32 * len(labels) + 1.4), sharey=True, sharex=True, squeeze=False
-    )
-    for axes, name in zip(axes_row[0], panels, strict=True):
+    figure, grid = _panels(len(panels), columns or len(panels), height=0.25 * len(labels) + 0.9)
+    for axes, name in zip(grid.flat, panels, strict=False):
         rows = table[table[panel] == name]
         heights = rows[label].map(labels.index).to_numpy()
         colours = rows[family].map(FAMILY_COLOURS)
@@ -224,9 +231,82 @@ def intervals(
         if reference is not None:
             axes.axvline(reference, color="black", linestyle=":", linewidth=1)
         axes.set(title=name, yticks=range(len(labels)), yticklabels=labels, ylim=(-0.6, len(labels) - 0.4))
-    axes_row[0][len(panels) // 2].set_xlabel(axis)
+    figure.supxlabel(axis, fontsize="medium")
     figure.suptitle(title)
     return figure
+
+
+def curves(
+    table: pd.DataFrame,
+    *,
+    x: str,
+    y: str,
+    group: str,
+    panel: str,
+    x_axis: str,
+    y_axis: str,
+    title: str,
+    columns: int,
+    family: str | None = None,
+    marks: Mapping[str, float] | None = None,
+    share_y: bool = True,
+) -> Figure:
+    """Lines over a common axis: one panel a value of `panel`, one line a value of `group`, bands for intervals.
+
+    Args:
+        table: a row a point; `x`, `y`, `group`, `panel` and `family` name its columns. Texts on the x axis stand in
+            their order. Where it has columns low and high, a band is drawn between them.
+        columns: how many panels stand side by side.
+        family: the column that says which of `FAMILY_COLOURS` a line takes; None gives each line its own colour.
+        marks: panel → the x at which a vertical line stands in it.
+    """
+    apply_style()
+    panels, groups = list(table[panel].unique()), list(table[group].unique())
+    styles = _line_styles(table.drop_duplicates(group), group=group, family=family)
+    figure, grid = _panels(len(panels), columns, height=2.7, share_y=share_y)
+    texts = None if pd.api.types.is_numeric_dtype(table[x]) else list(table[x].unique())
+    for axes, name in zip(grid.flat, panels, strict=False):
+        for member in groups:
+            rows = table[(table[panel] == name) & (table[group] == member)]
+            places = rows[x].map(texts.index) if texts else rows[x]
+            every = max(len(rows) // MARKERS_A_LINE, 1)
+            axes.plot(places, rows[y], label=member, markersize=4, markevery=every, **styles[member])
+            if {"low", "high"} <= set(rows):
+                axes.fill_between(places, rows["low"], rows["high"], color=styles[member]["color"], alpha=0.15, lw=0)
+        if marks and np.isfinite(marks.get(name, np.nan)):
+            axes.axvline(marks[name], color="black", linestyle=":", linewidth=1)
+        axes.set_title(name, fontsize="medium")
+        axes.set_xlabel(x_axis if axes.get_subplotspec().is_last_row() else "")
+        if texts:
+            axes.set_xticks(range(len(texts)), texts, fontsize="small")
+    figure.supylabel(y_axis, fontsize="medium")
+    if len(groups) > 1:
+        figure.legend(*grid.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=min(len(groups), 5))
+    figure.suptitle(title)
+    return figure
+
+
+def _line_styles(members: pd.DataFrame, *, group: str, family: str | None) -> dict[str, dict]:
+    """What `plot` is given for each line."""
+    if family is None:
+        palette = sns.color_palette("colorblind")
+        return {name: {"color": colour} for name, colour in zip(members[group], palette, strict=False)}
+    place = members.groupby(family).cumcount()
+    return {
+        row[group]: {"color": FAMILY_COLOURS[row[family]], **MEMBER_STYLES[place[index] % len(MEMBER_STYLES)]}
+        for index, row in members.iterrows()
+    }
+
+
+def _panels(count: int, columns: int, *, height: float, share_y: bool = True) -> tuple[Figure, Array]:
+    """A figure with a grid of that many axes, the last row's unused ones taken out."""
+    columns = min(count, columns)
+    rows = -(-count // columns)
+    size = (WIDTH, height * rows + 0.7)
+    figure, grid = plt.subplots(rows, columns, figsize=size, sharex=True, sharey=share_y, squeeze=False)
+    for axes in grid.flat[count:]:
+        axes.remove()
+    return figure, grid
 
 
 def reach(table: pd.DataFrame, *, value: str, group: str, axis: str, title: str) -> Figure:

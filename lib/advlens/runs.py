@@ -293,10 +293,9 @@ def plans(run: str, dataset: str, profile: str, seed: int) -> Iterator[Plan]:
 
 
 def report(plan: Plan) -> None:
-    """Prints where a run's results are, and its headline table."""
+    """Prints where a run's results are, and its headline tables."""
     print(f"\n{plan.dataset}: notebooks, figures and tables are in {_relative(plan.folder)}")
-    headline = plan.folder / "figures" / "headline.md"
-    if headline.exists():
+    for headline in sorted((plan.folder / "figures").glob("headline*.md")):
         print(f"\n{headline.read_text()}")
 
 

@@ -24,18 +24,22 @@ class ShownTable:
         return {"text/markdown": self.markdown, "text/plain": self.markdown}
 
 
-def show_table(frame: pd.DataFrame, path: Path, *, bold: Sequence[int] = ()) -> ShownTable:
+def show_table(frame: pd.DataFrame, path: Path, *, bold: Sequence[int | tuple[int, str]] = ()) -> ShownTable:
     """Saves a table as CSV and Markdown and returns what a notebook cell displays of it.
 
     Args:
         frame: cells of text or numbers, written as they are.
         path: the files' common path, without a suffix.
-        bold: places of the rows to set in bold, in Markdown only.
+        bold: places of the rows, or place and column of the cells, to set in bold, in Markdown only.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     frame.to_csv(path.with_suffix(".csv"), index=False)
     text = frame.astype(str)
-    text.iloc[list(bold)] = text.iloc[list(bold)].map(lambda cell: f"**{cell}**" if cell else cell)
+    for place in bold:
+        row, columns = place if isinstance(place, tuple) else (place, list(text.columns))
+        for column in [columns] if isinstance(columns, str) else columns:
+            cell = text.at[text.index[row], column]
+            text.at[text.index[row], column] = f"**{cell}**" if cell else cell
     shown = ShownTable(text)
     path.with_suffix(".md").write_text(shown.markdown + "\n")
     return shown

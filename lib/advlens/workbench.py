@@ -119,6 +119,8 @@ class Workbench:
         """Saves a figure under the run's figures and displays it."""
         return plots.show(figure, self.folder / "figures" / f"{name}.png")
 
-    def show_table(self, frame: pd.DataFrame, name: str, *, bold: Sequence[int] = ()) -> tables.ShownTable:
+    def show_table(
+        self, frame: pd.DataFrame, name: str, *, bold: Sequence[int | tuple[int, str]] = ()
+    ) -> tables.ShownTable:
         """Saves a table under the run's figures and displays it."""
         return tables.show_table(frame, self.folder / "figures" / name, bold=bold)

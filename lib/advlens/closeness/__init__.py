@@ -2,5 +2,6 @@
 
 from advlens.closeness.density import ClassDensity
 from advlens.closeness.divergence import ClassDivergence
+from advlens.closeness.reference import ClassReference
 
-__all__ = ["ClassDensity", "ClassDivergence"]
+__all__ = ["ClassDensity", "ClassDivergence", "ClassReference"]

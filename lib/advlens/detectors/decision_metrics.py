@@ -1,16 +1,16 @@
 """The closeness-and-uncertainty detectors: metrics of how a decision was made, and a logistic regression of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from advlens.arrays import Array, checked_images
 from advlens.classifier import Classifier, checked_classifier
-from advlens.closeness import ClassDensity, ClassDivergence
+from advlens.closeness import ClassReference
 from advlens.detectors.base import Detector
 from advlens.detectors.regression import regression
-from advlens.uncertainty import MonteCarloDropout
+from advlens.uncertainty import METRICS, MonteCarloDropout
 
 UNCERTAINTY = ("variance", "entropy", "mutual information", "confidence")
 CLOSENESS = ("KDE", "KL divergence")
@@ -22,40 +22,39 @@ class DecisionMetrics:
 
     Args:
         classifier: the task network, with dropout layers.
-        bandwidth, convention: of the kernel density, as `closeness.ClassDensity` takes them.
-        conversion: of activations for the divergence, as `closeness.ClassDivergence` takes it.
+        closeness: name → measure of closeness, such as `{"KDE": ClassDensity(bandwidth=1.7)}`.
         passes, seed: of the Monte-Carlo dropout.
     Raises:
-        TypeError: for a classifier that is none.
-        ValueError: for a network without dropout, or parameters that `ClassDensity` and the others refuse.
+        TypeError: for a classifier or a measure of closeness that is none.
+        ValueError: for a network without dropout, or passes and seeds that `MonteCarloDropout` refuses.
     """
 
     def __init__(
-        self,
-        classifier: Classifier,
-        *,
-        bandwidth: float,
-        convention: str = "scikit-learn",
-        conversion: str = "softmax",
-        passes: int = 50,
-        seed: int = 0,
+        self, classifier: Classifier, *, closeness: Mapping[str, ClassReference], passes: int = 50, seed: int = 0
     ) -> None:
+        for name, measure in closeness.items():
+            if not isinstance(measure, ClassReference):
+                raise TypeError(
+                    f"closeness {name!r} must be a ClassDensity or ClassDivergence, got {type(measure).__name__}"
+                )
         self.classifier = checked_classifier(classifier)
         self.dropout = MonteCarloDropout(classifier.model, passes=passes, seed=seed)
-        self.density = ClassDensity(bandwidth=bandwidth, convention=convention)
-        self.divergence = ClassDivergence(conversion=conversion)
+        self.closeness = dict(closeness)
 
     def fit(self, images: Array, labels: Array) -> "DecisionMetrics":
         """Takes over the task network's training images, (n, h, w, channels), and classes, (n,)."""
-        features = self.classifier.features(images)
-        self.density.fit(features, labels)
-        self.divergence.fit(features, labels)
+        return self.fit_features(self.classifier.features(images), labels)
+
+    def fit_features(self, features: Array, labels: Array) -> "DecisionMetrics":
+        """As `fit`, of training images whose (n, d) `Classifier.features` are known already."""
+        for measure in self.closeness.values():
+            measure.fit(features, labels)
         return self
 
     def measure(self, images: Array) -> pd.DataFrame:
         """All metrics of (n, h, w, channels) images for the class that the network decides on, a column each.
 
-        Columns: those of `uncertainty.METRICS`, "KDE" (log density) and "KL divergence" (nats).
+        Columns: predicted (that class), those of `uncertainty.METRICS`, and those of `closeness`.
 
         Raises:
             RuntimeError: before `fit`.
@@ -63,14 +62,19 @@ class DecisionMetrics:
         """
         images = checked_images(images, shape=self.classifier.input_shape)
         decided = self.classifier.predict(images).argmax(axis=1)
-        features = self.classifier.features(images)
         return pd.DataFrame(
-            {
-                **self.dropout.metrics(images),
-                "KDE": self.density.log_density(features, decided),
-                "KL divergence": self.divergence.divergence(features, decided),
-            }
+            {"predicted": decided, **self.dropout.metrics(images), **self.closeness_to(images, decided)}
         )
+
+    def closeness_to(self, images: Array, classes: Array) -> dict[str, Array]:
+        """Name → (n,) closeness of (n, h, w, channels) images to the (n,) classes given.
+
+        Raises:
+            RuntimeError: before `fit`.
+            ValueError: for other images or classes.
+        """
+        features = self.classifier.features(images)
+        return {name: measure.by_class(features, classes) for name, measure in self.closeness.items()}
 
 
 class MetricRegression(Detector):
@@ -79,6 +83,8 @@ class MetricRegression(Detector):
     Args:
         metrics: fitted `DecisionMetrics`.
         columns: the metrics that it sees.
+    Raises:
+        ValueError: for columns that are not measured.
 
     Attributes:
         model_: scaler and regression, after `fit`.
@@ -90,6 +96,10 @@ class MetricRegression(Detector):
 
     def __init__(self, metrics: DecisionMetrics, *, columns: Sequence[str] = SIX) -> None:
         super().__init__()
+        known = (*METRICS, *metrics.closeness)
+        unknown = [name for name in columns if name not in known]
+        if unknown:
+            raise ValueError(f"{', '.join(unknown)} is not measured: columns are {', '.join(known)}")
         self.metrics = metrics
         self.columns = tuple(columns)
 

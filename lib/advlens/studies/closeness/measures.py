@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 
 import keras
+import numpy as np
 import pandas as pd
 
 from advlens.arrays import Array
 from advlens.classifier import Classifier
 from advlens.closeness import ClassDensity, ClassDivergence
 from advlens.detectors import trivial_baselines
-from advlens.uncertainty import MonteCarloDropout
+from advlens.detectors.decision_metrics import DecisionMetrics
 
 CONVERSIONS = ("softmax", "share")
 # Which way a metric points: its sign where higher is more adversarial.
@@ -35,35 +36,38 @@ def kl_column(conversion: str) -> str:
     return f"KL divergence, {conversion}"
 
 
+def reference_features(network: keras.Model, images: Array) -> dict[str, Array]:
+    """The training images' features, (n, d), computed once for all that is measured against them."""
+    return {"features": Classifier(network).features(images)}
+
+
 def measure(
     network: keras.Model,
     images: Array,
     *,
-    train_images: Array,
-    train_labels: Array,
+    features: Array,
+    labels: Array,
     bandwidths: Sequence[float],
     passes: int,
     seed: int,
 ) -> pd.DataFrame:
     """Everything that the study says of (n, h, w, channels) images, a row an image.
 
+    Args:
+        features, labels: (m, d) and (m,), of the training images.
+        bandwidths, passes, seed: of the densities and of the Monte-Carlo dropout.
     Returns:
-        Columns: predicted (the network's decision in evaluation mode), max softmax of that decision, those of
-        `uncertainty.METRICS`, a log density for each bandwidth, a divergence for each conversion, and the trivial
-        baselines, as they come: none is turned around.
+        The columns of `DecisionMetrics.measure`, a log density for each bandwidth and a divergence for each
+        conversion, and the trivial baselines, as they come: none is turned around.
     """
     classifier = Classifier(network)
-    decided = classifier.predict(images).argmax(axis=1)
-    features, reference = classifier.features(images), classifier.features(train_images)
-    measured = {
-        "predicted": decided,
-        **MonteCarloDropout(network, passes=passes, seed=seed).metrics(images),
-    }
-    for bandwidth in bandwidths:
-        density = ClassDensity(bandwidth=bandwidth).fit(reference, train_labels)
-        measured[kde_column(bandwidth)] = density.log_density(features, decided)
-    for conversion in CONVERSIONS:
-        divergence = ClassDivergence(conversion=conversion).fit(reference, train_labels)
-        measured[kl_column(conversion)] = divergence.divergence(features, decided)
-    baselines = {name: baseline.scores(images) for name, baseline in trivial_baselines(classifier).items()}
-    return pd.DataFrame({**measured, **baselines})
+    closeness = {kde_column(bandwidth): ClassDensity(bandwidth=bandwidth) for bandwidth in bandwidths}
+    closeness |= {kl_column(conversion): ClassDivergence(conversion=conversion) for conversion in CONVERSIONS}
+    metrics = DecisionMetrics(classifier, closeness=closeness, passes=passes, seed=seed)
+    measured = metrics.fit_features(features, labels).measure(images)
+    return measured.assign(**{name: scorer.scores(images) for name, scorer in trivial_baselines(classifier).items()})
+
+
+def text_bandwidth(bandwidth: float) -> float:
+    """The h of scikit-learn's exp(−d²/2h²) that gives the text's kernel exp(−d²/σ²) of that σ."""
+    return bandwidth / float(np.sqrt(2))

@@ -1,7 +1,9 @@
 """The closeness-and-uncertainty study on a workbench: everything measured once, kept in the store."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,21 +11,14 @@ import pandas as pd
 from advlens.arrays import Array
 from advlens.attacks import AttackSet
 from advlens.attacks.noise import gaussian_noise
+from advlens.datasets import split_groups
 from advlens.evaluation import mean_estimate
 from advlens.progress import progress
-from advlens.studies.closeness.measures import measure
-from advlens.studies.closeness.protocols import (
-    Choice,
-    choose,
-    claims,
-    corrected_results,
-    judgeable,
-    published_results,
-    roc_curves,
-    windows,
-)
+from advlens.studies.closeness.measures import measure, reference_features, text_bandwidth
+from advlens.studies.closeness.protocols import PARTS, Choice, choose, corrected_scores, judgeable
+from advlens.studies.closeness.results import claims, corrected_results, defects, published_results, roc_curves, windows
 from advlens.studies.closeness.settings import PUBLISHED, Publication, Setting, settings
-from advlens.studies.closeness.walks import success_by_strength, walk
+from advlens.studies.closeness.walks import attacked, success_by_strength, walk
 from advlens.workbench import Workbench
 
 MEANS = ("variance", "entropy", "mutual information", "confidence")
@@ -35,29 +30,45 @@ class Study:
     Args:
         bench: the notebook's workbench.
         task_epochs: of the task network, which is the study's for this data set.
-        attacked_images: how many correctly classified test images are attacked; 0 for all of them.
+        attacked_images: how many correctly classified test images FGSM, BIM and PGD attack; 0 for all, as the study.
+        searched_images: how many of these DeepFool and Carlini-L2 attack, which search for long; at most all of them.
         passes: t, of the Monte-Carlo dropout.
-        bandwidths: shares of the published bandwidth that are tried on the validation groups.
+        bandwidths: shares of the published bandwidth that are tried on the validation groups, beside that one and
+            the one by which the text's kernel differs from scikit-learn's.
 
     Attributes:
         published: what the study says of this data set; of MNIST for a user's own.
+        source: the attacked images' places in the test set.
+    Raises:
+        ValueError: for numbers of images that the test set does not have, or shares that are not positive.
     """
 
     def __init__(
-        self, bench: Workbench, *, task_epochs: int, attacked_images: int, passes: int, bandwidths: Sequence[float]
+        self,
+        bench: Workbench,
+        *,
+        task_epochs: int,
+        attacked_images: int,
+        searched_images: int,
+        passes: int,
+        bandwidths: Sequence[float],
     ) -> None:
-        if 1.0 not in bandwidths:
-            raise ValueError(f"bandwidths must hold 1.0, the published one, got {bandwidths}")
+        if not all(share > 0 for share in bandwidths):
+            raise ValueError(f"bandwidths must be positive shares of the published one, got {bandwidths}")
         self.bench = bench
         self.published: Publication = PUBLISHED.get(bench.data.name, PUBLISHED["mnist"])
         self.trained = bench.task_network(self.published.network, epochs=task_epochs)
         self.classifier = bench.classifier(self.published.network, epochs=task_epochs)
         correct = bench.correct_sources(self.classifier)
-        self.source = correct[: attacked_images or None]
-        if len(self.source) < attacked_images:
+        if not 0 <= attacked_images <= len(correct):
             raise ValueError(f"attacked_images must be at most {len(correct)}, the correct ones, got {attacked_images}")
+        self.source = correct[: attacked_images or None]
+        if searched_images < 1:
+            raise ValueError(f"searched_images must be 1 or more, got {searched_images}")
+        self.searched_images = min(searched_images, len(self.source))
         self.passes = passes
-        self.bandwidths = [share * self.published.bandwidth for share in bandwidths]
+        published = self.published.bandwidth
+        self.bandwidths = sorted({published, text_bandwidth(published), *(share * published for share in bandwidths)})
         self.settings: list[Setting] = settings(self.published.strengths)
 
     # ------------------------------------------------------------ metrics
@@ -69,7 +80,7 @@ class Study:
             A row a metric and outcome: metric, outcome ("right", "wrong"), published, mean (an `Estimate`), n.
         """
         data = self.bench.data
-        measured = self._measure("test", data.test_images)
+        measured = self._of_test_set
         wrong = measured["predicted"].to_numpy() != data.test_labels
         rows = []
         for metric in MEANS:
@@ -102,15 +113,13 @@ class Study:
     def walk(self, attack: str, strengths: Sequence[float], *, images: int) -> pd.DataFrame:
         """`walks.walk` of the first images that are attacked, with the published bandwidth."""
         chosen = self.source[:images]
-        train_images, train_labels = self._training()
         return self.bench.store.keep(
             f"walk.{attack}",
             walk,
             network=self.classifier.model,
             images=self.bench.data.test_images[chosen],
-            labels=self.bench.data.test_labels[chosen],
-            train_images=train_images,
-            train_labels=train_labels,
+            classes=self.bench.data.test_labels[chosen],
+            **self._reference,
             bandwidth=self.published.bandwidth,
             passes=self.passes,
             attack=attack,
@@ -118,9 +127,19 @@ class Study:
             seed=self.bench.seed,
         )
 
+    def moved(self, attack: str, strengths: Sequence[float], *, image: int) -> dict[float, Array]:
+        """Strength → (h, w, channels), what a `walk` makes of its image of that number."""
+        chosen = self.source[[image]]
+        images, labels = self.bench.data.test_images[chosen], self.bench.data.test_labels[chosen]
+        return {
+            eps: attacked(attack, self.classifier, images, labels, eps=eps, seed=self.bench.seed)[0]
+            for eps in strengths
+        }
+
     def attack_set(self, setting: Setting) -> AttackSet:
         """The images attacked in one setting."""
-        return self.bench.attack_set(setting.attack, self.classifier, n=len(self.source), **setting.parameters)
+        n = self.searched_images if setting.eps is None else len(self.source)
+        return self.bench.attack_set(setting.attack, self.classifier, n=n, **setting.parameters)
 
     @property
     def step_settings(self) -> list[str]:
@@ -136,29 +155,34 @@ class Study:
 
     @cached_property
     def measured(self) -> dict[str, pd.DataFrame]:
-        """By setting: role, source, success and all that `measures.measure` says, a row an image.
+        """By setting: role, source, part, success and all that `measures.measure` says, a row an image.
 
         Roles are "clean", "noisy" (the same L2 norm as the perturbation), "adversarial", and "noisy as published"
-        (σ = ε for every pixel; the same as "noisy" for attacks without ε).
+        (σ = ε for every pixel; the same as "noisy" for attacks without ε). An image is in the same part, "train",
+        "validation" or "test", under every attack.
         """
-        clean = self._measure("clean", self.bench.data.test_images[self.source])
-        return {
-            setting.name: self._of_setting(setting, clean)
-            for setting in progress(self.settings, description="measuring", unit="attack")
-        }
+        split = split_groups(self.source, seed=self.bench.seed)
+        parts = pd.Series(np.select([getattr(split, part) for part in PARTS], PARTS, default=""), index=self.source)
+        measuring = progress(self.settings, description="measuring", unit="attack")
+        return {setting.name: self._of_setting(setting, parts) for setting in measuring}
 
-    def _of_setting(self, setting: Setting, clean: pd.DataFrame) -> pd.DataFrame:
+    def _of_setting(self, setting: Setting, parts: pd.Series) -> pd.DataFrame:
         made = self.attack_set(setting)
-        adversarial = self._measure(setting.name, made.adversarial)
         noisy = self._measure(f"{setting.name}.noisy", made.noisy)
         if setting.eps is None:
             published = noisy
         else:
             rng = np.random.default_rng(self.bench.seed)
             published = self._measure(f"noise.{setting.eps:g}", gaussian_noise(made.clean, setting.eps, rng=rng))
-        roles = {"clean": clean, "noisy": noisy, "noisy as published": published, "adversarial": adversarial}
+        roles = {
+            "clean": self._of_test_set.iloc[made.source].reset_index(drop=True),
+            "noisy": noisy,
+            "noisy as published": published,
+            "adversarial": self._measure(setting.name, made.adversarial),
+        }
+        about = {"source": made.source, "part": parts[made.source].to_numpy()}
         frames = [
-            frame.assign(role=role, source=made.source, success=made.success & (role == "adversarial"))
+            frame.assign(role=role, **about, success=made.success & (role == "adversarial"))
             for role, frame in roles.items()
         ]
         return pd.concat(frames, ignore_index=True)
@@ -170,7 +194,7 @@ class Study:
         Raises:
             ValueError: where there is none.
         """
-        judged = judgeable(self.measured, seed=self.bench.seed)
+        judged = judgeable(self.measured)
         if not judged:
             raise ValueError(f"no attack succeeds on these {len(self.source)} images in all parts: attack more")
         return judged
@@ -178,51 +202,81 @@ class Study:
     @cached_property
     def choice(self) -> tuple[Choice, pd.DataFrame]:
         """Bandwidth and conversion chosen on the validation groups, and what each choice reached there."""
-        return choose(self.judged, bandwidths=self.bandwidths, seed=self.bench.seed)
+        return choose(self.judged, bandwidths=self.bandwidths)
+
+    @cached_property
+    def scores(self) -> dict[str, pd.DataFrame]:
+        """`protocols.corrected_scores` of each setting."""
+        return {attack: corrected_scores(frame, choice=self.choice[0]) for attack, frame in self.judged.items()}
+
+    def success_rates(self) -> pd.DataFrame:
+        """How often each setting succeeds: attack, estimate, low, high, n, and the median l2 of all its attacks."""
+        rows = []
+        for setting in self.settings:
+            made = self.attack_set(setting)
+            rate = mean_estimate(made.success, made.source, seed=self.bench.seed)
+            rows.append(
+                {"attack": setting.name, **dataclasses.asdict(rate), "n": len(made), "l2": float(np.median(made.l2))}
+            )
+        return pd.DataFrame(rows)
 
     def published_results(self) -> pd.DataFrame:
-        """`protocols.published_results` of all settings."""
-        return self.bench.store.keep(
-            "published_results",
-            published_results,
-            measured=self.measured,
-            bandwidth=self.published.bandwidth,
-            seed=self.bench.seed,
+        """`results.published_results` of all settings."""
+        bandwidth = self.published.bandwidth
+        return self._kept("published_results", published_results, measured=self.measured, bandwidth=bandwidth)
+
+    def defects(self) -> pd.DataFrame:
+        """`results.defects` of the study's own settings."""
+        own = {attack: frame for attack, frame in self.judged.items() if attack in self.step_settings}
+        bandwidth = self.published.bandwidth
+        return self._kept(
+            "defects",
+            defects,
+            measured=own,
+            bandwidth=bandwidth,
+            text_bandwidth=text_bandwidth(bandwidth),
+            choice=self.choice[0],
         )
 
     def corrected_results(self) -> pd.DataFrame:
-        """`protocols.corrected_results` of all settings."""
-        return self._kept("corrected_results", corrected_results)
+        """`results.corrected_results` of all settings."""
+        return self._kept("corrected_results", corrected_results, scores=self.scores)
 
     def roc_curves(self) -> pd.DataFrame:
-        """`protocols.roc_curves` of all settings."""
-        return self._kept("roc_curves", roc_curves)
+        """`results.roc_curves` of all settings."""
+        return roc_curves(self.scores)
 
     def claims(self) -> pd.DataFrame:
-        """`protocols.claims` of all settings."""
-        return self._kept("claims", claims)
+        """`results.claims` of all settings."""
+        return self._kept("claims", claims, scores=self.scores)
 
     def windows(self) -> pd.DataFrame:
-        """`protocols.windows`, all settings pooled."""
-        return self._kept("windows", windows)
+        """`results.windows`, all settings pooled."""
+        return self._kept("windows", windows, measured=self.judged, choice=self.choice[0])
 
-    def _kept(self, name: str, make) -> pd.DataFrame:
-        return self.bench.store.keep(name, make, measured=self.judged, choice=self.choice[0], seed=self.bench.seed)
+    def _kept(self, name: str, make: Callable[..., pd.DataFrame], **parameters: Any) -> pd.DataFrame:
+        return self.bench.store.keep(name, make, **parameters, seed=self.bench.seed)
 
-    def _training(self) -> tuple[Array, Array]:
+    @cached_property
+    def _reference(self) -> dict[str, Array]:
+        """The training images' features and labels."""
         data, n = self.bench.data, self.bench.train_images
-        return data.train_images[:n], data.train_labels[:n]
+        kept = self.bench.store.keep(
+            "reference_features", reference_features, network=self.classifier.model, images=data.train_images[:n]
+        )
+        return {"features": kept["features"], "labels": data.train_labels[:n]}
+
+    @cached_property
+    def _of_test_set(self) -> pd.DataFrame:
+        return self._measure("test", self.bench.data.test_images)
 
     def _measure(self, what: str, images: Array) -> pd.DataFrame:
-        train_images, train_labels = self._training()
-        return self.bench.store.keep(
+        return self._kept(
             f"measured.{what.replace(' ', '.')}",
             measure,
             network=self.classifier.model,
             images=images,
-            train_images=train_images,
-            train_labels=train_labels,
+            **self._reference,
             bandwidths=self.bandwidths,
             passes=self.passes,
-            seed=self.bench.seed,
         )

@@ -1,7 +1,7 @@
 """What happens to images on the way from no attack to a strong one: success, uncertainty and closeness by ε."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import keras
 import numpy as np
@@ -10,7 +10,8 @@ import pandas as pd
 from advlens.arrays import Array
 from advlens.attacks import build_attack, generated
 from advlens.classifier import Classifier
-from advlens.detectors.decision_metrics import CLOSENESS, DecisionMetrics
+from advlens.closeness import ClassDensity, ClassDivergence
+from advlens.detectors.decision_metrics import DecisionMetrics
 from advlens.evaluation import mean_estimate
 from advlens.progress import progress
 
@@ -40,10 +41,10 @@ def success_by_strength(
 def walk(
     network: keras.Model,
     images: Array,
-    labels: Array,
+    classes: Array,
     *,
-    train_images: Array,
-    train_labels: Array,
+    features: Array,
+    labels: Array,
     bandwidth: float,
     passes: int,
     attack: str,
@@ -55,40 +56,48 @@ def walk(
     The target is the class that the strongest attack reaches. KDE and KL divergence stand there for the decision, and
     with "of source" and "of target" for these two classes.
 
+    Args:
+        images, classes: (n, h, w, channels) and (n,), what is attacked, with the true classes.
+        features, labels: (m, d) and (m,), of the training images.
+        bandwidth, passes: of the density and of the Monte-Carlo dropout.
+        strengths: ε, ascending.
     Returns:
         A row an image and strength: image, eps, label, target, predicted, and the metrics.
     """
     classifier = Classifier(network)
-    metrics = DecisionMetrics(classifier, bandwidth=bandwidth, passes=passes, seed=seed)
-    metrics.fit(train_images, train_labels)
+    closeness = {"KDE": ClassDensity(bandwidth=bandwidth), "KL divergence": ClassDivergence()}
+    metrics = DecisionMetrics(classifier, closeness=closeness, passes=passes, seed=seed)
+    metrics.fit_features(features, labels)
     moved = {
-        eps: attacked(attack, classifier, images, labels, eps=eps, seed=seed)
+        eps: attacked(attack, classifier, images, classes, eps=eps, seed=seed)
         for eps in progress(strengths, description=f"{attack} walk", unit="strength")
     }
     target = classifier.predict(moved[max(strengths)]).argmax(axis=1)
     frames = []
     for eps, adversarial in moved.items():
-        features = classifier.features(adversarial)
-        frame = metrics.measure(adversarial)
-        for name, classes in (("source", labels), ("target", target)):
-            frame[f"KDE of {name}"] = metrics.density.log_density(features, classes)
-            frame[f"KL divergence of {name}"] = metrics.divergence.divergence(features, classes)
-        about = {"image": np.arange(len(images)), "eps": eps, "label": labels, "target": target}
-        frames.append(frame.assign(**about, predicted=classifier.predict(adversarial).argmax(axis=1)))
+        ends = {
+            f"{metric} of {end}": values
+            for end, reached in (("source", classes), ("target", target))
+            for metric, values in metrics.closeness_to(adversarial, reached).items()
+        }
+        about = {"image": np.arange(len(images)), "eps": eps, "label": classes, "target": target}
+        frames.append(metrics.measure(adversarial).assign(**about, **ends))
     return pd.concat(frames, ignore_index=True)
 
 
-def walk_means(walked: pd.DataFrame, *, attack: str, seed: int) -> pd.DataFrame:
-    """Means over the images of the two closeness metrics for the class decided on.
+def walk_means(walks: Mapping[str, pd.DataFrame], metrics: Sequence[str], *, seed: int) -> pd.DataFrame:
+    """Means of metrics over the images of each attack's walk.
 
     Returns:
-        A row a metric and strength: attack, metric, eps, estimate, low, high, n.
+        A row an attack, metric and strength: attack, metric, eps, estimate, low, high, n.
     """
     rows = []
-    for metric in CLOSENESS:
-        for eps, steps in walked.groupby("eps"):
-            mean = mean_estimate(steps[metric].to_numpy(), steps["image"].to_numpy(), seed=seed)
-            rows.append({"attack": attack, "metric": metric, "eps": eps, **dataclasses.asdict(mean), "n": len(steps)})
+    for attack, walked in walks.items():
+        for metric in metrics:
+            for eps, steps in walked.groupby("eps"):
+                mean = mean_estimate(steps[metric].to_numpy(), steps["image"].to_numpy(), seed=seed)
+                about = {"attack": attack, "metric": metric, "eps": eps}
+                rows.append({**about, **dataclasses.asdict(mean), "n": len(steps)})
     return pd.DataFrame(rows)
 
 
