@@ -340,10 +340,14 @@ def test_what_cannot_be_is_refused(study):
     for wrong, message in (
         ({"bandwidths": [0.0]}, r"bandwidths must be positive shares of the published one, got \[0.0\]"),
         ({"attacked_images": 10**6}, "attacked_images must be at most .*, the correct ones, got 1000000"),
-        ({"searched_images": 0}, "searched_images must be 1 or more, got 0"),
+        ({"searched_images": 0}, "searched_images must be 1 or more and passes 2 or more, got 0 and 2"),
+        ({"passes": 1}, "searched_images must be 1 or more and passes 2 or more, got 40 and 1"),
     ):
         with pytest.raises(ValueError, match=message):
             Study(study.bench, **sizes | wrong)
+    for strengths in ([0.3, 0.0], [0.1], [0.0, 1.2], [-0.1, 0.2]):
+        with pytest.raises(ValueError, match="strengths must be two or more ascending ε"):
+            study.walk("bim", strengths, images=2)
 
 
 def test_crossings_are_the_first_steps_on_the_other_side():

@@ -102,6 +102,11 @@ def auc_table(published: pd.DataFrame, corrected: pd.DataFrame) -> tuple[pd.Data
     return pd.DataFrame(rows), bold
 
 
+def with_counts(results: pd.DataFrame) -> pd.DataFrame:
+    """The results with a column panel: the attack and how many attacked images are judged."""
+    return results.assign(panel=results["attack"] + "\nn = " + results["n_positive"].astype(str))
+
+
 def figures_table(corrected: pd.DataFrame, *, detectors: Sequence[str] = tuple(DETECTORS)) -> pd.DataFrame:
     """The corrected protocol's other figures, a row an attack and detector; the best trivial baseline always there."""
     figures = {

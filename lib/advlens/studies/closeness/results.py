@@ -139,8 +139,8 @@ def roc_curves(scores: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """The curves of the six metrics and of all together on the test groups.
 
     Returns:
-        A row a point: attack, detector, family, false positive rate (on a grid of `ROC_POINTS`), and the highest true
-        positive rate there.
+        A row a point: attack, detector, family, n_positive, false positive rate (on a grid of `ROC_POINTS`), and the
+        highest true positive rate there.
     """
     grid = np.linspace(0, 1, ROC_POINTS)
     frames = []
@@ -150,7 +150,8 @@ def roc_curves(scores: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
             false, true, _ = roc_curve(truth_of(test), test[detector])
             reached = true[np.searchsorted(false, grid, side="right") - 1]
             rates = {"false positive rate": grid, "true positive rate": reached}
-            frames.append(pd.DataFrame(rates).assign(**_about(attack, detector)))
+            about = _about(attack, detector) | {"n_positive": int(truth_of(test).sum())}
+            frames.append(pd.DataFrame(rates).assign(**about))
     return pd.concat(frames, ignore_index=True)
 
 

@@ -18,7 +18,7 @@ from advlens.studies.closeness.measures import measure, reference_features, text
 from advlens.studies.closeness.protocols import PARTS, Choice, choose, corrected_scores, judgeable
 from advlens.studies.closeness.results import claims, corrected_results, defects, published_results, roc_curves, windows
 from advlens.studies.closeness.settings import PUBLISHED, Publication, Setting, settings
-from advlens.studies.closeness.walks import attacked, success_by_strength, walk
+from advlens.studies.closeness.walks import attacked, checked_strengths, success_by_strength, walk
 from advlens.workbench import Workbench
 
 MEANS = ("variance", "entropy", "mutual information", "confidence")
@@ -55,6 +55,10 @@ class Study:
     ) -> None:
         if not all(share > 0 for share in bandwidths):
             raise ValueError(f"bandwidths must be positive shares of the published one, got {bandwidths}")
+        if searched_images < 1 or passes < 2:
+            raise ValueError(
+                f"searched_images must be 1 or more and passes 2 or more, got {searched_images} and {passes}"
+            )
         self.bench = bench
         self.published: Publication = PUBLISHED.get(bench.data.name, PUBLISHED["mnist"])
         self.trained = bench.task_network(self.published.network, epochs=task_epochs)
@@ -63,8 +67,6 @@ class Study:
         if not 0 <= attacked_images <= len(correct):
             raise ValueError(f"attacked_images must be at most {len(correct)}, the correct ones, got {attacked_images}")
         self.source = correct[: attacked_images or None]
-        if searched_images < 1:
-            raise ValueError(f"searched_images must be 1 or more, got {searched_images}")
         self.searched_images = min(searched_images, len(self.source))
         self.passes = passes
         published = self.published.bandwidth
@@ -106,7 +108,7 @@ class Study:
             images=self.bench.data.test_images[chosen],
             labels=self.bench.data.test_labels[chosen],
             source=chosen,
-            strengths=list(strengths),
+            strengths=checked_strengths(strengths),
             seed=self.bench.seed,
         )
 
@@ -123,7 +125,7 @@ class Study:
             bandwidth=self.published.bandwidth,
             passes=self.passes,
             attack=attack,
-            strengths=list(strengths),
+            strengths=checked_strengths(strengths),
             seed=self.bench.seed,
         )
 

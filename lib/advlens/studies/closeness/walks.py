@@ -18,6 +18,17 @@ from advlens.progress import progress
 STEP_ATTACKS = ("fgsm", "bim", "pgd")
 
 
+def checked_strengths(strengths: Sequence[float]) -> list[float]:
+    """The strengths as they came.
+
+    Raises:
+        ValueError: for anything but two or more ascending numbers in [0, 1].
+    """
+    if len(strengths) < 2 or list(strengths) != sorted(set(strengths)) or strengths[0] < 0 or strengths[-1] > 1:
+        raise ValueError(f"strengths must be two or more ascending ε in [0, 1], got {strengths}: as [0.0, 0.1, 0.3]")
+    return list(strengths)
+
+
 def success_by_strength(
     network: keras.Model, images: Array, labels: Array, *, source: Array, strengths: Sequence[float], seed: int
 ) -> pd.DataFrame:
