@@ -272,8 +272,10 @@ def test_an_image_is_in_the_same_part_under_every_attack(study):
     }
     whole = parts["pgd 0.30"]
     assert whole.value_counts().to_dict() == {"train": 36, "validation": 12, "test": 12}
-    for part in parts.values():
+    for name, part in parts.items():
         assert part.to_dict() == whole[part.index].to_dict()
+        assert set(part) == {"train", "validation", "test"}, name
+    assert {"deepfool", "carlini_l2"} < set(study.judged)
 
 
 def test_strong_attacks_succeed_more_often_and_no_strength_changes_nothing(study):

@@ -22,6 +22,7 @@ from advlens.evaluation import (
     threshold_at_fpr,
     tpr_at_fpr,
 )
+from advlens.evaluation.aucs import auc_estimates
 from advlens.evaluation.bootstrap import over_draws
 
 
@@ -338,3 +339,14 @@ def test_wrong_weights_and_calibration_scores_are_refused():
         compare(scores, scores[:5], truth, np.arange(10), seed=0)
     with pytest.raises(ValueError, match="predicted and truth must both be"):
         accuracy(truth, truth[:3])
+
+
+def test_many_aucs_are_those_of_one_evaluation_each():
+    scores, truth, source = detection_problem(ties=True)
+    both = {"a": scores, "b": -scores + np.arange(len(scores)) % 3}
+    together = auc_estimates(both, truth, source, seed=3, draws=50)
+    assert together == {
+        name: evaluate(values, truth, source, seed=3, draws=50)["roc_auc"] for name, values in both.items()
+    }
+    with pytest.raises(ValueError, match="b"):
+        auc_estimates({"a": scores, "b": scores[1:]}, truth, source, seed=3)

@@ -12,6 +12,7 @@ from tests.tolerance import TolerantText
         ("97.5% of 200", "94.0% of 200"),
         ("| a   | 0.98 |\n|-----|------|", "| a | 0.981 |\n|---|-------|"),
         ("10,000 images", "10,000 images"),
+        ("**0.912**: confirmed", "0.908: open"),
     ],
 )
 def test_rounding_passes(text, other):
@@ -26,6 +27,7 @@ def test_rounding_passes(text, other):
         ("correlation -0.4", "correlation 0.4"),
         ("97.5%", "62.5%"),
         ("lbfgs 0.9", "deepfool 0.9"),
+        ("0.912: confirmed", "0.912"),
         ("n = 80", "n = 60"),
         ("TPR 0.75", "TPR 0.5"),
         ("0.9 0.9", "0.9"),

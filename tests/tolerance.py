@@ -1,4 +1,8 @@
-"""Texts that are equal where their words are and their numbers are close."""
+"""Texts that are equal where their words are and their numbers are close.
+
+Words that only say on which side of a bound a number lies, and bold type that says the same, follow the numbers: where
+these are close, either may stand.
+"""
 
 import math
 import re
@@ -6,6 +10,7 @@ import re
 # Numbers within either of these of each other count as equal.
 ABSOLUTE, RELATIVE = 0.15, 0.10
 NUMBER = re.compile(r"(?<![\w.])[-+−]?\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?")
+VERDICT = re.compile(r"\b(confirmed|refuted|open)\b")
 PADDING = re.compile(r"[ \-]{2,}")  # tables are padded to their widest cell
 
 
@@ -26,7 +31,8 @@ class TolerantText(str):
 
 
 def _words(text: str) -> str:
-    return PADDING.sub(" ", NUMBER.sub("#", text))
+    unjudged = VERDICT.sub("verdict", text.replace("**", ""))
+    return PADDING.sub(" ", NUMBER.sub("#", unjudged))
 
 
 def _numbers(text: str) -> list[float]:

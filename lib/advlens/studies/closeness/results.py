@@ -12,6 +12,7 @@ from sklearn.metrics import roc_curve
 
 from advlens.detectors.decision_metrics import CLOSENESS, SIX, UNCERTAINTY
 from advlens.evaluation import Estimate, committed_thresholds, compare, evaluate, mean_estimate, roc_auc, tpr_at_fpr
+from advlens.evaluation.aucs import auc_estimates
 from advlens.studies.closeness.measures import SIGNS
 from advlens.studies.closeness.protocols import (
     ALL_SIX,
@@ -28,6 +29,7 @@ from advlens.studies.closeness.protocols import (
 )
 
 NOMINAL_FPR = 0.05
+MENDED = ("KDE", ALL_SIX)  # the detectors by which the defects' worth is told
 ABOVE_BASELINE = "tpr_at_fpr_0.05 above the best baseline"
 # The study's comparisons: a detector, and the ones of which the best on the validation groups is held against it.
 CLAIMS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -42,18 +44,16 @@ WINDOWS = (0.0, 0.6, 0.9, 0.99, 0.999, 1.0)
 
 
 def published_results(measured: Mapping[str, pd.DataFrame], *, bandwidth: float, seed: int) -> pd.DataFrame:
-    """Fitted and judged on the same rows.
+    """ROC-AUCs, the study's one figure, fitted and judged on the same rows.
 
     Returns:
-        Columns attack, detector, family, figure, estimate, low, high, n_positive, n_negative, n_sources.
+        Columns attack, detector, family, figure ("roc_auc"), estimate, low, high, n_positive, n_negative, n_sources.
     """
     rows: list[dict[str, Any]] = []
     for attack, frame in measured.items():
         judged = published_choice(bandwidth).of(published_rows(frame))
-        for detector, columns in DETECTORS.items():
-            scores = scored(fitted(judged, columns), judged, columns)
-            evaluation = evaluate(scores, truth_of(judged), judged["source"].to_numpy(), seed=seed)
-            rows += _rows(_about(attack, detector), evaluation.figures, judged)
+        for detector, auc in _aucs(judged, judged, DETECTORS, seed=seed).items():
+            rows += _rows(_about(attack, detector), {"roc_auc": auc}, judged)
     return pd.DataFrame(rows)
 
 
@@ -125,13 +125,10 @@ def defects(
             "+ fitted on other images": (train, test, as_published),
             "+ settings chosen on validation": (train, test, choice),
         }
-        for detector in ("KDE", ALL_SIX):
-            for step, (fit, judged, setting) in steps.items():
-                fit, judged, columns = setting.of(fit), setting.of(judged), DETECTORS[detector]
-                values = scored(fitted(fit, columns), judged, columns)
-                evaluation = evaluate(values, truth_of(judged), judged["source"].to_numpy(), seed=seed)
-                about = {"attack": attack, "detector": detector, "step": step}
-                rows += _rows(about, {"roc_auc": evaluation["roc_auc"]}, judged)
+        for step, (fit, judged, setting) in steps.items():
+            detectors = {detector: DETECTORS[detector] for detector in MENDED}
+            for detector, auc in _aucs(setting.of(fit), setting.of(judged), detectors, seed=seed).items():
+                rows += _rows({"attack": attack, "detector": detector, "step": step}, {"roc_auc": auc}, judged)
     return pd.DataFrame(rows)
 
 
@@ -196,17 +193,25 @@ def windows(measured: Mapping[str, pd.DataFrame], *, choice: Choice, seed: int) 
         part = test[~truth_of(test) | ((own > low_end) & (own <= high_end))]
         if not truth_of(part).any():
             continue
-        for metric, sign in SIGNS.items():
-            values = sign * part[metric].to_numpy()
-            evaluation = evaluate(values, truth_of(part), part["source"].to_numpy(), seed=seed)
+        scores = {metric: sign * part[metric].to_numpy() for metric, sign in SIGNS.items()}
+        counts = {"n_positive": int(truth_of(part).sum()), "n_negative": int((~truth_of(part)).sum())}
+        for metric, auc in auc_estimates(scores, truth_of(part), part["source"].to_numpy(), seed=seed).items():
             made.append(
                 {"metric": metric, "family": "closeness" if metric in CLOSENESS else "uncertainty"}
                 | {"low_end": low_end, "high_end": high_end}
-                | {"window": f"to {high_end:g}\n(n = {evaluation.n_positive})"}
-                | dataclasses.asdict(evaluation["roc_auc"])
-                | {"n_positive": evaluation.n_positive, "n_negative": evaluation.n_negative}
+                | {"window": f"to {high_end:g}\n(n = {counts['n_positive']})"}
+                | dataclasses.asdict(auc)
+                | counts
             )
     return pd.DataFrame(made)
+
+
+def _aucs(
+    fit: pd.DataFrame, judged: pd.DataFrame, detectors: Mapping[str, Sequence[str]], *, seed: int
+) -> dict[str, Estimate]:
+    """The ROC-AUCs on the judged rows of regressions of some columns, fitted to other rows or the same."""
+    scores = {name: scored(fitted(fit, columns), judged, columns) for name, columns in detectors.items()}
+    return auc_estimates(scores, truth_of(judged), judged["source"].to_numpy(), seed=seed)
 
 
 def _best(rows: pd.DataFrame, names: Sequence[str]) -> str:

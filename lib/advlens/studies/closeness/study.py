@@ -148,11 +148,6 @@ class Study:
         """Names of the settings of a given strength."""
         return [setting.name for setting in self.settings if setting.eps is not None]
 
-    @property
-    def smallest_settings(self) -> list[str]:
-        """Names of the settings that look for the smallest perturbation."""
-        return [setting.name for setting in self.settings if setting.eps is None]
-
     # ------------------------------------------------------------ detection
 
     @cached_property
@@ -163,7 +158,9 @@ class Study:
         (σ = ε for every pixel; the same as "noisy" for attacks without ε). An image is in the same part, "train",
         "validation" or "test", under every attack.
         """
-        split = split_groups(self.source, seed=self.bench.seed)
+        # With a seed of its own: by the run's, the images that come first would all fall on one side, since that seed's
+        # permutation put them first.
+        split = split_groups(self.source, seed=int(np.random.default_rng([self.bench.seed, 1]).integers(2**32)))
         parts = pd.Series(np.select([getattr(split, part) for part in PARTS], PARTS, default=""), index=self.source)
         measuring = progress(self.settings, description="measuring", unit="attack")
         return {setting.name: self._of_setting(setting, parts) for setting in measuring}
