@@ -13,6 +13,7 @@ from tests.tolerance import TolerantText
         ("| a   | 0.98 |\n|-----|------|", "| a | 0.981 |\n|---|-------|"),
         ("10,000 images", "10,000 images"),
         ("**0.912**: confirmed", "0.908: open"),
+        ("0.912 [0.9, 1.0] (entropy)", "0.908 [0.9, 1.0] (mutual information)"),
     ],
 )
 def test_rounding_passes(text, other):
@@ -28,6 +29,7 @@ def test_rounding_passes(text, other):
         ("97.5%", "62.5%"),
         ("lbfgs 0.9", "deepfool 0.9"),
         ("0.912: confirmed", "0.912"),
+        ("0.912 [0.9, 1.0] (entropy)", "0.912 [0.9, 1.0]"),
         ("n = 80", "n = 60"),
         ("TPR 0.75", "TPR 0.5"),
         ("0.9 0.9", "0.9"),

@@ -1,7 +1,7 @@
 """Texts that are equal where their words are and their numbers are close.
 
-Words that only say on which side of a bound a number lies, and bold type that says the same, follow the numbers: where
-these are close, either may stand.
+Words that only say on which side of a bound a number lies, bold type that says the same, and the name in parentheses of
+what was chosen by its figure, which stands before it, follow the numbers: where these are close, either may stand.
 """
 
 import math
@@ -11,6 +11,7 @@ import re
 ABSOLUTE, RELATIVE = 0.15, 0.10
 NUMBER = re.compile(r"(?<![\w.])[-+−]?\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?")
 VERDICT = re.compile(r"\b(confirmed|refuted|open)\b")
+CHOSEN = re.compile(r"(?<=\]) \([A-Za-z -]+\)")
 PADDING = re.compile(r"[ \-]{2,}")  # tables are padded to their widest cell
 
 
@@ -31,7 +32,7 @@ class TolerantText(str):
 
 
 def _words(text: str) -> str:
-    unjudged = VERDICT.sub("verdict", text.replace("**", ""))
+    unjudged = CHOSEN.sub(" (chosen)", VERDICT.sub("verdict", text.replace("**", "")))
     return PADDING.sub(" ", NUMBER.sub("#", unjudged))
 
 

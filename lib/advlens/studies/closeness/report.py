@@ -108,7 +108,7 @@ def with_counts(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def figures_table(corrected: pd.DataFrame, *, detectors: Sequence[str] = tuple(DETECTORS)) -> pd.DataFrame:
-    """The corrected protocol's other figures, a row an attack and detector; the best trivial baseline always there."""
+    """The corrected protocol's other figures, a row an attack and detector."""
     figures = {
         "ROC-AUC": "roc_auc",
         "average precision": "average_precision",
@@ -120,7 +120,7 @@ def figures_table(corrected: pd.DataFrame, *, detectors: Sequence[str] = tuple(D
         "FPR on noisy": f"observed_fpr_{NOMINAL_FPR} on noisy",
         "calibration error": "expected_calibration_error",
     }
-    shown = corrected[corrected["detector"].isin(detectors) | (corrected["detector"] == corrected["baseline"])]
+    shown = corrected[corrected["detector"].isin(detectors)]
     rows = []
     for (attack, detector), found in shown.groupby(["attack", "detector"], sort=False):
         by_figure = found.set_index("figure")
@@ -137,16 +137,18 @@ def figures_table(corrected: pd.DataFrame, *, detectors: Sequence[str] = tuple(D
 def headline_table(
     rates: pd.DataFrame, published: pd.DataFrame, corrected: pd.DataFrame, claimed: pd.DataFrame
 ) -> pd.DataFrame:
-    """The study in one table: all six metrics under both protocols, the best single one, and the bar to beat."""
-    texts = {
-        name: _pivot(rows[rows["figure"] == figure], interval_text)
-        for name, rows, figure in (
-            ("published", published, "roc_auc"),
-            ("corrected", corrected, "roc_auc"),
-            ("TPR", corrected, f"committed_tpr_{NOMINAL_FPR}"),
-            ("FPR", corrected, f"observed_fpr_{NOMINAL_FPR} on clean"),
-        )
+    """The study in one table: all six metrics under both protocols, the best single one, and the bar to beat.
+
+    What is best was chosen on the validation groups; its name stands in parentheses.
+    """
+    figures = {
+        "ROC-AUC": "roc_auc",
+        "TPR": f"committed_tpr_{NOMINAL_FPR}",
+        "FPR on clean": f"observed_fpr_{NOMINAL_FPR} on clean",
+        "FPR on noisy": f"observed_fpr_{NOMINAL_FPR} on noisy",
     }
+    cells = {title: _pivot(corrected[corrected["figure"] == name], interval_text) for title, name in figures.items()}
+    before = _pivot(published[published["figure"] == "roc_auc"], interval_text)
     single = claimed[claimed["claim"].str.startswith(ALL_SIX)].set_index("attack")["against"]
     rows = []
     for attack, found in corrected.groupby("attack", sort=False):
@@ -155,15 +157,12 @@ def headline_table(
             {
                 "attack": attack,
                 "success rate": interval_text(rates.set_index("attack").loc[attack]),
-                "all six, as published": texts["published"].loc[ALL_SIX, attack],
-                "all six, corrected": texts["corrected"].loc[ALL_SIX, attack],
-                "TPR": texts["TPR"].loc[ALL_SIX, attack],
-                "FPR on clean": texts["FPR"].loc[ALL_SIX, attack],
-                "best single metric": single[attack],
-                "its ROC-AUC": texts["corrected"].loc[single[attack], attack],
-                "best baseline": bar,
-                "the baseline's ROC-AUC": texts["corrected"].loc[bar, attack],
-                "the baseline's TPR": texts["TPR"].loc[bar, attack],
+                "all six, as published": before.loc[ALL_SIX, attack],
+                "all six, corrected": cells["ROC-AUC"].loc[ALL_SIX, attack],
+                **{title: cells[title].loc[ALL_SIX, attack] for title in list(figures)[1:]},
+                "best single metric": f"{cells['ROC-AUC'].loc[single[attack], attack]} ({single[attack]})",
+                "best baseline": f"{cells['ROC-AUC'].loc[bar, attack]} ({bar})",
+                **{f"its {title}": cells[title].loc[bar, attack] for title in list(figures)[1:]},
                 "n (attacked / normal)": f"{first['n_positive']} / {first['n_negative']}",
             }
         )
@@ -242,37 +241,35 @@ def lessons(
     settings: Sequence[Setting],
 ) -> str:
     """Four bullets that answer the study's questions, each with its figures."""
-    best = {}
-    for name, results in zip(PROTOCOLS, (published, corrected), strict=True):
-        aucs = results[(results["figure"] == "roc_auc") & (results["detector"] == ALL_SIX)]
-        lowest, highest = aucs.loc[aucs["estimate"].idxmin()], aucs.loc[aucs["estimate"].idxmax()]
-        best[name] = f"{lowest['estimate']:.3f} ({lowest['attack']}) to {highest['estimate']:.3f} ({highest['attack']})"
+    all_six = [
+        _span(results[(results["figure"] == "roc_auc") & (results["detector"] == ALL_SIX)]["estimate"])
+        for results in (published, corrected)
+    ]
     above = corrected[(corrected["figure"] == ABOVE_BASELINE) & (corrected["detector"] == ALL_SIX)]
-    winners = [f"{row.attack} {interval_text(row)}" for row in above[above["low"] > 0].itertuples()]
-    losers = [f"{row.attack} {interval_text(row)}" for row in above[above["high"] < 0].itertuples()]
-    judged = judged_claims(claimed, settings)
-    counts = judged[judged["outcome"] != ""].groupby("claim", sort=False)["outcome"].value_counts()
-    outcomes = "; ".join(
-        f"*{claim}* " + ", ".join(f"{outcome} on {count}" for outcome, count in counts[claim].items())
-        for claim in counts.index.unique(level=0)
+    differences = ", ".join(f"{row.attack} {interval_text(row)}" for row in above.itertuples())
+    said = {setting.name: setting.claim for setting in settings}
+    comparisons = "; ".join(
+        f"*{claim}* is {_span(rows[rows['strength'] == 'weak']['estimate'])} on weak attacks and "
+        f"{_span(rows[rows['strength'] == 'strong']['estimate'])} on strong ones"
+        for claim, rows in claimed.assign(strength=claimed["attack"].map(said)).groupby("claim", sort=False)
     )
-    last = windows[windows["high_end"] == windows["high_end"].max()].sort_values("estimate")
-    extremes = [f"{row.metric} {interval_text(row)}" for row in (last.iloc[-1], last.iloc[0])]
+    last = windows[windows["high_end"] == windows["high_end"].max()].set_index("metric")
     return "\n".join(
         [
-            f"- **All six metrics together** reach ROC-AUCs of {best['as published']} as published (the study: up to "
-            f"0.96) and of {best['corrected']} corrected.",
-            f"- **Against the best trivial baseline**, their TPR at 5 % FPR is higher on {_listed(winners)}, lower on "
-            f"{_listed(losers)}.",
-            f"- **The study's comparisons**, counted over its attacks: {outcomes}.",
-            f"- **Where the attack is surest** of itself ({int(last['n_positive'].iloc[0])} attacks above "
-            f"{last['low_end'].iloc[0]:g}), the best metric is {extremes[0]} and the worst {extremes[1]}.",
+            f"- **All six metrics together** reach ROC-AUCs of {all_six[0]} as published (the study: up to 0.96) and "
+            f"of {all_six[1]} corrected, by attack.",
+            f"- **Against the best trivial baseline**, their TPR at 5 % FPR is higher by {differences}.",
+            f"- **The study's comparisons**, in ROC-AUC: {comparisons}.",
+            f"- **Where the attack is surest** of itself (above {last['low_end'].iloc[0]:g}), uncertainty alone has a "
+            f"ROC-AUC of {_span(last[last['family'] == 'uncertainty']['estimate'])}, the density "
+            f"{interval_text(last.loc['KDE'])}, the divergence {interval_text(last.loc['KL divergence'])}.",
         ]
     )
 
 
-def _listed(texts: Sequence[str]) -> str:
-    return ", ".join(texts) or "none"
+def _span(values: pd.Series) -> str:
+    """The smallest and the largest of some figures."""
+    return f"{values.min():.3f} to {values.max():.3f}" if len(values) else MISSING
 
 
 # ---------------------------------------------------------------- on the way from no attack to a strong one
