@@ -8,8 +8,8 @@ Source: Tuna, Catak & Eskil 2020, "Closeness and Uncertainty Aware Adversarial E
 Machine Learning", and its public code where the text is silent.
 """
 
+from advlens.studies.closeness.crossings import crossings, end_differences, walk_means
 from advlens.studies.closeness.settings import PUBLISHED
-from advlens.studies.closeness.study import MEANS, Study
-from advlens.studies.closeness.walks import crossings, walk_means
+from advlens.studies.closeness.study import Study
 
-__all__ = ["MEANS", "PUBLISHED", "Study", "crossings", "walk_means"]
+__all__ = ["PUBLISHED", "Study", "crossings", "end_differences", "walk_means"]

@@ -8,11 +8,12 @@ import pandas as pd
 from sklearn.pipeline import Pipeline
 
 from advlens.arrays import Array
+from advlens.closeness.divergence import CONVERSIONS
 from advlens.detectors.baselines import pixel_baselines
 from advlens.detectors.decision_metrics import CLOSENESS, SIX, UNCERTAINTY
 from advlens.detectors.regression import regression
 from advlens.evaluation import roc_auc
-from advlens.studies.closeness.measures import CONVERSIONS, SIGNS, kde_column, kl_column
+from advlens.studies.closeness.measures import SIGNS, kde_column, kl_column
 
 ALL_SIX = "all six"
 PARTS_OF_VARIANCE = ("aleatoric", "epistemic")  # which the study's later version measures
@@ -25,6 +26,8 @@ DETECTORS: dict[str, tuple[str, ...]] = {
     **{name: (name,) for name in BASELINES},
 }
 PARTS = ("train", "validation", "test")
+EIGHT_BIT = "test, 8-bit"  # the test part's noisy and attacked images, rounded to 256 grey levels
+CALIBRATION = "calibration"  # every clean validation image, also those that an attack on fewer images left out
 
 
 def family_of(detector: str) -> str:
@@ -33,7 +36,7 @@ def family_of(detector: str) -> str:
         return "combined"
     if detector in BASELINES:
         return "baseline"
-    return "closeness" if detector in (*CLOSENESS, "closeness, all") else "uncertainty"
+    return "closeness" if set(DETECTORS[detector]) <= set(CLOSENESS) else "uncertainty"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,20 +54,25 @@ class Choice:
 
 
 def published_choice(bandwidth: float) -> Choice:
-    """The published bandwidth in scikit-learn's convention, and the first conversion."""
-    return Choice(bandwidth, CONVERSIONS[0])
+    """The published bandwidth in scikit-learn's convention, and softmax: the paper does not name its conversion."""
+    return Choice(bandwidth, "softmax")
 
 
 def published_rows(measured: pd.DataFrame) -> pd.DataFrame:
     """Clean images, their noisy counterparts as published, and all attacks, failed ones included, as positives."""
-    return measured[measured["role"].isin(["clean", "noisy as published", "adversarial"])]
+    return measured[
+        measured["role"].isin(["clean", "noisy as published", "adversarial"]) & measured["part"].isin(PARTS)
+    ]
 
 
 def corrected_rows(measured: pd.DataFrame) -> pd.DataFrame:
-    """Clean images, noisy twins of the perturbation's norm, and successful attacks."""
-    return measured[
-        measured["role"].isin(["clean", "noisy"]) | ((measured["role"] == "adversarial") & measured["success"])
-    ]
+    """Clean images, noisy twins of the perturbation's norm, and successful attacks, as floats."""
+    return successful(measured[measured["role"].isin(["clean", "noisy", "adversarial"]) & measured["part"].isin(PARTS)])
+
+
+def successful(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows without failed attacks."""
+    return rows[(rows["role"] != "adversarial") | rows["success"]]
 
 
 def corrected_parts(measured: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -100,18 +108,35 @@ def choose(measured: Mapping[str, pd.DataFrame], *, bandwidths: Sequence[float])
     return Choice(best["KDE"], best["KL divergence"]), table
 
 
-def corrected_scores(measured: pd.DataFrame, *, choice: Choice) -> pd.DataFrame:
-    """Log odds of every detector, fitted on the training groups, for validation and test groups.
+def published_scores(measured: pd.DataFrame, *, bandwidth: float) -> pd.DataFrame:
+    """Log odds of every detector, fitted and judged on the same rows.
 
     Returns:
-        Columns role, source, success, part, and one a detector.
+        Columns role, source, success, and one a detector.
     """
-    parts = corrected_parts(choice.of(measured))
-    judged = pd.concat([parts["validation"], parts["test"]])
-    scores = {
-        detector: scored(fitted(parts["train"], columns), judged, columns) for detector, columns in DETECTORS.items()
-    }
-    return judged[["role", "source", "success", "part"]].assign(**scores).reset_index(drop=True)
+    rows = published_choice(bandwidth).of(published_rows(measured))
+    return _all_scores(rows, rows)
+
+
+def corrected_scores(measured: pd.DataFrame, *, choice: Choice, calibration: pd.DataFrame) -> pd.DataFrame:
+    """Log odds of every detector, fitted on the training groups' successful attacks and normal images.
+
+    Args:
+        calibration: what was measured of all clean validation images.
+    Returns:
+        Columns role, source, success, part ("validation", "test", `EIGHT_BIT` or `CALIBRATION`), and one a detector.
+        Failed attacks are among the rows.
+    """
+    own = choice.of(measured[measured["role"].isin(["clean", "noisy", "adversarial"])])
+    clean = choice.of(calibration).assign(part=CALIBRATION)
+    train = successful(own[own["part"] == "train"])
+    judged = pd.concat([own[own["part"] != "train"], clean])
+    return _all_scores(train, judged).assign(part=judged["part"].to_numpy())
+
+
+def _all_scores(fit: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
+    scores = {name: scored(fitted(fit, columns), judged, columns) for name, columns in DETECTORS.items()}
+    return judged[["role", "source", "success"]].assign(**scores).reset_index(drop=True)
 
 
 def fitted(rows: pd.DataFrame, columns: Sequence[str]) -> Pipeline:

@@ -18,6 +18,16 @@ from advlens.tables import interval_text
 PROTOCOLS = ("as published", "corrected")
 MISSING = "–"
 GALLERY_STEPS = 8
+FEWEST = 10  # attacks under which an AUC says nothing
+# The sign that the study gives a comparison, by how strong it calls the attack.
+SAID = {
+    "KDE − best uncertainty metric": {"strong": 1, "weak": -1},
+    "entropy − variance": {"weak": 1},
+    "confidence − mutual information": {"weak": 1},
+    "KL divergence − KDE": {"strong": -1, "weak": 1},
+    "closeness, all − KDE": {"strong": 1, "weak": 1},
+    "all six − best single metric": {"strong": 1, "weak": 1},
+}
 
 
 def accuracy_table(accuracy: Estimate, published: Publication, *, n: int) -> pd.DataFrame:
@@ -82,14 +92,16 @@ def auc_table(published: pd.DataFrame, corrected: pd.DataFrame) -> tuple[pd.Data
     results = dict(zip(PROTOCOLS, (published, corrected), strict=True))
     texts = {protocol: _pivot(rows[rows["figure"] == "roc_auc"], interval_text) for protocol, rows in results.items()}
     rows = [
-        {"detector": detector, "protocol": protocol} | texts[protocol].loc[detector].reindex(attacks).to_dict()
+        {"detector": detector, "protocol": protocol}
+        | texts[protocol].loc[detector].reindex(attacks, fill_value=MISSING).to_dict()
         for detector in DETECTORS
         for protocol in PROTOCOLS
     ]
     for protocol, frame in results.items():
         counts = _pivot(frame[frame["figure"] == "roc_auc"], lambda row: f"{row.n_positive} / {row.n_negative}")
         rows.append(
-            {"detector": "n (attacked / normal)", "protocol": protocol} | counts.iloc[0].reindex(attacks).to_dict()
+            {"detector": "n (attacked / normal)", "protocol": protocol}
+            | counts.iloc[0].reindex(attacks, fill_value=MISSING).to_dict()
         )
     above = corrected[(corrected["figure"] == ABOVE_BASELINE) & (corrected["low"] > 0)]
     won = set(zip(above["detector"], above["attack"], strict=True))
@@ -139,7 +151,8 @@ def headline_table(
 ) -> pd.DataFrame:
     """The study in one table: all six metrics under both protocols, the best single one, and the bar to beat.
 
-    What is best was chosen on the validation groups; its name stands in parentheses.
+    What is best was chosen on the validation groups, a metric by ROC-AUC, a baseline by TPR at 5 % FPR; its name stands
+    in parentheses.
     """
     figures = {
         "ROC-AUC": "roc_auc",
@@ -149,7 +162,8 @@ def headline_table(
     }
     cells = {title: _pivot(corrected[corrected["figure"] == name], interval_text) for title, name in figures.items()}
     before = _pivot(published[published["figure"] == "roc_auc"], interval_text)
-    single = claimed[claimed["claim"].str.startswith(ALL_SIX)].set_index("attack")["against"]
+    corrected_claims = claimed[claimed["protocol"] == "corrected"]
+    single = corrected_claims[corrected_claims["claim"].str.startswith(ALL_SIX)].set_index("attack")["against"]
     rows = []
     for attack, found in corrected.groupby("attack", sort=False):
         bar, first = found["baseline"].iloc[0], found.iloc[0]
@@ -170,29 +184,61 @@ def headline_table(
 
 
 def later_table(published: pd.DataFrame, publication: Publication) -> pd.DataFrame:
-    """The ROC-AUCs that a later version of the study saved, and those of its protocol here."""
+    """The ROC-AUCs that a later version of the study saved, and those of its protocol here, where there are such."""
     attack = Setting("bim", publication.strengths[1]).name
-    remade = published[(published["attack"] == attack) & (published["figure"] == "roc_auc")].set_index("detector")
+    rows = published[(published["attack"] == attack) & (published["figure"] == "roc_auc")]
+    remade = {row.detector: interval_text(row) for row in rows.itertuples()}
     return pd.DataFrame(
         [
             {"attack": attack, "detector": detector, "later version": f"{value:.3f}"}
-            | {"as published, remade": interval_text(remade.loc[detector])}
+            | {"as published, remade": remade.get(detector, MISSING)}
             for detector, value in publication.later.items()
         ],
         columns=["attack", "detector", "later version", "as published, remade"],
     )
 
 
+def strata_table(strata: pd.DataFrame) -> pd.DataFrame:
+    """ROC-AUC of successful, failed and all attacks, with how many there are, where these are `FEWEST` or more."""
+    counts = " (n = " + strata["n_positive"].astype(str) + ")"
+    texts = _texts(strata).where(strata["n_positive"] >= FEWEST, "too few") + counts
+    return _wide(strata.assign(text=texts), columns="stratum")
+
+
+def eight_bit_table(eight_bit: pd.DataFrame) -> pd.DataFrame:
+    """ROC-AUC of floats and of 8-bit images, with how many attacks are left."""
+    counts = " (n = " + eight_bit["n_positive"].astype(str) + ")"
+    return _wide(eight_bit.assign(text=_texts(eight_bit) + counts), columns="format")
+
+
+def windows_table(windows: pd.DataFrame) -> pd.DataFrame:
+    """ROC-AUC by the attack's own confidence, a row a metric."""
+    named = windows.assign(
+        window=[f"above {row.low_end:g} to {row.high_end:g}" for row in windows.itertuples()],
+        text=_texts(windows),
+    )
+    table = named.pivot(index="metric", columns="window", values="text")
+    return table.reindex(named["metric"].unique())[list(named["window"].unique())].reset_index()
+
+
+def _wide(rows: pd.DataFrame, *, columns: str) -> pd.DataFrame:
+    """The column text, a row an attack and detector in their order, a column a value of `columns`."""
+    order = pd.MultiIndex.from_frame(rows[["attack", "detector"]].drop_duplicates())
+    table = rows.pivot(index=["attack", "detector"], columns=columns, values="text").reindex(order)
+    return table[list(rows[columns].unique())].fillna("no such image").rename_axis(columns=None).reset_index()
+
+
+def _texts(rows: pd.DataFrame) -> pd.Series:
+    return pd.Series([interval_text(row) for row in rows.itertuples()], index=rows.index, dtype=object)
+
+
 def defects_table(defects: pd.DataFrame) -> pd.DataFrame:
     """The ROC-AUC as the published protocol is mended step by step, a column a step."""
-    texts = defects.assign(text=[interval_text(row) for row in defects.itertuples()])
-    keys, steps = ["attack", "detector"], list(defects["step"].unique())
-    table = texts.pivot(index=keys, columns="step", values="text")[steps]
-    return table.reindex(pd.MultiIndex.from_frame(defects[keys].drop_duplicates())).reset_index()
+    return _wide(defects.assign(text=_texts(defects)), columns="step")
 
 
 def claims_table(claimed: pd.DataFrame, settings: Sequence[Setting]) -> pd.DataFrame:
-    """The study's comparisons in numbers, each confirmed, refuted or open; a column a comparison."""
+    """The comparisons in numbers, a column each: confirmed, refuted, or open where the interval holds 0."""
     judged = judged_claims(claimed, settings)
     text = [
         interval_text(row)
@@ -200,29 +246,24 @@ def claims_table(claimed: pd.DataFrame, settings: Sequence[Setting]) -> pd.DataF
         + (f": {row.outcome}" if row.outcome else "")
         for row in judged.itertuples()
     ]
-    order = list(dict.fromkeys(judged["attack"]))
-    table = judged.assign(text=text).pivot(index="attack", columns="claim", values="text").reindex(order)
-    counts = judged.drop_duplicates("attack").set_index("attack")["n_positive"]
-    return table[list(CLAIMS)].assign(n=counts).reset_index().rename_axis(columns=None)
+    keys = ["attack", "protocol"]
+    order = judged[keys].drop_duplicates().sort_values("attack", key=lambda names: names.map(_order(settings)))
+    table = judged.assign(text=text).pivot(index=keys, columns="claim", values="text")
+    counts = judged.drop_duplicates(keys).set_index(keys)["n_positive"]
+    table = table[list(CLAIMS)].assign(n=counts).reindex(pd.MultiIndex.from_frame(order))
+    return table.rename_axis(columns=None).reset_index()
+
+
+def _order(settings: Sequence[Setting]) -> dict[str, int]:
+    return {setting.name: place for place, setting in enumerate(settings)}
 
 
 def judged_claims(claimed: pd.DataFrame, settings: Sequence[Setting]) -> pd.DataFrame:
     """The comparisons with a column outcome: "confirmed", "refuted", "open", or "" where the study says nothing."""
     said = {setting.name: setting.claim for setting in settings}
-    expected = [_expected(row.claim, said[row.attack]) for row in claimed.itertuples()]
+    expected = [SAID.get(row.claim, {}).get(said[row.attack], 0) for row in claimed.itertuples()]
     outcomes = [_outcome(row.low, row.high, sign) for row, sign in zip(claimed.itertuples(), expected, strict=True)]
     return claimed.assign(outcome=outcomes)
-
-
-def _expected(claim: str, strength: str) -> int:
-    """The sign that the study gives a comparison on a strong or weak attack; 0 where it says nothing."""
-    signs = {
-        "KDE − best uncertainty metric": {"strong": 1, "weak": -1},
-        "entropy − variance": {"weak": 1},
-        "KL divergence − KDE": {"strong": -1, "weak": 1},
-        "all six − best single metric": {"strong": 1, "weak": 1},
-    }
-    return signs[claim].get(strength, 0)
 
 
 def _outcome(low: float, high: float, expected: int) -> str:
@@ -241,34 +282,37 @@ def lessons(
     settings: Sequence[Setting],
 ) -> str:
     """Four bullets that answer the study's questions, each with its figures."""
+    said = {setting.name: setting.claim for setting in settings if setting.claim}
     all_six = [
-        _span(results[(results["figure"] == "roc_auc") & (results["detector"] == ALL_SIX)]["estimate"])
+        _span(results[(results["figure"] == "roc_auc") & (results["detector"] == ALL_SIX)], said)
         for results in (published, corrected)
     ]
     above = corrected[(corrected["figure"] == ABOVE_BASELINE) & (corrected["detector"] == ALL_SIX)]
     differences = ", ".join(f"{row.attack} {interval_text(row)}" for row in above.itertuples())
-    said = {setting.name: setting.claim for setting in settings}
+    mended = claimed[claimed["protocol"] == "corrected"]
     comparisons = "; ".join(
-        f"*{claim}* is {_span(rows[rows['strength'] == 'weak']['estimate'])} on weak attacks and "
-        f"{_span(rows[rows['strength'] == 'strong']['estimate'])} on strong ones"
-        for claim, rows in claimed.assign(strength=claimed["attack"].map(said)).groupby("claim", sort=False)
+        f"*{claim}* {_span(rows, said, 'weak')} on weak attacks, {_span(rows, said, 'strong')} on strong ones"
+        for claim, rows in mended.groupby("claim", sort=False)
     )
     last = windows[windows["high_end"] == windows["high_end"].max()].set_index("metric")
+    single = last[last["family"] == "uncertainty"]["estimate"]
     return "\n".join(
         [
-            f"- **All six metrics together** reach ROC-AUCs of {all_six[0]} as published (the study: up to 0.96) and "
-            f"of {all_six[1]} corrected, by attack.",
-            f"- **Against the best trivial baseline**, their TPR at 5 % FPR is higher by {differences}.",
-            f"- **The study's comparisons**, in ROC-AUC: {comparisons}.",
-            f"- **Where the attack is surest** of itself (above {last['low_end'].iloc[0]:g}), uncertainty alone has a "
-            f"ROC-AUC of {_span(last[last['family'] == 'uncertainty']['estimate'])}, the density "
+            f"- **All six metrics together** reach ROC-AUCs of {all_six[0]} on the study's attacks as published (the "
+            f"study: up to 0.96), and of {all_six[1]} corrected.",
+            f"- **Against the best trivial baseline**, their TPR at 5 % FPR differs by {differences}.",
+            f"- **The study's comparisons**, corrected, in ROC-AUC: {comparisons}.",
+            f"- **Where the attack is surest** of itself (above {last['low_end'].iloc[0]:g}), single uncertainty "
+            f"metrics have a ROC-AUC of {single.min():.3f} to {single.max():.3f}, the density "
             f"{interval_text(last.loc['KDE'])}, the divergence {interval_text(last.loc['KL divergence'])}.",
         ]
     )
 
 
-def _span(values: pd.Series) -> str:
-    """The smallest and the largest of some figures."""
+def _span(rows: pd.DataFrame, said: Mapping[str, str], strength: str | None = None) -> str:
+    """The smallest and the largest estimate over the study's attacks, or over those of one strength."""
+    chosen = {attack for attack, known in said.items() if strength in (None, known)}
+    values = rows[rows["attack"].isin(chosen)]["estimate"]
     return f"{values.min():.3f} to {values.max():.3f}" if len(values) else MISSING
 
 
@@ -301,9 +345,15 @@ def walk_gallery(moved: Mapping[float, Array], walked: pd.DataFrame, image: int,
 
 
 def example(crossed: Mapping[str, pd.DataFrame]) -> int:
-    """The first image whose decision every attack changes; the first of all where there is none."""
+    """The first image whose decision every attack changes.
+
+    Raises:
+        ValueError: where there is none.
+    """
     changed = set.intersection(*(set(table["image"]) for table in crossed.values()))
-    return min(changed, default=0)
+    if not changed:
+        raise ValueError("no image's decision is changed by every attack: follow more images, or to larger strengths")
+    return min(changed)
 
 
 def decision_steps(crossed: Mapping[str, pd.DataFrame], image: int) -> dict[str, float]:
@@ -311,19 +361,34 @@ def decision_steps(crossed: Mapping[str, pd.DataFrame], image: int) -> dict[str,
     return {attack: table.loc[table["image"] == image, "decision"].min() for attack, table in crossed.items()}
 
 
-def crossing_table(crossed: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+def crossing_table(crossed: Mapping[str, pd.DataFrame], strengths: Sequence[float]) -> pd.DataFrame:
     """Where decision, density and divergence change sides, in medians, and how often on the same step."""
+    step = {eps: place for place, eps in enumerate(strengths)}
     rows = []
     for attack, table in crossed.items():
         row = {"attack": attack, "decisions that change": len(table)}
+        row["to another class first"] = _share(~table["straight"].astype(bool))
         row["median ε of the decision"] = f"{table['decision'].median():.3f}"
         for name in ("KDE", "KL divergence"):
-            same, never = (table[name] == table["decision"]).mean(), table[name].isna().sum()
             row[f"of the {name}'s crossing"] = f"{table[name].median():.3f}"
-            row[f"{name}: same step"] = f"{same:.0%}" if len(table) else MISSING
-            row[f"{name}: never"] = never
+            row[f"{name}: same step"] = _share(table[name] == table["decision"])
+            row[f"{name}: never"] = _share(np.isinf(table[name]))
+        away = (table["entropy peak"].map(step) - table["decision"].map(step)).abs()
+        row["entropy peaks within a step"] = _share(away <= 1)
+        row["KL peaks on that step"] = _share(table["KL peak"] == table["decision"])
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _share(found: pd.Series) -> str:
+    return f"{found.mean():.1%}" if len(found) else MISSING
+
+
+def differences_table(differences: pd.DataFrame) -> pd.DataFrame:
+    """How the two attacks end, in paired differences."""
+    table = differences.assign(text=_texts(differences))
+    columns = {"metric": "metric", "difference": "at the largest ε", "text": "mean difference (nats)", "n": "n"}
+    return table[list(columns)].rename(columns=columns)
 
 
 def walk_lessons(

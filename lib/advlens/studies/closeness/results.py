@@ -10,14 +10,26 @@ import pandas as pd
 from scipy.special import expit
 from sklearn.metrics import roc_curve
 
-from advlens.detectors.decision_metrics import CLOSENESS, SIX, UNCERTAINTY
-from advlens.evaluation import Estimate, committed_thresholds, compare, evaluate, mean_estimate, roc_auc, tpr_at_fpr
-from advlens.evaluation.aucs import auc_estimates
+from advlens.detectors.decision_metrics import SIX, UNCERTAINTY
+from advlens.evaluation import (
+    Estimate,
+    Stratum,
+    committed_thresholds,
+    compare,
+    evaluate,
+    mean_estimate,
+    positives,
+    roc_auc,
+    tpr_at_fpr,
+)
+from advlens.evaluation.aucs import auc_differences, auc_estimates
 from advlens.studies.closeness.measures import SIGNS
 from advlens.studies.closeness.protocols import (
     ALL_SIX,
     BASELINES,
+    CALIBRATION,
     DETECTORS,
+    EIGHT_BIT,
     Choice,
     corrected_rows,
     family_of,
@@ -25,36 +37,46 @@ from advlens.studies.closeness.protocols import (
     published_choice,
     published_rows,
     scored,
+    successful,
     truth_of,
 )
 
 NOMINAL_FPR = 0.05
 MENDED = ("KDE", ALL_SIX)  # the detectors by which the defects' worth is told
+STRATA_OF = (ALL_SIX, "KDE", "max softmax")
 ABOVE_BASELINE = "tpr_at_fpr_0.05 above the best baseline"
-# The study's comparisons: a detector, and the ones of which the best on the validation groups is held against it.
+# Comparisons: a detector, and the ones of which the best is held against it. All but the last are the study's.
 CLAIMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "KDE − best uncertainty metric": ("KDE", UNCERTAINTY),
     "entropy − variance": ("entropy", ("variance",)),
+    "confidence − mutual information": ("confidence", ("mutual information",)),
     "KL divergence − KDE": ("KL divergence", ("KDE",)),
+    "closeness, all − KDE": ("closeness, all", ("KDE",)),
     "all six − best single metric": (ALL_SIX, SIX),
+    "uncertainty, all − max softmax": ("uncertainty, all", ("max softmax",)),
 }
+FIGURE_COLUMNS = ("figure", "estimate", "low", "high", "n_positive", "n_negative", "n_sources")
 ROC_POINTS = 201
 # Ends of the bins of an attack's own confidence, as the task network's largest softmax output.
 WINDOWS = (0.0, 0.6, 0.9, 0.99, 0.999, 1.0)
 
 
-def published_results(measured: Mapping[str, pd.DataFrame], *, bandwidth: float, seed: int) -> pd.DataFrame:
-    """ROC-AUCs, the study's one figure, fitted and judged on the same rows.
+def published_results(scores: Mapping[str, pd.DataFrame], *, seed: int) -> pd.DataFrame:
+    """ROC-AUCs, the study's one figure.
 
+    Args:
+        scores: attack → `protocols.published_scores`.
     Returns:
         Columns attack, detector, family, figure ("roc_auc"), estimate, low, high, n_positive, n_negative, n_sources.
     """
-    rows: list[dict[str, Any]] = []
-    for attack, frame in measured.items():
-        judged = published_choice(bandwidth).of(published_rows(frame))
-        for detector, auc in _aucs(judged, judged, DETECTORS, seed=seed).items():
-            rows += _rows(_about(attack, detector), {"roc_auc": auc}, judged)
-    return pd.DataFrame(rows)
+    return pd.DataFrame(
+        [
+            row
+            for attack, frame in scores.items()
+            for detector, auc in _aucs(frame, tuple(DETECTORS), seed=seed).items()
+            for row in _rows(_about(attack, detector), {"roc_auc": auc}, frame)
+        ]
+    )
 
 
 def corrected_results(scores: Mapping[str, pd.DataFrame], *, seed: int) -> pd.DataFrame:
@@ -63,36 +85,76 @@ def corrected_results(scores: Mapping[str, pd.DataFrame], *, seed: int) -> pd.Da
     Args:
         scores: attack → `protocols.corrected_scores`.
     Returns:
-        Columns as `published_results`, and baseline; figures are `evaluate`'s with thresholds committed from the
-        validation groups' clean images, `observed_fpr_0.05 on clean` and `… on noisy`, and `ABOVE_BASELINE`: paired,
-        the baseline being the one with the highest TPR at 5 % FPR on the validation groups.
+        Columns as `published_results`, and baseline; figures are `evaluate`'s with thresholds committed from all clean
+        validation images, `observed_fpr_0.05 on clean` and `… on noisy`, and `ABOVE_BASELINE`: paired, the baseline
+        being the one with the highest TPR at 5 % FPR on the validation groups.
     """
     rows: list[dict[str, Any]] = []
     for attack, frame in scores.items():
-        validation, test = (frame[frame["part"] == part] for part in ("validation", "test"))
-        clean = validation[validation["role"] == "clean"]
-        baseline = _best(validation, BASELINES)
+        baseline = _best_baseline(successful(frame[frame["part"] == "validation"]))
+        test = successful(frame[frame["part"] == "test"])
+        clean = frame[frame["part"] == CALIBRATION]
         for detector in DETECTORS:
-            values, source = test[detector].to_numpy(), test["source"].to_numpy()
             thresholds = committed_thresholds(clean[detector].to_numpy())
-            evaluation = evaluate(
-                values,
-                truth_of(test),
-                source,
-                seed=seed,
-                thresholds=thresholds,
-                probabilities=None if family_of(detector) == "baseline" else expit(values),
-            )
-            figures = dict(evaluation.figures)
-            for role in ("clean", "noisy"):
-                negatives = test[test["role"] == role]
-                flagged = negatives[detector].to_numpy() > thresholds[NOMINAL_FPR]
-                figures[f"observed_fpr_{NOMINAL_FPR} on {role}"] = mean_estimate(
-                    flagged, negatives["source"].to_numpy(), seed=seed
-                )
-            other = test[baseline].to_numpy()
-            figures[ABOVE_BASELINE] = compare(values, other, truth_of(test), source, seed=seed)["tpr_at_fpr_0.05"]
+            figures = _figures(test, detector, baseline=baseline, thresholds=thresholds, seed=seed)
             rows += _rows(_about(attack, detector) | {"baseline": baseline}, figures, test)
+    return pd.DataFrame(rows)
+
+
+def _figures(
+    test: pd.DataFrame, detector: str, *, baseline: str, thresholds: Mapping[float, float], seed: int
+) -> dict[str, Estimate]:
+    values, truth, source = test[detector].to_numpy(), truth_of(test), test["source"].to_numpy()
+    probabilities = None if family_of(detector) == "baseline" else expit(values)
+    figures = dict(
+        evaluate(values, truth, source, seed=seed, thresholds=thresholds, probabilities=probabilities).figures
+    )
+    for role in ("clean", "noisy"):
+        negatives = test[test["role"] == role]
+        flagged = negatives[detector].to_numpy() > thresholds[NOMINAL_FPR]
+        rate = mean_estimate(flagged, negatives["source"].to_numpy(), seed=seed)
+        figures[f"observed_fpr_{NOMINAL_FPR} on {role}"] = rate
+    bar = test[baseline].to_numpy()
+    return figures | {ABOVE_BASELINE: compare(values, bar, truth, source, seed=seed)["tpr_at_fpr_0.05"]}
+
+
+def strata(scores: Mapping[str, pd.DataFrame], *, seed: int) -> pd.DataFrame:
+    """ROC-AUC of `STRATA_OF` on successful, failed and all attacks of the test groups.
+
+    Returns:
+        Columns attack, detector, family, stratum, figure, estimate, low, high, n_positive, n_negative, n_sources; no
+        row for a stratum without an attack.
+    """
+    rows: list[dict[str, Any]] = []
+    for attack, frame in scores.items():
+        test = frame[frame["part"] == "test"]
+        for stratum in Stratum:
+            chosen = positives(test["success"].to_numpy(), stratum=stratum)
+            judged = test[~truth_of(test) | chosen]
+            if truth_of(judged).any():
+                for detector, auc in _aucs(judged, STRATA_OF, seed=seed).items():
+                    about = _about(attack, detector) | {"stratum": stratum.value}
+                    rows += _rows(about, {"roc_auc": auc}, judged)
+    return pd.DataFrame(rows)
+
+
+def eight_bit(scores: Mapping[str, pd.DataFrame], *, seed: int) -> pd.DataFrame:
+    """ROC-AUC on the test groups as floats and as 8-bit images, of regressions fitted to floats.
+
+    Clean images are 8-bit ones already; attacks that rounding defuses are no positives.
+
+    Returns:
+        Columns attack, detector, family, format ("float", "8-bit"), figure, estimate, low, high, n_positive,
+        n_negative, n_sources.
+    """
+    rows: list[dict[str, Any]] = []
+    for attack, frame in scores.items():
+        test = frame[frame["part"] == "test"]
+        rounded = pd.concat([test[test["role"] == "clean"], frame[frame["part"] == EIGHT_BIT]])
+        for name, judged in (("float", successful(test)), ("8-bit", successful(rounded))):
+            if truth_of(judged).any():
+                for detector, auc in _aucs(judged, (ALL_SIX, *BASELINES), seed=seed).items():
+                    rows += _rows(_about(attack, detector) | {"format": name}, {"roc_auc": auc}, judged)
     return pd.DataFrame(rows)
 
 
@@ -114,72 +176,74 @@ def defects(
     rows: list[dict[str, Any]] = []
     for attack, frame in measured.items():
         published = published_rows(frame)
-        successful = published[~truth_of(published) | published["success"]]
         matched = corrected_rows(frame)
         train, test = (matched[matched["part"] == part] for part in ("train", "test"))
         steps = {
             "as published": (published, published, as_published),
             "the text's kernel": (published, published, published_choice(text_bandwidth)),
-            "successful attacks alone": (successful, successful, as_published),
+            "successful attacks alone": (successful(published), successful(published), as_published),
             "+ noise of the same norm": (matched, matched, as_published),
             "+ fitted on other images": (train, test, as_published),
             "+ settings chosen on validation": (train, test, choice),
         }
         for step, (fit, judged, setting) in steps.items():
-            detectors = {detector: DETECTORS[detector] for detector in MENDED}
-            for detector, auc in _aucs(setting.of(fit), setting.of(judged), detectors, seed=seed).items():
+            scores = {
+                detector: scored(fitted(setting.of(fit), DETECTORS[detector]), setting.of(judged), DETECTORS[detector])
+                for detector in MENDED
+            }
+            for detector, auc in _aucs(judged.assign(**scores), MENDED, seed=seed).items():
                 rows += _rows({"attack": attack, "detector": detector, "step": step}, {"roc_auc": auc}, judged)
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["attack", "detector", "step", *FIGURE_COLUMNS])
 
 
-def roc_curves(scores: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """The curves of the six metrics and of all together on the test groups.
+def roc_curves(judged: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """The curves of the six metrics and of all together.
 
+    Args:
+        judged: attack → the rows that are judged, with a column a detector.
     Returns:
         A row a point: attack, detector, family, n_positive, false positive rate (on a grid of `ROC_POINTS`), and the
         highest true positive rate there.
     """
     grid = np.linspace(0, 1, ROC_POINTS)
     frames = []
-    for attack, frame in scores.items():
-        test = frame[frame["part"] == "test"]
+    for attack, rows in judged.items():
         for detector in (*SIX, ALL_SIX):
-            false, true, _ = roc_curve(truth_of(test), test[detector])
+            false, true, _ = roc_curve(truth_of(rows), rows[detector])
             reached = true[np.searchsorted(false, grid, side="right") - 1]
             rates = {"false positive rate": grid, "true positive rate": reached}
-            about = _about(attack, detector) | {"n_positive": int(truth_of(test).sum())}
+            about = _about(attack, detector) | {"n_positive": int(truth_of(rows).sum())}
             frames.append(pd.DataFrame(rates).assign(**about))
     return pd.concat(frames, ignore_index=True)
 
 
-def claims(scores: Mapping[str, pd.DataFrame], *, seed: int) -> pd.DataFrame:
-    """The study's comparisons, paired on the test groups.
+def claims(judged: Mapping[str, pd.DataFrame], *, chosen_on: Mapping[str, pd.DataFrame], seed: int) -> pd.DataFrame:
+    """The comparisons of `CLAIMS`, as paired differences of ROC-AUC.
 
+    Args:
+        judged: attack → the rows that are judged, with a column a detector.
+        chosen_on: attack → the rows on which the best of several is chosen; the same ones as published.
     Returns:
-        A row an attack and one of `CLAIMS`: attack, claim, against (the detector that is best on the validation
-        groups), estimate, low, high, p_value, n_positive.
+        A row an attack and comparison: attack, claim, against, estimate, low, high, n_positive.
     """
     rows = []
-    for attack, frame in scores.items():
-        validation, test = (frame[frame["part"] == part] for part in ("validation", "test"))
-        truth, source = truth_of(test), test["source"].to_numpy()
-        for claim, (detector, others) in CLAIMS.items():
-            other = max(others, key=lambda name: roc_auc(validation[name].to_numpy(), truth_of(validation)))
-            pair = (test[name].to_numpy() for name in (detector, other))
-            difference = compare(*pair, truth, source, seed=seed)["roc_auc"]
-            rows.append(
-                {"attack": attack, "claim": claim, "against": other}
-                | dataclasses.asdict(difference)
-                | {"n_positive": int(truth.sum())}
-            )
+    for attack, frame in judged.items():
+        before = chosen_on[attack]
+        auc = {name: roc_auc(before[name].to_numpy(), truth_of(before)) for name in DETECTORS}
+        pairs = [(detector, max(others, key=auc.get)) for detector, others in CLAIMS.values()]
+        scores = {name: frame[name].to_numpy() for name in DETECTORS}
+        differences = auc_differences(scores, pairs, truth_of(frame), frame["source"].to_numpy(), seed=seed)
+        for claim, (_, other), difference in zip(CLAIMS, pairs, differences, strict=True):
+            about = {"attack": attack, "claim": claim, "against": other}
+            rows.append(about | dataclasses.asdict(difference) | {"n_positive": int(truth_of(frame).sum())})
     return pd.DataFrame(rows)
 
 
 def windows(measured: Mapping[str, pd.DataFrame], *, choice: Choice, seed: int) -> pd.DataFrame:
     """ROC-AUC of each metric as it is, attacks of all kinds pooled, by the attack's own confidence.
 
-    Test groups alone; negatives are all clean images and noisy twins. Only the sign that a metric has by its
-    definition is used, so that nothing is fitted.
+    Test groups alone; negatives are all clean images, once each, and all attacks' noisy twins. Only the sign that a
+    metric has by its definition is used, so that nothing is fitted.
 
     Returns:
         A row a metric and window: metric, family, low_end, high_end, window (a text), estimate, low, high,
@@ -187,6 +251,7 @@ def windows(measured: Mapping[str, pd.DataFrame], *, choice: Choice, seed: int) 
     """
     rows = choice.of(pd.concat(map(corrected_rows, measured.values())))
     test = rows[rows["part"] == "test"]
+    test = test[(test["role"] != "clean") | ~test.duplicated(["role", "source"])]
     own = 1 - test["max softmax"].to_numpy()  # that baseline is one minus the largest output
     made = []
     for low_end, high_end in itertools.pairwise(WINDOWS):
@@ -197,7 +262,7 @@ def windows(measured: Mapping[str, pd.DataFrame], *, choice: Choice, seed: int) 
         counts = {"n_positive": int(truth_of(part).sum()), "n_negative": int((~truth_of(part)).sum())}
         for metric, auc in auc_estimates(scores, truth_of(part), part["source"].to_numpy(), seed=seed).items():
             made.append(
-                {"metric": metric, "family": "closeness" if metric in CLOSENESS else "uncertainty"}
+                {"metric": metric, "family": family_of(metric)}
                 | {"low_end": low_end, "high_end": high_end}
                 | {"window": f"to {high_end:g}\n(n = {counts['n_positive']})"}
                 | dataclasses.asdict(auc)
@@ -206,17 +271,14 @@ def windows(measured: Mapping[str, pd.DataFrame], *, choice: Choice, seed: int) 
     return pd.DataFrame(made)
 
 
-def _aucs(
-    fit: pd.DataFrame, judged: pd.DataFrame, detectors: Mapping[str, Sequence[str]], *, seed: int
-) -> dict[str, Estimate]:
-    """The ROC-AUCs on the judged rows of regressions of some columns, fitted to other rows or the same."""
-    scores = {name: scored(fitted(fit, columns), judged, columns) for name, columns in detectors.items()}
+def _aucs(judged: pd.DataFrame, detectors: Sequence[str], *, seed: int) -> dict[str, Estimate]:
+    scores = {name: judged[name].to_numpy() for name in detectors}
     return auc_estimates(scores, truth_of(judged), judged["source"].to_numpy(), seed=seed)
 
 
-def _best(rows: pd.DataFrame, names: Sequence[str]) -> str:
-    """The detector among those named with the highest TPR at 5 % FPR on the rows given."""
-    return max(names, key=lambda name: tpr_at_fpr(rows[name].to_numpy(), truth_of(rows), fpr=NOMINAL_FPR))
+def _best_baseline(rows: pd.DataFrame) -> str:
+    """The trivial baseline with the highest TPR at 5 % FPR on the rows given."""
+    return max(BASELINES, key=lambda name: tpr_at_fpr(rows[name].to_numpy(), truth_of(rows), fpr=NOMINAL_FPR))
 
 
 def _about(attack: str, detector: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The closeness-and-uncertainty study on a workbench: everything measured once, kept in the store."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -12,16 +12,33 @@ from advlens.arrays import Array
 from advlens.attacks import AttackSet
 from advlens.attacks.noise import gaussian_noise
 from advlens.datasets import split_groups
+from advlens.detectors.decision_metrics import UNCERTAINTY
 from advlens.evaluation import mean_estimate
 from advlens.progress import progress
 from advlens.studies.closeness.measures import measure, reference_features, text_bandwidth
-from advlens.studies.closeness.protocols import PARTS, Choice, choose, corrected_scores, judgeable
-from advlens.studies.closeness.results import claims, corrected_results, defects, published_results, roc_curves, windows
+from advlens.studies.closeness.protocols import (
+    EIGHT_BIT,
+    PARTS,
+    Choice,
+    choose,
+    corrected_scores,
+    judgeable,
+    published_scores,
+    successful,
+)
+from advlens.studies.closeness.results import (
+    claims,
+    corrected_results,
+    defects,
+    eight_bit,
+    published_results,
+    roc_curves,
+    strata,
+    windows,
+)
 from advlens.studies.closeness.settings import PUBLISHED, Publication, Setting, settings
 from advlens.studies.closeness.walks import attacked, checked_strengths, success_by_strength, walk
 from advlens.workbench import Workbench
-
-MEANS = ("variance", "entropy", "mutual information", "confidence")
 
 
 class Study:
@@ -53,18 +70,21 @@ class Study:
         passes: int,
         bandwidths: Sequence[float],
     ) -> None:
-        if not all(share > 0 for share in bandwidths):
-            raise ValueError(f"bandwidths must be positive shares of the published one, got {bandwidths}")
-        if searched_images < 1 or passes < 2:
-            raise ValueError(
-                f"searched_images must be 1 or more and passes 2 or more, got {searched_images} and {passes}"
-            )
+        if not isinstance(bandwidths, Sequence) or not all(_is_positive(share) for share in bandwidths):
+            raise ValueError(f"bandwidths must be a list of positive shares of the published one, got {bandwidths!r}")
+        for name, value, least in (
+            ("attacked_images", attacked_images, 0),
+            ("searched_images", searched_images, 1),
+            ("passes", passes, 2),
+        ):
+            if value < least:
+                raise ValueError(f"{name} must be {least} or more, got {value}")
         self.bench = bench
         self.published: Publication = PUBLISHED.get(bench.data.name, PUBLISHED["mnist"])
         self.trained = bench.task_network(self.published.network, epochs=task_epochs)
         self.classifier = bench.classifier(self.published.network, epochs=task_epochs)
         correct = bench.correct_sources(self.classifier)
-        if not 0 <= attacked_images <= len(correct):
+        if attacked_images > len(correct):
             raise ValueError(f"attacked_images must be at most {len(correct)}, the correct ones, got {attacked_images}")
         self.source = correct[: attacked_images or None]
         self.searched_images = min(searched_images, len(self.source))
@@ -85,7 +105,7 @@ class Study:
         measured = self._of_test_set
         wrong = measured["predicted"].to_numpy() != data.test_labels
         rows = []
-        for metric in MEANS:
+        for metric in UNCERTAINTY:
             for place, (outcome, mask) in enumerate((("wrong", wrong), ("right", ~wrong))):
                 values = measured[metric].to_numpy()[mask]
                 mean = mean_estimate(values, np.flatnonzero(mask), seed=self.bench.seed)
@@ -99,8 +119,8 @@ class Study:
     # ------------------------------------------------------------ attacks
 
     def success_by_strength(self, strengths: Sequence[float], *, images: int) -> pd.DataFrame:
-        """`walks.success_by_strength` of the first images that are attacked."""
-        chosen = self.source[:images]
+        """`walks.success_by_strength` of the first images that are attacked, or of all where there are fewer."""
+        chosen = self._first(images)
         return self.bench.store.keep(
             "success_by_strength",
             success_by_strength,
@@ -114,7 +134,7 @@ class Study:
 
     def walk(self, attack: str, strengths: Sequence[float], *, images: int) -> pd.DataFrame:
         """`walks.walk` of the first images that are attacked, with the published bandwidth."""
-        chosen = self.source[:images]
+        chosen = self._first(images)
         return self.bench.store.keep(
             f"walk.{attack}",
             walk,
@@ -128,6 +148,11 @@ class Study:
             strengths=checked_strengths(strengths),
             seed=self.bench.seed,
         )
+
+    def _first(self, images: int) -> Array:
+        if images < 1:
+            raise ValueError(f"images must be 1 or more, got {images}")
+        return self.source[:images]
 
     def moved(self, attack: str, strengths: Sequence[float], *, image: int) -> dict[float, Array]:
         """Strength → (h, w, channels), what a `walk` makes of its image of that number."""
@@ -156,16 +181,21 @@ class Study:
 
         Roles are "clean", "noisy" (the same L2 norm as the perturbation), "adversarial", and "noisy as published"
         (σ = ε for every pixel; the same as "noisy" for attacks without ε). An image is in the same part, "train",
-        "validation" or "test", under every attack.
+        "validation" or "test", under every attack; noisy and attacked images of the test part are there a second time,
+        rounded, as part `protocols.EIGHT_BIT`.
         """
+        measuring = progress(self.settings, description="measuring", unit="attack")
+        return {setting.name: self._of_setting(setting) for setting in measuring}
+
+    @cached_property
+    def _part(self) -> pd.Series:
+        """Source → part."""
         # With a seed of its own: by the run's, the images that come first would all fall on one side, since that seed's
         # permutation put them first.
         split = split_groups(self.source, seed=int(np.random.default_rng([self.bench.seed, 1]).integers(2**32)))
-        parts = pd.Series(np.select([getattr(split, part) for part in PARTS], PARTS, default=""), index=self.source)
-        measuring = progress(self.settings, description="measuring", unit="attack")
-        return {setting.name: self._of_setting(setting, parts) for setting in measuring}
+        return pd.Series(np.select([getattr(split, part) for part in PARTS], PARTS, default=""), index=self.source)
 
-    def _of_setting(self, setting: Setting, parts: pd.Series) -> pd.DataFrame:
+    def _of_setting(self, setting: Setting) -> pd.DataFrame:
         made = self.attack_set(setting)
         noisy = self._measure(f"{setting.name}.noisy", made.noisy)
         if setting.eps is None:
@@ -179,12 +209,21 @@ class Study:
             "noisy as published": published,
             "adversarial": self._measure(setting.name, made.adversarial),
         }
-        about = {"source": made.source, "part": parts[made.source].to_numpy()}
+        about = {"source": made.source, "part": self._part[made.source].to_numpy()}
         frames = [
             frame.assign(role=role, **about, success=made.success & (role == "adversarial"))
             for role, frame in roles.items()
         ]
-        return pd.concat(frames, ignore_index=True)
+        return pd.concat([*frames, *self._rounded(setting, made)], ignore_index=True)
+
+    def _rounded(self, setting: Setting, made: AttackSet) -> Iterator[pd.DataFrame]:
+        """The test part's noisy and attacked images as an 8-bit file would keep them."""
+        test = made.select((self._part[made.source] == "test").to_numpy())
+        for role, images in (("noisy", test.noisy), ("adversarial", test.adversarial)):
+            frame = self._measure(f"{setting.name}.{role}.8bit", np.rint(images * 255).astype(np.float32) / 255)
+            misread = frame["predicted"].to_numpy() != test.label
+            success = misread & (role == "adversarial")
+            yield frame.assign(role=role, source=test.source, part=EIGHT_BIT, success=success)
 
     @cached_property
     def judged(self) -> dict[str, pd.DataFrame]:
@@ -206,7 +245,22 @@ class Study:
     @cached_property
     def scores(self) -> dict[str, pd.DataFrame]:
         """`protocols.corrected_scores` of each setting."""
-        return {attack: corrected_scores(frame, choice=self.choice[0]) for attack, frame in self.judged.items()}
+        sources = self._part.index[self._part == "validation"]
+        clean = self._of_test_set.iloc[sources].assign(role="clean", source=sources, success=False)
+        return {
+            attack: corrected_scores(frame, choice=self.choice[0], calibration=clean)
+            for attack, frame in self.judged.items()
+        }
+
+    @cached_property
+    def published_scores(self) -> dict[str, pd.DataFrame]:
+        """`protocols.published_scores` of each setting."""
+        bandwidth = self.published.bandwidth
+        return {attack: published_scores(frame, bandwidth=bandwidth) for attack, frame in self.measured.items()}
+
+    def _corrected(self, part: str) -> dict[str, pd.DataFrame]:
+        """The scores of one part, without failed attacks."""
+        return {attack: successful(frame[frame["part"] == part]) for attack, frame in self.scores.items()}
 
     def success_rates(self) -> pd.DataFrame:
         """How often each setting succeeds: attack, estimate, low, high, n, and the median l2 of all its attacks."""
@@ -221,8 +275,7 @@ class Study:
 
     def published_results(self) -> pd.DataFrame:
         """`results.published_results` of all settings."""
-        bandwidth = self.published.bandwidth
-        return self._kept("published_results", published_results, measured=self.measured, bandwidth=bandwidth)
+        return self._kept("published_results", published_results, scores=self.published_scores)
 
     def defects(self) -> pd.DataFrame:
         """`results.defects` of the study's own settings."""
@@ -241,13 +294,29 @@ class Study:
         """`results.corrected_results` of all settings."""
         return self._kept("corrected_results", corrected_results, scores=self.scores)
 
-    def roc_curves(self) -> pd.DataFrame:
-        """`results.roc_curves` of all settings."""
-        return roc_curves(self.scores)
+    def strata(self) -> pd.DataFrame:
+        """`results.strata` of all settings."""
+        return self._kept("strata", strata, scores=self.scores)
+
+    def eight_bit(self) -> pd.DataFrame:
+        """`results.eight_bit` of all settings."""
+        return self._kept("eight_bit", eight_bit, scores=self.scores)
+
+    def roc_curves(self, protocol: str) -> pd.DataFrame:
+        """`results.roc_curves` of all settings under a protocol, "as published" or "corrected"."""
+        return roc_curves(self.published_scores if protocol == "as published" else self._corrected("test"))
 
     def claims(self) -> pd.DataFrame:
-        """`results.claims` of all settings."""
-        return self._kept("claims", claims, scores=self.scores)
+        """`results.claims` of all settings under both protocols, with a column protocol."""
+        both = {
+            "as published": (self.published_scores, self.published_scores),
+            "corrected": (self._corrected("test"), self._corrected("validation")),
+        }
+        frames = [
+            self._kept("claims", claims, judged=judged, chosen_on=chosen_on).assign(protocol=protocol)
+            for protocol, (judged, chosen_on) in both.items()
+        ]
+        return pd.concat(frames, ignore_index=True)
 
     def windows(self) -> pd.DataFrame:
         """`results.windows`, all settings pooled."""
@@ -279,3 +348,7 @@ class Study:
             bandwidths=self.bandwidths,
             passes=self.passes,
         )
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, (int, float)) and 0 < value < np.inf

@@ -1,7 +1,7 @@
 """What happens to images on the way from no attack to a strong one: success, uncertainty and closeness by ε."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -24,7 +24,8 @@ def checked_strengths(strengths: Sequence[float]) -> list[float]:
     Raises:
         ValueError: for anything but two or more ascending numbers in [0, 1].
     """
-    if len(strengths) < 2 or list(strengths) != sorted(set(strengths)) or strengths[0] < 0 or strengths[-1] > 1:
+    ascending = np.isfinite(strengths).all() and list(strengths) == sorted(set(strengths))
+    if len(strengths) < 2 or not ascending or strengths[0] < 0 or strengths[-1] > 1:
         raise ValueError(f"strengths must be two or more ascending ε in [0, 1], got {strengths}: as [0.0, 0.1, 0.3]")
     return list(strengths)
 
@@ -94,42 +95,6 @@ def walk(
         about = {"image": np.arange(len(images)), "eps": eps, "label": classes, "target": target}
         frames.append(metrics.measure(adversarial).assign(**about, **ends))
     return pd.concat(frames, ignore_index=True)
-
-
-def walk_means(walks: Mapping[str, pd.DataFrame], metrics: Sequence[str], *, seed: int) -> pd.DataFrame:
-    """Means of metrics over the images of each attack's walk.
-
-    Returns:
-        A row an attack, metric and strength: attack, metric, eps, estimate, low, high, n.
-    """
-    rows = []
-    for attack, walked in walks.items():
-        for metric in metrics:
-            for eps, steps in walked.groupby("eps"):
-                mean = mean_estimate(steps[metric].to_numpy(), steps["image"].to_numpy(), seed=seed)
-                about = {"attack": attack, "metric": metric, "eps": eps}
-                rows.append({**about, **dataclasses.asdict(mean), "n": len(steps)})
-    return pd.DataFrame(rows)
-
-
-def crossings(walked: pd.DataFrame) -> pd.DataFrame:
-    """Where the decision changes, and where the target comes closer than the source.
-
-    Returns:
-        A row an image whose decision changed: image, decision, KDE and KL divergence: the smallest strength on the grid
-        at which each has changed sides, NaN where it never does.
-    """
-    rows = []
-    for image, steps in walked.sort_values("eps").groupby("image"):
-        if (steps["label"] == steps["target"]).all():
-            continue
-        crossed = {
-            "decision": steps["predicted"] != steps["label"],
-            "KDE": steps["KDE of target"] > steps["KDE of source"],
-            "KL divergence": steps["KL divergence of target"] < steps["KL divergence of source"],
-        }
-        rows.append({"image": image, **{name: steps["eps"].where(over).min() for name, over in crossed.items()}})
-    return pd.DataFrame(rows, columns=["image", "decision", "KDE", "KL divergence"])
 
 
 def attacked(attack: str, classifier: Classifier, images: Array, labels: Array, *, eps: float, seed: int) -> Array:
