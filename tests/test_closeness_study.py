@@ -5,18 +5,23 @@ import pandas as pd
 import pytest
 
 from advlens.closeness import ClassDensity
-from advlens.studies.closeness import MEANS, Study, crossings, report, walk_means
+from advlens.detectors.decision_metrics import UNCERTAINTY
+from advlens.studies.closeness import Study, crossings, end_differences, report, walk_means
 from advlens.studies.closeness.measures import SIGNS, kde_column, kl_column, text_bandwidth
 from advlens.studies.closeness.protocols import (
     ALL_SIX,
     BASELINES,
+    CALIBRATION,
     DETECTORS,
+    EIGHT_BIT,
     Choice,
     choose,
     corrected_parts,
     corrected_scores,
     judgeable,
     published_rows,
+    published_scores,
+    successful,
 )
 from advlens.studies.closeness.results import (
     ABOVE_BASELINE,
@@ -24,8 +29,10 @@ from advlens.studies.closeness.results import (
     claims,
     corrected_results,
     defects,
+    eight_bit,
     published_results,
     roc_curves,
+    strata,
     windows,
 )
 from advlens.studies.closeness.settings import PUBLISHED, settings
@@ -57,7 +64,21 @@ def measured_rows(seed: int, *, density: float, entropy: float) -> pd.DataFrame:
             frame[name] = rng.random(N)
         frame["max softmax"] = np.where(moved & (np.arange(N) % 2 == 0), 0.005, 0.1 + 0.8 * frame["max softmax"])
         frames.append(frame)
-    return pd.concat(frames, ignore_index=True)
+    whole = pd.concat(frames, ignore_index=True)
+    return pd.concat([whole, rounded(whole)], ignore_index=True)
+
+
+def rounded(rows: pd.DataFrame) -> pd.DataFrame:
+    """Noisy and attacked images of the test part in 8 bits: every second attack is lost, none is far or uncertain."""
+    kept = rows[(rows["part"] == "test") & rows["role"].isin(["noisy", "adversarial"])]
+    lost = kept["source"] % 2 == 0
+    return kept.assign(part=EIGHT_BIT, success=kept["success"] & ~lost, **{kde_column(1.0): 0.0, "entropy": 0.0})
+
+
+def clean_validation(measured: pd.DataFrame, *, copies: int = 1) -> pd.DataFrame:
+    """The clean images from which thresholds are committed."""
+    clean = measured[(measured["role"] == "clean") & (measured["part"] == "validation")]
+    return pd.concat([clean] * copies)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +93,18 @@ def choice(measured):
 
 @pytest.fixture(scope="module")
 def scores(measured, choice):
-    return {attack: corrected_scores(frame, choice=choice) for attack, frame in measured.items()}
+    return corrected(measured, choice)
+
+
+def corrected(measured, choice):
+    return {
+        attack: corrected_scores(frame, choice=choice, calibration=clean_validation(frame))
+        for attack, frame in measured.items()
+    }
+
+
+def as_published(measured, bandwidth):
+    return {attack: published_scores(frame, bandwidth=bandwidth) for attack, frame in measured.items()}
 
 
 def test_published_rows_hold_failed_attacks_and_published_noise(measured):
@@ -134,14 +166,40 @@ def test_a_detector_stands_against_the_baseline_that_is_best_on_validation_group
 def test_thresholds_come_from_clean_validation_images_and_false_alarms_are_counted_by_kind(scores):
     results = corrected_results(scores, seed=0).set_index(["attack", "detector", "figure"])["estimate"].sort_index()
     frame = scores["pgd 0.30"]
-    clean = np.sort(frame[(frame["part"] == "validation") & (frame["role"] == "clean")]["KDE"])
+    clean = np.sort(frame[frame["part"] == CALIBRATION]["KDE"])
     threshold = clean[-2]  # of 30, at most one and a half may lie above
-    test = frame[frame["part"] == "test"]
+    test = successful(frame[frame["part"] == "test"])
     for role, figure in (("clean", "observed_fpr_0.05 on clean"), ("noisy", "observed_fpr_0.05 on noisy")):
         expected = (test.loc[test["role"] == role, "KDE"] > threshold).mean()
         assert results["pgd 0.30", "KDE", figure] == pytest.approx(expected)
     caught = (test.loc[test["role"] == "adversarial", "KDE"] > threshold).mean()
     assert results["pgd 0.30", "KDE", "committed_tpr_0.05"] == pytest.approx(caught)
+
+
+def test_every_clean_validation_image_counts_for_the_thresholds(measured, choice):
+    frame = measured["pgd 0.30"]
+    extreme = clean_validation(frame).assign(**{kde_column(1.0): -1e3})
+    scores = corrected_scores(frame, choice=choice, calibration=extreme)
+    figures = corrected_results({"pgd 0.30": scores}, seed=0).set_index(["detector", "figure"])["estimate"]
+    assert figures["KDE", "committed_tpr_0.05"] == 0
+    assert figures["KDE", "roc_auc"] > 0.95
+
+
+def test_strata_part_successful_failed_and_all_attacks(scores):
+    table = strata(scores, seed=0)
+    rows = table[(table["attack"] == "pgd 0.30") & (table["detector"] == "KDE")].set_index("stratum")
+    assert rows["n_positive"].to_dict() == {"success": 24, "failed": 6, "all": 30}
+    assert rows.loc["success", "estimate"] > rows.loc["all", "estimate"] > rows.loc["failed", "estimate"]
+    assert "too few" in report.strata_table(table).set_index(["attack", "detector"]).loc[("pgd 0.30", "KDE"), "failed"]
+
+
+def test_an_attack_that_8_bits_undo_is_no_positive_and_the_regression_stays(scores):
+    table = eight_bit(scores, seed=0).set_index(["attack", "detector", "format"])
+    before, after = (table.loc[("pgd 0.30", ALL_SIX, kind)] for kind in ("float", "8-bit"))
+    assert (before["n_positive"], after["n_positive"]) == (24, 12)
+    assert (before["n_negative"], after["n_negative"]) == (60, 60)
+    assert before["estimate"] > 0.9 > after["estimate"]
+    assert report.eight_bit_table(table.reset_index())["8-bit"].str.contains(r"\(n = 12\)").all()
 
 
 def test_regressions_are_fitted_on_training_groups_alone(measured, choice):
@@ -150,14 +208,14 @@ def test_regressions_are_fitted_on_training_groups_alone(measured, choice):
     column = kde_column(1.0)
     elsewhere = frame["part"] != "train"
     turned.loc[elsewhere, column] = -turned.loc[elsewhere, column]
-    scores = corrected_scores(turned, choice=choice)
-    test = scores[scores["part"] == "test"]
+    scores = corrected_scores(turned, choice=choice, calibration=clean_validation(frame))
+    test = successful(scores[scores["part"] == "test"])
     attacked = test["role"] == "adversarial"
     assert test["KDE"][attacked].mean() < test["KDE"][~attacked].mean()
 
 
 def test_as_published_failed_attacks_are_positives_and_the_bandwidth_is_the_published_one(measured):
-    results = published_results(measured, bandwidth=0.5, seed=0)
+    results = published_results(as_published(measured, 0.5), seed=0)
     auc = results[results["figure"] == "roc_auc"].set_index(["attack", "detector"])
     assert auc.loc[("pgd 0.30", "KDE"), ["n_positive", "n_negative"]].tolist() == [N, 2 * N]
     assert auc.loc[("pgd 0.30", "KDE"), "estimate"] < 0.65
@@ -167,22 +225,20 @@ def test_each_step_mends_one_defect(measured, choice):
     table = defects(measured, bandwidth=1.0, text_bandwidth=0.5, choice=choice, seed=0)
     rows = table[table["detector"] == "KDE"].set_index(["attack", "step"]).loc["pgd 0.30"]
     counts = rows[["n_positive", "n_negative", "n_sources"]].to_dict("index")
-    wins = int(measured["pgd 0.30"]["success"].sum())
+    wins = int(N * 4 / 5)
     everyone = {"n_positive": N, "n_negative": 2 * N, "n_sources": N}
     assert counts["as published"] == counts["the text's kernel"] == everyone
     assert counts["successful attacks alone"] == counts["+ noise of the same norm"] == everyone | {"n_positive": wins}
     assert counts["+ fitted on other images"]["n_sources"] == 30
-    published = published_results(measured, bandwidth=1.0, seed=0).set_index(["attack", "detector", "figure"])
+    published = published_results(as_published(measured, 1.0), seed=0).set_index(["attack", "detector", "figure"])
     assert rows.loc["as published", "estimate"] == published.loc[("pgd 0.30", "KDE", "roc_auc"), "estimate"]
     assert rows.loc["the text's kernel", "estimate"] < rows.loc["as published", "estimate"]
     assert rows.loc["successful attacks alone", "estimate"] > rows.loc["as published", "estimate"] + 0.05
-    corrected = corrected_results(
-        {attack: corrected_scores(frame, choice=choice) for attack, frame in measured.items()}, seed=0
-    ).set_index(["attack", "detector", "figure"])
+    mended = corrected_results(corrected(measured, choice), seed=0).set_index(["attack", "detector", "figure"])
     last = table.set_index(["attack", "detector", "step"]).loc[
         ("fgsm 0.12", ALL_SIX, "+ settings chosen on validation")
     ]
-    assert last["estimate"] == corrected.loc[("fgsm 0.12", ALL_SIX, "roc_auc"), "estimate"]
+    assert last["estimate"] == mended.loc[("fgsm 0.12", ALL_SIX, "roc_auc"), "estimate"]
 
 
 def test_the_text_s_kernel_is_scikit_learn_s_at_a_smaller_bandwidth():
@@ -194,11 +250,15 @@ def test_the_text_s_kernel_is_scikit_learn_s_at_a_smaller_bandwidth():
     np.testing.assert_allclose(text - ours, (text - ours)[0], rtol=1e-9)
 
 
+def parts_of(scores, part):
+    return {attack: successful(frame[frame["part"] == part]) for attack, frame in scores.items()}
+
+
 def test_roc_curves_reach_what_the_scores_reach(scores):
-    curves = roc_curves(scores)
+    tests = parts_of(scores, "test")
+    curves = roc_curves(tests)
     one = curves[(curves["attack"] == "pgd 0.30") & (curves["detector"] == "KDE")].set_index("false positive rate")
-    frame = scores["pgd 0.30"]
-    test = frame[frame["part"] == "test"]
+    test = tests["pgd 0.30"]
     normal = np.sort(test.loc[test["role"] != "adversarial", "KDE"])[::-1]
     attacked = test.loc[test["role"] == "adversarial", "KDE"]
     assert one["true positive rate"].iloc[0] == pytest.approx((attacked > normal[0]).mean())
@@ -207,14 +267,15 @@ def test_roc_curves_reach_what_the_scores_reach(scores):
 
 
 def test_claims_are_paired_differences_judged_by_what_the_study_says(scores):
-    claimed = claims(scores, seed=0)
+    tests = parts_of(scores, "test")
+    claimed = claims(tests, chosen_on=parts_of(scores, "validation"), seed=0)
     judged = report.judged_claims(claimed, settings((0.12, 0.30))).set_index(["attack", "claim"])
     assert judged.loc[("pgd 0.30", "KDE − best uncertainty metric"), "outcome"] == "confirmed"
     assert judged.loc[("fgsm 0.12", "KDE − best uncertainty metric"), "outcome"] == "confirmed"
     assert judged.loc[("fgsm 0.12", "entropy − variance"), "outcome"] == "confirmed"
     assert judged.loc[("pgd 0.30", "entropy − variance"), "outcome"] == ""
     assert judged.loc[("fgsm 0.12", "KL divergence − KDE"), "against"] == "KDE"
-    test = scores["pgd 0.30"][scores["pgd 0.30"]["part"] == "test"]
+    test = tests["pgd 0.30"]
     attacked = (test["role"] == "adversarial").to_numpy()
     auc = {
         name: (test[name].to_numpy()[attacked][:, None] > test[name].to_numpy()[~attacked]).mean()
@@ -224,9 +285,9 @@ def test_claims_are_paired_differences_judged_by_what_the_study_says(scores):
     assert found == pytest.approx(auc["KL divergence"] - auc["KDE"])
     assert report._outcome(0.1, 0.2, -1) == report._outcome(-0.2, -0.1, 1) == "refuted"
     assert report._outcome(-0.1, 0.2, 1) == "open"
-    table = report.claims_table(claimed, settings((0.12, 0.30)))
-    assert list(table["attack"]) == ["pgd 0.30", "fgsm 0.12"]
-    assert table.loc[0, "KDE − best uncertainty metric"].endswith(": confirmed")
+    table = report.claims_table(claimed.assign(protocol="corrected"), settings((0.12, 0.30)))
+    assert list(table["attack"]) == ["fgsm 0.12", "pgd 0.30"]
+    assert table.loc[1, "KDE − best uncertainty metric"].endswith(": confirmed")
 
 
 def test_windows_pool_attacks_by_their_own_confidence_with_the_metrics_own_signs(measured, choice):
@@ -254,14 +315,21 @@ def test_every_role_is_measured_on_the_images_that_it_names(study):
     assert list(study.measured) == [setting.name for setting in study.settings]
     for setting in study.settings:
         frame, made = study.measured[setting.name], study.attack_set(setting)
-        by_role = {role: rows.reset_index(drop=True) for role, rows in frame.groupby("role")}
+        floats, rounded_off = frame[frame["part"] != EIGHT_BIT], frame[frame["part"] == EIGHT_BIT]
+        test = floats.loc[(floats["part"] == "test") & (floats["role"] == "noisy"), "source"].tolist()
+        assert {role: rows["source"].tolist() for role, rows in rounded_off.groupby("role")} == {
+            "noisy": test,
+            "adversarial": test,
+        }
+        assert (rounded_off["off grey levels"] == 0).all()
+        by_role = {role: rows.reset_index(drop=True) for role, rows in floats.groupby("role")}
         assert all(rows["source"].tolist() == made.source.tolist() for rows in by_role.values())
         assert by_role["adversarial"]["predicted"].tolist() == made.predicted.tolist()
         assert by_role["clean"]["predicted"].tolist() == made.label.tolist()
         assert by_role["adversarial"]["success"].tolist() == made.success.tolist()
         assert not frame[frame["role"] != "adversarial"]["success"].any()
         assert len(made) == (40 if setting.eps is None else 60)
-        assert frame.groupby("source")["part"].nunique().eq(1).all()
+        assert floats.groupby("source")["part"].nunique().eq(1).all()
         same_noise = by_role["noisy"]["entropy"].equals(by_role["noisy as published"]["entropy"])
         assert same_noise == (setting.eps is None)
 
@@ -315,14 +383,18 @@ def test_the_study_s_tables_come_out_of_real_attacks(study):
     assert set(report.figures_table(corrected, detectors=[ALL_SIX])["attack"]) == set(judged)
     text = report.lessons(published, corrected, claimed, study.windows(), study.settings)
     assert text.count("\n- **") == 3
-    curves = study.roc_curves()
-    assert curves[["false positive rate", "true positive rate"]].stack().between(0, 1).all()
-    assert len(report.claims_table(claimed, study.settings).columns) == len(CLAIMS) + 2
+    for protocol in report.PROTOCOLS:
+        curves = study.roc_curves(protocol)
+        assert curves[["false positive rate", "true positive rate"]].stack().between(0, 1).all()
+    assert set(report.strata_table(study.strata())["attack"]) == set(judged)
+    assert set(report.eight_bit_table(study.eight_bit())["attack"]) <= set(judged)
+    assert len(report.claims_table(claimed, study.settings).columns) == len(CLAIMS) + 3
     assert list(report.defects_table(study.defects())["attack"].unique()) == [
         name for name in study.step_settings if name in judged
     ]
     later = report.later_table(published, study.published)
-    assert list(later["detector"]) == ["aleatoric", "epistemic", "entropy", ALL_SIX]
+    assert list(later["detector"]) == list(PUBLISHED["mnist"].later)
+    assert (later["as published, remade"] == report.MISSING).tolist() == [False, False, False, True, True]
 
 
 def test_means_are_those_of_right_and_wrong_decisions(study):
@@ -331,7 +403,7 @@ def test_means_are_those_of_right_and_wrong_decisions(study):
     wrong = study.classifier.predict(data.test_images).argmax(axis=1) != data.test_labels
     counts = means.groupby("outcome")["n"].first()
     assert (counts["wrong"], counts["right"]) == (wrong.sum(), (~wrong).sum())
-    assert set(means["metric"]) == set(MEANS)
+    assert set(means["metric"]) == set(UNCERTAINTY)
     entropies = means[means["metric"] == "entropy"].set_index("outcome")
     assert entropies.loc["wrong", "mean"].estimate > entropies.loc["right", "mean"].estimate
     assert entropies["published"].to_dict() == {"wrong": 0.96277, "right": 0.08891}
@@ -340,10 +412,12 @@ def test_means_are_those_of_right_and_wrong_decisions(study):
 def test_what_cannot_be_is_refused(study):
     sizes = {"task_epochs": 25, "attacked_images": 60, "searched_images": 40, "passes": 2, "bandwidths": [1.0]}
     for wrong, message in (
-        ({"bandwidths": [0.0]}, r"bandwidths must be positive shares of the published one, got \[0.0\]"),
+        ({"bandwidths": [0.0]}, r"bandwidths must be a list of positive shares of the published one, got \[0.0\]"),
+        ({"bandwidths": 0.5}, "bandwidths must be a list of positive shares of the published one, got 0.5"),
+        ({"attacked_images": -1}, "attacked_images must be 0 or more, got -1"),
         ({"attacked_images": 10**6}, "attacked_images must be at most .*, the correct ones, got 1000000"),
-        ({"searched_images": 0}, "searched_images must be 1 or more and passes 2 or more, got 0 and 2"),
-        ({"passes": 1}, "searched_images must be 1 or more and passes 2 or more, got 40 and 1"),
+        ({"searched_images": 0}, "searched_images must be 1 or more, got 0"),
+        ({"passes": 1}, "passes must be 2 or more, got 1"),
     ):
         with pytest.raises(ValueError, match=message):
             Study(study.bench, **sizes | wrong)
@@ -356,9 +430,31 @@ def test_crossings_are_the_first_steps_on_the_other_side():
     steps = pd.DataFrame({"eps": [0.0, 0.1, 0.2, 0.3], "image": 4, "label": 1, "target": 2, "predicted": [1, 1, 2, 2]})
     steps["KDE of source"], steps["KDE of target"] = [0, -1, -2, -5], [-9, -3, -4, -4]
     steps["KL divergence of source"], steps["KL divergence of target"] = [0, 1, 2, 3], [5, 0.5, 0.4, 0.3]
+    steps["entropy"], steps["KL divergence"] = [0, 0.2, 0.9, 0.1], [0, 1, 0.4, 0.3]
     stays = steps.assign(image=5, target=1)
-    crossed = crossings(pd.concat([steps, stays]).sample(frac=1, random_state=0))
-    assert crossed.to_dict("records") == [{"image": 4, "decision": 0.2, "KDE": 0.3, "KL divergence": 0.1}]
+    detour = steps.assign(image=6, predicted=[1, 3, 2, 2], **{"KDE of target": -9})
+    crossed = crossings(pd.concat([steps, stays, detour]).sample(frac=1, random_state=0))
+    straight = {"image": 4, "decision": 0.2, "KDE": 0.3, "KL divergence": 0.1, "straight": True}
+    peaks = {"entropy peak": 0.2, "KL peak": 0.1}
+    away = {"image": 6, "decision": 0.1, "KDE": np.inf, "KL divergence": 0.1, "straight": False}
+    assert crossed.to_dict("records") == [straight | peaks, away | peaks]
+    table = report.crossing_table({"bim": crossed}, [0.0, 0.1, 0.2, 0.3]).iloc[0]
+    assert (table["decisions that change"], table["to another class first"], table["KDE: never"]) == (
+        2,
+        "50.0%",
+        "50.0%",
+    )
+    assert (table["KL divergence: same step"], table["entropy peaks within a step"]) == ("50.0%", "100.0%")
+
+
+def test_ends_are_compared_image_by_image_where_both_attacks_succeed():
+    ends = pd.DataFrame({"eps": [0.1, 0.3] * 3, "image": [0, 0, 1, 1, 2, 2], "label": 1, "predicted": [1, 2] * 3})
+    first = ends.assign(KDE=[9, 1, 9, 2, 9, 3])
+    second = ends.assign(KDE=[0, 5, 0, 6, 0, 900], predicted=[1, 2, 1, 2, 1, 1])
+    table = end_differences({"fgsm": first, "bim": second}, ["KDE"], seed=0)
+    assert table.to_dict("records") == [
+        {"metric": "KDE", "difference": "bim − fgsm", "estimate": 4.0, "low": 4.0, "high": 4.0, "n": 2}
+    ]
 
 
 def test_settings_are_the_study_s():
