@@ -6,6 +6,7 @@ import pytest
 
 from advlens.closeness import ClassDensity
 from advlens.detectors.decision_metrics import UNCERTAINTY
+from advlens.evaluation import Estimate
 from advlens.studies.closeness import Study, crossings, end_differences, report, walk_means
 from advlens.studies.closeness.measures import SIGNS, kde_column, kl_column, text_bandwidth
 from advlens.studies.closeness.protocols import (
@@ -35,7 +36,7 @@ from advlens.studies.closeness.results import (
     strata,
     windows,
 )
-from advlens.studies.closeness.settings import PUBLISHED, settings
+from advlens.studies.closeness.settings import PUBLISHED, published_of, settings
 from advlens.workbench import Workbench
 
 N = 150
@@ -392,7 +393,7 @@ def test_the_study_s_tables_come_out_of_real_attacks(study):
     assert list(report.defects_table(study.defects())["attack"].unique()) == [
         name for name in study.step_settings if name in judged
     ]
-    later = report.later_table(published, study.published)
+    later = report.later_table(published, PUBLISHED["mnist"])
     assert list(later["detector"]) == list(PUBLISHED["mnist"].later)
     assert (later["as published, remade"] == report.MISSING).tolist() == [False, False, False, True, True]
 
@@ -406,7 +407,8 @@ def test_means_are_those_of_right_and_wrong_decisions(study):
     assert set(means["metric"]) == set(UNCERTAINTY)
     entropies = means[means["metric"] == "entropy"].set_index("outcome")
     assert entropies.loc["wrong", "mean"].estimate > entropies.loc["right", "mean"].estimate
-    assert entropies["published"].to_dict() == {"wrong": 0.96277, "right": 0.08891}
+    assert entropies["published"].isna().all()  # the user's own file
+    assert set(report.means_table(means)["published"]) == {report.MISSING}
 
 
 def test_what_cannot_be_is_refused(study):
@@ -438,13 +440,15 @@ def test_crossings_are_the_first_steps_on_the_other_side():
     peaks = {"entropy peak": 0.2, "KL peak": 0.1}
     away = {"image": 6, "decision": 0.1, "KDE": np.inf, "KL divergence": 0.1, "straight": False}
     assert crossed.to_dict("records") == [straight | peaks, away | peaks]
-    table = report.crossing_table({"bim": crossed}, [0.0, 0.1, 0.2, 0.3]).iloc[0]
-    assert (table["decisions that change"], table["to another class first"], table["KDE: never"]) == (
-        2,
-        "50.0%",
-        "50.0%",
-    )
-    assert (table["KL divergence: same step"], table["entropy peaks within a step"]) == ("50.0%", "100.0%")
+    table = report.crossing_table({"bim": crossed}, [0.0, 0.1, 0.2, 0.3], seed=0)
+    figures = table.set_index("images whose decision changes")["bim"]
+    assert figures["decisions that change (n)"] == "2"
+    assert figures["ε at which the KDE changes sides"] == "0.300 (0.300 to 0.300)"
+    assert figures["ε at which the decision changes sides"] == "0.150 (0.125 to 0.175)"
+    half = "0.500 [0.000, 1.000]"
+    assert figures["share: another class first"] == figures["share: KDE never crosses"] == half
+    assert figures["share: KL divergence crosses on the decision's step"] == half
+    assert figures["share: entropy peaks within a step of the decision"] == "1.000 [1.000, 1.000]"
 
 
 def test_ends_are_compared_image_by_image_where_both_attacks_succeed():
@@ -455,6 +459,18 @@ def test_ends_are_compared_image_by_image_where_both_attacks_succeed():
     assert table.to_dict("records") == [
         {"metric": "KDE", "difference": "bim − fgsm", "estimate": 4.0, "low": 4.0, "high": 4.0, "n": 2}
     ]
+
+
+def test_nothing_is_published_of_a_user_s_own_data():
+    assert (
+        published_of("mnist").means["entropy"] == published_of("fashion_mnist").means["entropy"] == (0.96277, 0.08891)
+    )
+    own = published_of("digits")
+    assert (own.network, own.strengths, own.bandwidth) == ("digits_dropout_cnn", (0.12, 0.30), 1.70)
+    assert not own.means
+    assert not own.later
+    table = report.accuracy_table(Estimate(0.9, 0.8, 1.0), own, n=10)
+    assert table.loc[0, "published accuracy"] == report.MISSING
 
 
 def test_settings_are_the_study_s():

@@ -1,6 +1,7 @@
 """The study's tables and sentences, as text: every number comes from the results that are passed in."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,7 @@ from matplotlib.figure import Figure
 from advlens import plots
 from advlens.arrays import Array
 from advlens.attacks import AttackSet
-from advlens.evaluation import Estimate
+from advlens.evaluation import Estimate, mean_estimate
 from advlens.studies.closeness.protocols import ALL_SIX, DETECTORS
 from advlens.studies.closeness.results import ABOVE_BASELINE, CLAIMS, NOMINAL_FPR
 from advlens.studies.closeness.settings import Publication, Setting
@@ -17,7 +18,9 @@ from advlens.tables import interval_text
 
 PROTOCOLS = ("as published", "corrected")
 MISSING = "–"
+COUNTS = "n (attacked / normal)"
 GALLERY_STEPS = 8
+SIDES = ("decision", "KDE", "KL divergence")
 FEWEST = 10  # attacks under which an AUC says nothing
 # The sign that the study gives a comparison, by how strong it calls the attack.
 SAID = {
@@ -34,17 +37,21 @@ def accuracy_table(accuracy: Estimate, published: Publication, *, n: int) -> pd.
     """The task network's accuracy beside the study's."""
     row = {
         "network": published.network,
-        "published accuracy": f"{published.accuracy:.4f}",
+        "published accuracy": _published(published.accuracy, ".4f"),
         "test accuracy": interval_text(accuracy, digits=4),
         "test images": n,
     }
     return pd.DataFrame([row])
 
 
+def _published(value: float, digits: str) -> str:
+    return format(value, digits) if np.isfinite(value) else MISSING
+
+
 def means_table(means: pd.DataFrame) -> pd.DataFrame:
     """Metric means of wrong and right predictions, the published ones beside them."""
     table = means.assign(
-        published=[f"{value:.5f}" if np.isfinite(value) else MISSING for value in means["published"]],
+        published=[_published(value, ".5f") for value in means["published"]],
         remade=[interval_text(mean, digits=5) for mean in means["mean"]],
     )
     return table[["metric", "outcome", "published", "remade", "n"]].rename(columns={"outcome": "prediction"})
@@ -98,10 +105,9 @@ def auc_table(published: pd.DataFrame, corrected: pd.DataFrame) -> tuple[pd.Data
         for protocol in PROTOCOLS
     ]
     for protocol, frame in results.items():
-        counts = _pivot(frame[frame["figure"] == "roc_auc"], lambda row: f"{row.n_positive} / {row.n_negative}")
+        counts = _pivot(frame[frame["figure"] == "roc_auc"], _counts)
         rows.append(
-            {"detector": "n (attacked / normal)", "protocol": protocol}
-            | counts.iloc[0].reindex(attacks, fill_value=MISSING).to_dict()
+            {"detector": COUNTS, "protocol": protocol} | counts.iloc[0].reindex(attacks, fill_value=MISSING).to_dict()
         )
     above = corrected[(corrected["figure"] == ABOVE_BASELINE) & (corrected["low"] > 0)]
     won = set(zip(above["detector"], above["attack"], strict=True))
@@ -141,7 +147,7 @@ def figures_table(corrected: pd.DataFrame, *, detectors: Sequence[str] = tuple(D
             for title, name in figures.items()
         }
         first = found.iloc[0]
-        counts = {"n (attacked / normal)": f"{first['n_positive']} / {first['n_negative']}"}
+        counts = {COUNTS: _counts(first)}
         rows.append({"attack": attack, "detector": detector} | cells | counts)
     return pd.DataFrame(rows)
 
@@ -177,7 +183,7 @@ def headline_table(
                 "best single metric": f"{cells['ROC-AUC'].loc[single[attack], attack]} ({single[attack]})",
                 "best baseline": f"{cells['ROC-AUC'].loc[bar, attack]} ({bar})",
                 **{f"its {title}": cells[title].loc[bar, attack] for title in list(figures)[1:]},
-                "n (attacked / normal)": f"{first['n_positive']} / {first['n_negative']}",
+                COUNTS: _counts(first),
             }
         )
     return pd.DataFrame(rows)
@@ -187,14 +193,14 @@ def later_table(published: pd.DataFrame, publication: Publication) -> pd.DataFra
     """The ROC-AUCs that a later version of the study saved, and those of its protocol here, where there are such."""
     attack = Setting("bim", publication.strengths[1]).name
     rows = published[(published["attack"] == attack) & (published["figure"] == "roc_auc")]
-    remade = {row.detector: interval_text(row) for row in rows.itertuples()}
+    remade = {row.detector: (interval_text(row), _counts(row)) for row in rows.itertuples()}
+    columns = ["attack", "detector", "later version", "as published, remade", COUNTS]
     return pd.DataFrame(
         [
-            {"attack": attack, "detector": detector, "later version": f"{value:.3f}"}
-            | {"as published, remade": remade.get(detector, MISSING)}
+            (attack, detector, f"{value:.3f}", *remade.get(detector, (MISSING, MISSING)))
             for detector, value in publication.later.items()
         ],
-        columns=["attack", "detector", "later version", "as published, remade"],
+        columns=columns,
     )
 
 
@@ -217,8 +223,13 @@ def windows_table(windows: pd.DataFrame) -> pd.DataFrame:
         window=[f"above {row.low_end:g} to {row.high_end:g}" for row in windows.itertuples()],
         text=_texts(windows),
     )
+    counts = named.drop_duplicates("window").assign(
+        metric=COUNTS, text=lambda rows: list(map(_counts, rows.itertuples()))
+    )
+    named = pd.concat([named, counts])
     table = named.pivot(index="metric", columns="window", values="text")
-    return table.reindex(named["metric"].unique())[list(named["window"].unique())].reset_index()
+    order = list(named["window"].unique())
+    return table.reindex(named["metric"].unique())[order].rename_axis(columns=None).reset_index()
 
 
 def _wide(rows: pd.DataFrame, *, columns: str) -> pd.DataFrame:
@@ -228,13 +239,18 @@ def _wide(rows: pd.DataFrame, *, columns: str) -> pd.DataFrame:
     return table[list(rows[columns].unique())].fillna("no such image").rename_axis(columns=None).reset_index()
 
 
+def _counts(row: Any) -> str:
+    return f"{row.n_positive} / {row.n_negative}"
+
+
 def _texts(rows: pd.DataFrame) -> pd.Series:
     return pd.Series([interval_text(row) for row in rows.itertuples()], index=rows.index, dtype=object)
 
 
 def defects_table(defects: pd.DataFrame) -> pd.DataFrame:
-    """The ROC-AUC as the published protocol is mended step by step, a column a step."""
-    return _wide(defects.assign(text=_texts(defects)), columns="step")
+    """The ROC-AUC as the published protocol is mended step by step, a column a step; n is attacked / normal images."""
+    counts = [f" (n = {_counts(row)})" for row in defects.itertuples()]
+    return _wide(defects.assign(text=_texts(defects) + counts), columns="step")
 
 
 def claims_table(claimed: pd.DataFrame, settings: Sequence[Setting]) -> pd.DataFrame:
@@ -361,27 +377,40 @@ def decision_steps(crossed: Mapping[str, pd.DataFrame], image: int) -> dict[str,
     return {attack: table.loc[table["image"] == image, "decision"].min() for attack, table in crossed.items()}
 
 
-def crossing_table(crossed: Mapping[str, pd.DataFrame], strengths: Sequence[float]) -> pd.DataFrame:
-    """Where decision, density and divergence change sides, in medians, and how often on the same step."""
+def crossing_table(crossed: Mapping[str, pd.DataFrame], strengths: Sequence[float], *, seed: int) -> pd.DataFrame:
+    """Where decision, density and divergence change sides, in quartiles, and how often on the same step.
+
+    Returns:
+        A row a figure, a column an attack: medians over the images that change sides, with the quartiles around them,
+        and shares of all with 95 % intervals.
+    """
     step = {eps: place for place, eps in enumerate(strengths)}
-    rows = []
+    columns = {}
     for attack, table in crossed.items():
-        row = {"attack": attack, "decisions that change": len(table)}
-        row["to another class first"] = _share(~table["straight"].astype(bool))
-        row["median ε of the decision"] = f"{table['decision'].median():.3f}"
-        for name in ("KDE", "KL divergence"):
-            row[f"of the {name}'s crossing"] = f"{table[name].median():.3f}"
-            row[f"{name}: same step"] = _share(table[name] == table["decision"])
-            row[f"{name}: never"] = _share(np.isinf(table[name]))
         away = (table["entropy peak"].map(step) - table["decision"].map(step)).abs()
-        row["entropy peaks within a step"] = _share(away <= 1)
-        row["KL peaks on that step"] = _share(table["KL peak"] == table["decision"])
-        rows.append(row)
-    return pd.DataFrame(rows)
+        shares = {"another class first": ~table["straight"].astype(bool)}
+        for name in ("KDE", "KL divergence"):
+            shares[f"{name} crosses on the decision's step"] = table[name] == table["decision"]
+            shares[f"{name} never crosses"] = np.isinf(table[name])
+        shares["entropy peaks within a step of the decision"] = away <= 1
+        shares["KL divergence peaks on the decision's step"] = table["KL peak"] == table["decision"]
+        images = table["image"].to_numpy()
+        columns[attack] = (
+            {"decisions that change (n)": str(len(table))}
+            | {f"ε at which the {name} changes sides": _quartiles(table[name]) for name in SIDES}
+            | {f"share: {name}": _share(found.to_numpy(), images, seed=seed) for name, found in shares.items()}
+        )
+    return pd.DataFrame(columns).rename_axis("images whose decision changes").reset_index()
 
 
-def _share(found: pd.Series) -> str:
-    return f"{found.mean():.1%}" if len(found) else MISSING
+def _quartiles(strengths: pd.Series) -> str:
+    reached = strengths[np.isfinite(strengths)]
+    low, middle, high = np.quantile(reached, [0.25, 0.5, 0.75]) if len(reached) else [np.nan] * 3
+    return f"{middle:.3f} ({low:.3f} to {high:.3f})"
+
+
+def _share(found: Array, images: Array, *, seed: int) -> str:
+    return interval_text(mean_estimate(found, images, seed=seed)) if len(found) else MISSING
 
 
 def differences_table(differences: pd.DataFrame) -> pd.DataFrame:
@@ -408,8 +437,8 @@ def walk_lessons(
     return "\n".join(
         [
             f"- **The network** gets {accuracy.estimate:.2%} of the test images right (published: "
-            f"{published.accuracy:.2%}); its mean entropy is {entropy['right'].estimate:.3f} nats on those and "
-            f"{entropy['wrong'].estimate:.3f} on the others.",
+            f"{_published(published.accuracy, '.2%')}); its mean entropy is {entropy['right'].estimate:.3f} nats on "
+            f"those and {entropy['wrong'].estimate:.3f} on the others.",
             f"- **At ε = {success['eps'].max():g}** the attacks change {rates} of decisions.",
             f"- **Mean entropy on the way**: {'; '.join(ends)}.",
             "- What that means for detection: open `06_closeness_and_uncertainty_detectors.ipynb`.",

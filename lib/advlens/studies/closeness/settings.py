@@ -36,7 +36,7 @@ class Publication:
 
     Attributes:
         network: its task network's name in `networks.NETWORKS`.
-        accuracy: the task network's, on the test set.
+        accuracy: the task network's, on the test set; NaN where nothing is published.
         strengths: the weaker and the stronger ε of the attacks.
         bandwidth: of the kernel density.
         means: metric → its mean over wrong and over right predictions; empty where the text lacks the table.
@@ -51,20 +51,21 @@ class Publication:
     later: Mapping[str, float]
 
 
+# The text holds one of its two tables of means, above the caption of Fashion-MNIST's; the digits' caption and the other
+# table are lost. So either data set may be meant, and it is shown beside both.
+MEANS = {
+    "variance": (0.02195, 0.00135),
+    "entropy": (0.96277, 0.08891),
+    "mutual information": (0.42247, 0.04068),
+    "confidence": (0.59387, 0.97724),
+}
 PUBLISHED = {
     "mnist": Publication(
         network="digits_dropout_cnn",
         accuracy=0.9884,
         strengths=(0.12, 0.30),
         bandwidth=1.70,
-        # The text holds one of its two tables of means, without its caption; these digits' means are far nearer to it
-        # than Fashion-MNIST's are.
-        means={
-            "variance": (0.02195, 0.00135),
-            "entropy": (0.96277, 0.08891),
-            "mutual information": (0.42247, 0.04068),
-            "confidence": (0.59387, 0.97724),
-        },
+        means=MEANS,
         later={
             "aleatoric": 0.642,
             "epistemic": 0.599,
@@ -78,10 +79,16 @@ PUBLISHED = {
         accuracy=0.9203,
         strengths=(0.03, 0.12),
         bandwidth=1.00,
-        means={},
+        means=MEANS,
         later={},
     ),
 }
+
+
+def published_of(dataset: str) -> Publication:
+    """What the study says of a data set; for a user's own, the digits' network, strengths and bandwidth, no figures."""
+    nothing = dataclasses.replace(PUBLISHED["mnist"], accuracy=float("nan"), means={}, later={})
+    return PUBLISHED.get(dataset, nothing)
 
 
 def settings(strengths: Sequence[float]) -> list[Setting]:

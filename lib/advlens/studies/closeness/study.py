@@ -36,7 +36,7 @@ from advlens.studies.closeness.results import (
     strata,
     windows,
 )
-from advlens.studies.closeness.settings import PUBLISHED, Publication, Setting, settings
+from advlens.studies.closeness.settings import Publication, Setting, published_of, settings
 from advlens.studies.closeness.walks import attacked, checked_strengths, success_by_strength, walk
 from advlens.workbench import Workbench
 
@@ -54,7 +54,7 @@ class Study:
             the one by which the text's kernel differs from scikit-learn's.
 
     Attributes:
-        published: what the study says of this data set; of MNIST for a user's own.
+        published: what the study says of this data set: `settings.published_of`.
         source: the attacked images' places in the test set.
     Raises:
         ValueError: for numbers of images that the test set does not have, or shares that are not positive.
@@ -80,7 +80,7 @@ class Study:
             if value < least:
                 raise ValueError(f"{name} must be {least} or more, got {value}")
         self.bench = bench
-        self.published: Publication = PUBLISHED.get(bench.data.name, PUBLISHED["mnist"])
+        self.published: Publication = published_of(bench.data.name)
         self.trained = bench.task_network(self.published.network, epochs=task_epochs)
         self.classifier = bench.classifier(self.published.network, epochs=task_epochs)
         correct = bench.correct_sources(self.classifier)
