@@ -390,6 +390,9 @@ def test_the_study_s_tables_come_out_of_real_attacks(study):
     assert set(report.strata_table(study.strata())["attack"]) == set(judged)
     assert set(report.eight_bit_table(study.eight_bit())["attack"]) <= set(judged)
     assert len(report.claims_table(claimed, study.settings).columns) == len(CLAIMS) + 3
+    order = report.claims_table(claimed, study.settings)[["attack", "protocol"]].to_numpy().tolist()
+    every = [[name, protocol] for name in study.measured for protocol in report.PROTOCOLS]
+    assert order == [pair for pair in every if pair[0] in judged or pair[1] == "as published"]
     assert list(report.defects_table(study.defects())["attack"].unique()) == [
         name for name in study.step_settings if name in judged
     ]

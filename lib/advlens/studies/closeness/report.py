@@ -263,15 +263,12 @@ def claims_table(claimed: pd.DataFrame, settings: Sequence[Setting]) -> pd.DataF
         for row in judged.itertuples()
     ]
     keys = ["attack", "protocol"]
-    order = judged[keys].drop_duplicates().sort_values("attack", key=lambda names: names.map(_order(settings)))
+    rank = {name: place for place, name in enumerate([*(setting.name for setting in settings), *PROTOCOLS])}
+    order = judged[keys].drop_duplicates().sort_values(keys, key=lambda names: names.map(rank))
     table = judged.assign(text=text).pivot(index=keys, columns="claim", values="text")
     counts = judged.drop_duplicates(keys).set_index(keys)["n_positive"]
     table = table[list(CLAIMS)].assign(n=counts).reindex(pd.MultiIndex.from_frame(order))
     return table.rename_axis(columns=None).reset_index()
-
-
-def _order(settings: Sequence[Setting]) -> dict[str, int]:
-    return {setting.name: place for place, setting in enumerate(settings)}
 
 
 def judged_claims(claimed: pd.DataFrame, settings: Sequence[Setting]) -> pd.DataFrame:
