@@ -70,10 +70,13 @@ def measured_rows(seed: int, *, density: float, entropy: float) -> pd.DataFrame:
 
 
 def rounded(rows: pd.DataFrame) -> pd.DataFrame:
-    """Noisy and attacked images of the test part in 8 bits: every second attack is lost, none is far or uncertain."""
-    kept = rows[(rows["part"] == "test") & rows["role"].isin(["noisy", "adversarial"])]
+    """Images of the test part in 8 bits: every second attack is lost, and none shows any more."""
+    kept = rows[(rows["part"] == "test") & (rows["role"] != "noisy as published")]
     lost = kept["source"] % 2 == 0
-    return kept.assign(part=EIGHT_BIT, success=kept["success"] & ~lost, **{kde_column(1.0): 0.0, "entropy": 0.0})
+    columns = [kde_column(1.0), kl_column("share"), "entropy", "confidence"]
+    attacked = kept["role"] == "adversarial"
+    flat = kept[columns].mask(attacked, 0.0)
+    return kept.assign(part=EIGHT_BIT, success=kept["success"] & ~lost, **flat)
 
 
 def clean_validation(measured: pd.DataFrame, *, copies: int = 1) -> pd.DataFrame:
@@ -319,6 +322,7 @@ def test_every_role_is_measured_on_the_images_that_it_names(study):
         floats, rounded_off = frame[frame["part"] != EIGHT_BIT], frame[frame["part"] == EIGHT_BIT]
         test = floats.loc[(floats["part"] == "test") & (floats["role"] == "noisy"), "source"].tolist()
         assert {role: rows["source"].tolist() for role, rows in rounded_off.groupby("role")} == {
+            "clean": test,
             "noisy": test,
             "adversarial": test,
         }
@@ -419,10 +423,10 @@ def test_what_cannot_be_is_refused(study):
     for wrong, message in (
         ({"bandwidths": [0.0]}, r"bandwidths must be a list of positive shares of the published one, got \[0.0\]"),
         ({"bandwidths": 0.5}, "bandwidths must be a list of positive shares of the published one, got 0.5"),
-        ({"attacked_images": -1}, "attacked_images must be 0 or more, got -1"),
+        ({"attacked_images": -1}, "attacked_images must be a whole number, 0 or more, got -1"),
         ({"attacked_images": 10**6}, "attacked_images must be at most .*, the correct ones, got 1000000"),
-        ({"searched_images": 0}, "searched_images must be 1 or more, got 0"),
-        ({"passes": 1}, "passes must be 2 or more, got 1"),
+        ({"searched_images": 0}, "searched_images must be a whole number, 1 or more, got 0"),
+        ({"passes": 1}, "passes must be a whole number, 2 or more, got 1"),
     ):
         with pytest.raises(ValueError, match=message):
             Study(study.bench, **sizes | wrong)

@@ -1,5 +1,7 @@
 """Exact Gaussian kernel density per class, by matrix products and log-sum-exp."""
 
+import numbers
+
 import numpy as np
 import tensorflow as tf
 
@@ -26,7 +28,7 @@ class ClassDensity(ClassReference):
     """
 
     def __init__(self, *, bandwidth: float, convention: str = "scikit-learn") -> None:
-        if not 0 < bandwidth < np.inf:
+        if not (isinstance(bandwidth, numbers.Real) and 0 < bandwidth < np.inf):
             raise ValueError(f"bandwidth must be a positive number, got {bandwidth!r}")
         if convention not in CONVENTIONS:
             raise ValueError(f"convention must be one of {', '.join(CONVENTIONS)}, got {convention!r}")

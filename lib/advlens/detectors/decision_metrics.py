@@ -26,12 +26,19 @@ class DecisionMetrics:
         passes, seed: of the Monte-Carlo dropout.
     Raises:
         TypeError: for a classifier or a measure of closeness that is none.
-        ValueError: for a network without dropout, or passes and seeds that `MonteCarloDropout` refuses.
+        ValueError: for a network without dropout, passes and seeds that `MonteCarloDropout` refuses, or a name that an
+            uncertainty metric has.
     """
 
     def __init__(
         self, classifier: Classifier, *, closeness: Mapping[str, ClassReference], passes: int = 50, seed: int = 0
     ) -> None:
+        if not isinstance(closeness, Mapping):
+            raise TypeError(
+                f"closeness must map names to measures, got {type(closeness).__name__}: as {{'KDE': ClassDensity(...)}}"
+            )
+        if taken := sorted(set(closeness) & {"predicted", *METRICS}):
+            raise ValueError(f"closeness can't be called {', '.join(taken)}, which is measured anyway: rename it")
         for name, measure in closeness.items():
             if not isinstance(measure, ClassReference):
                 raise TypeError(
@@ -84,6 +91,7 @@ class MetricRegression(Detector):
         metrics: fitted `DecisionMetrics`.
         columns: the metrics that it sees.
     Raises:
+        TypeError: for metrics that are none, or columns that are no list of names.
         ValueError: for columns that are not measured.
 
     Attributes:
@@ -96,8 +104,12 @@ class MetricRegression(Detector):
 
     def __init__(self, metrics: DecisionMetrics, *, columns: Sequence[str] = SIX) -> None:
         super().__init__()
+        if not isinstance(metrics, DecisionMetrics):
+            raise TypeError(f"metrics must be DecisionMetrics, got {type(metrics).__name__}: see its docstring")
         known = (*METRICS, *metrics.closeness)
-        unknown = [name for name in columns if name not in known]
+        if isinstance(columns, str) or not isinstance(columns, Sequence) or len(columns) == 0:
+            raise TypeError(f"columns must be a list of metrics, got {columns!r}: columns are {', '.join(known)}")
+        unknown = [str(name) for name in columns if name not in known]
         if unknown:
             raise ValueError(f"{', '.join(unknown)} is not measured: columns are {', '.join(known)}")
         self.metrics = metrics

@@ -1,5 +1,6 @@
 """Monte-Carlo dropout: one network as t thinned ones, whose predictions differ where it is unsure."""
 
+import numbers
 from collections.abc import Iterator, Mapping, Sequence
 
 import keras
@@ -26,7 +27,10 @@ class MonteCarloDropout:
         layers: names of the dropout layers that are active; None for all.
         batch_size: images at once: memory is bounded by `passes` × `batch_size` activations.
     Raises:
-        ValueError: for a network without such layers, or a path around its first one.
+        TypeError: for a network that is no Keras model, passes or a batch size that are no whole numbers, or layers
+            that are no list of names.
+        ValueError: for a network without such layers, a path around its first one, a dropout layer of a kind that is
+            not known here, or fewer than 2 passes.
 
     Source: Gal & Ghahramani 2016.
     """
@@ -40,8 +44,13 @@ class MonteCarloDropout:
         layers: Sequence[str] | None = None,
         batch_size: int = 64,
     ) -> None:
-        if passes < 2 or batch_size < 1:
-            raise ValueError(f"passes must be at least 2 and batch_size 1, got {passes} and {batch_size}")
+        if not isinstance(network, keras.Model):
+            raise TypeError(f"network must be a Keras model, got {type(network).__name__}: of a Classifier pass .model")
+        for name, number, least in (("passes", passes, 2), ("batch_size", batch_size, 1)):
+            if not isinstance(number, numbers.Integral):
+                raise TypeError(f"{name} must be a whole number, got {number!r}")
+            if number < least:
+                raise ValueError(f"{name} must be at least {least}, got {number}")
         self.network = network
         self.passes = passes
         self.batch_size = batch_size
@@ -132,12 +141,17 @@ def _dropout_layers(network: keras.Model, names: Sequence[str] | None) -> list[k
     known = [layer.name for layer in found]
     if not found:
         raise ValueError(
-            f"network {network.name!r} has no Dropout layer: uncertainty needs one, choose another network"
+            f"network {network.name!r} has no Dropout layer of its own (those of a network inside it don't count): "
+            "uncertainty needs one, choose another network"
         )
-    for name in known if names is None else names:
+    if names is None:
+        names = known
+    if isinstance(names, str) or not isinstance(names, Sequence) or len(names) == 0:
+        raise TypeError(f"layers must be a list of dropout layers' names, got {names!r}: choose among {known}")
+    for name in names:
         if name not in known:
             raise ValueError(f"no dropout layer is called {name!r}: choose among {', '.join(known)}")
-    return [layer for layer in found if names is None or layer.name in names]
+    return [layer for layer in found if layer.name in names]
 
 
 def _masks(layer: keras.layers.Dropout, *, passes: int, seed: list[int]) -> Array:
@@ -145,5 +159,10 @@ def _masks(layer: keras.layers.Dropout, *, passes: int, seed: list[int]) -> Arra
     shape = list(layer.input.shape[1:])
     if isinstance(layer, keras.layers.SpatialDropout2D):
         shape[:2] = 1, 1
+    elif type(layer) is not keras.layers.Dropout or layer.noise_shape is not None:
+        raise ValueError(
+            f"dropout layer {layer.name!r} must be a Dropout without noise_shape or a SpatialDropout2D, got "
+            f"{type(layer).__name__}: leave it out by naming the others in layers"
+        )
     kept = np.random.default_rng(seed).random((passes, *shape)) >= layer.rate
     return (kept / (1 - layer.rate)).astype(np.float32)

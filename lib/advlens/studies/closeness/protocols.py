@@ -16,6 +16,7 @@ from advlens.evaluation import roc_auc
 from advlens.studies.closeness.measures import SIGNS, kde_column, kl_column
 
 ALL_SIX = "all six"
+ALL_BASELINES = "baselines, all"
 PARTS_OF_VARIANCE = ("aleatoric", "epistemic")  # which the study's later version measures
 BASELINES = (*pixel_baselines(), "max softmax")
 DETECTORS: dict[str, tuple[str, ...]] = {
@@ -24,9 +25,10 @@ DETECTORS: dict[str, tuple[str, ...]] = {
     "closeness, all": CLOSENESS,
     ALL_SIX: SIX,
     **{name: (name,) for name in BASELINES},
+    ALL_BASELINES: BASELINES,
 }
 PARTS = ("train", "validation", "test")
-EIGHT_BIT = "test, 8-bit"  # the test part's noisy and attacked images, rounded to 256 grey levels
+EIGHT_BIT = "test, 8-bit"  # the test part's images, rounded to 256 grey levels
 CALIBRATION = "calibration"  # every clean validation image, also those that an attack on fewer images left out
 
 
@@ -34,7 +36,7 @@ def family_of(detector: str) -> str:
     """The family that colours a detector's figures."""
     if detector == ALL_SIX:
         return "combined"
-    if detector in BASELINES:
+    if detector in (*BASELINES, ALL_BASELINES):
         return "baseline"
     return "closeness" if set(DETECTORS[detector]) <= set(CLOSENESS) else "uncertainty"
 

@@ -67,12 +67,13 @@ def attack_gallery(attacks: Mapping[str, AttackSet], class_names: Sequence[str])
 
 
 def success_table(rates: pd.DataFrame) -> pd.DataFrame:
-    """How often each attack changes the decision, and how large its perturbation is."""
+    """How often each attack changes the decision, and how large its perturbation is, and where."""
     return pd.DataFrame(
         {
             "attack": rates["attack"],
             "success rate": [interval_text(row) for row in rates.itertuples()],
-            "median L2": rates["l2"].map("{:.2f}".format),
+            "median L2 of successes": rates["l2"].map("{:.2f}".format),
+            "part of the squared change on black pixels": rates["on_black"].map("{:.3f}".format),
             "n": rates["n"],
         }
     )

@@ -25,6 +25,7 @@ from advlens.evaluation import (
 from advlens.evaluation.aucs import auc_differences, auc_estimates
 from advlens.studies.closeness.measures import SIGNS
 from advlens.studies.closeness.protocols import (
+    ALL_BASELINES,
     ALL_SIX,
     BASELINES,
     CALIBRATION,
@@ -44,6 +45,7 @@ from advlens.studies.closeness.protocols import (
 NOMINAL_FPR = 0.05
 MENDED = ("KDE", ALL_SIX)  # the detectors by which the defects' worth is told
 STRATA_OF = (ALL_SIX, "KDE", "max softmax")
+EIGHT_BIT_OF = (ALL_SIX, *BASELINES, ALL_BASELINES)
 ABOVE_BASELINE = "tpr_at_fpr_0.05 above the best baseline"
 # Comparisons: a detector, and the ones of which the best is held against it. All but the last are the study's.
 CLAIMS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -105,7 +107,7 @@ def _figures(
     test: pd.DataFrame, detector: str, *, baseline: str, thresholds: Mapping[float, float], seed: int
 ) -> dict[str, Estimate]:
     values, truth, source = test[detector].to_numpy(), truth_of(test), test["source"].to_numpy()
-    probabilities = None if family_of(detector) == "baseline" else expit(values)
+    probabilities = None if detector in BASELINES else expit(values)
     figures = dict(
         evaluate(values, truth, source, seed=seed, thresholds=thresholds, probabilities=probabilities).figures
     )
@@ -141,7 +143,7 @@ def strata(scores: Mapping[str, pd.DataFrame], *, seed: int) -> pd.DataFrame:
 def eight_bit(scores: Mapping[str, pd.DataFrame], *, seed: int) -> pd.DataFrame:
     """ROC-AUC on the test groups as floats and as 8-bit images, of regressions fitted to floats.
 
-    Clean images are 8-bit ones already; attacks that rounding defuses are no positives.
+    A rounded attack is a positive where the rounded image is misread, whether the float one was or not.
 
     Returns:
         Columns attack, detector, family, format ("float", "8-bit"), figure, estimate, low, high, n_positive,
@@ -149,11 +151,10 @@ def eight_bit(scores: Mapping[str, pd.DataFrame], *, seed: int) -> pd.DataFrame:
     """
     rows: list[dict[str, Any]] = []
     for attack, frame in scores.items():
-        test = frame[frame["part"] == "test"]
-        rounded = pd.concat([test[test["role"] == "clean"], frame[frame["part"] == EIGHT_BIT]])
-        for name, judged in (("float", successful(test)), ("8-bit", successful(rounded))):
+        for name, part in (("float", "test"), ("8-bit", EIGHT_BIT)):
+            judged = successful(frame[frame["part"] == part])
             if truth_of(judged).any():
-                for detector, auc in _aucs(judged, (ALL_SIX, *BASELINES), seed=seed).items():
+                for detector, auc in _aucs(judged, EIGHT_BIT_OF, seed=seed).items():
                     rows += _rows(_about(attack, detector) | {"format": name}, {"roc_auc": auc}, judged)
     return pd.DataFrame(rows)
 

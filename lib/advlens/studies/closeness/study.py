@@ -1,6 +1,7 @@
 """The closeness-and-uncertainty study on a workbench: everything measured once, kept in the store."""
 
 import dataclasses
+import numbers
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
@@ -14,8 +15,9 @@ from advlens.attacks.noise import gaussian_noise
 from advlens.datasets import split_groups
 from advlens.detectors.decision_metrics import UNCERTAINTY
 from advlens.evaluation import mean_estimate
+from advlens.image_files import CODECS
 from advlens.progress import progress
-from advlens.studies.closeness.measures import measure, reference_features, text_bandwidth
+from advlens.studies.closeness.measures import kde_column, measure, reference_features, text_bandwidth
 from advlens.studies.closeness.protocols import (
     EIGHT_BIT,
     PARTS,
@@ -70,15 +72,11 @@ class Study:
         passes: int,
         bandwidths: Sequence[float],
     ) -> None:
-        if not isinstance(bandwidths, Sequence) or not all(_is_positive(share) for share in bandwidths):
+        if not isinstance(bandwidths, (list, tuple)) or not all(_is_positive(share) for share in bandwidths):
             raise ValueError(f"bandwidths must be a list of positive shares of the published one, got {bandwidths!r}")
-        for name, value, least in (
-            ("attacked_images", attacked_images, 0),
-            ("searched_images", searched_images, 1),
-            ("passes", passes, 2),
-        ):
-            if value < least:
-                raise ValueError(f"{name} must be {least} or more, got {value}")
+        _check_whole("attacked_images", attacked_images, least=0)
+        _check_whole("searched_images", searched_images, least=1)
+        _check_whole("passes", passes, least=2)
         self.bench = bench
         self.published: Publication = published_of(bench.data.name)
         self.trained = bench.task_network(self.published.network, epochs=task_epochs)
@@ -87,10 +85,12 @@ class Study:
         if attacked_images > len(correct):
             raise ValueError(f"attacked_images must be at most {len(correct)}, the correct ones, got {attacked_images}")
         self.source = correct[: attacked_images or None]
+        self._part = self._parts()
         self.searched_images = min(searched_images, len(self.source))
         self.passes = passes
         published = self.published.bandwidth
-        self.bandwidths = sorted({published, text_bandwidth(published), *(share * published for share in bandwidths)})
+        tried = [*(share * published for share in bandwidths), text_bandwidth(published), published]
+        self.bandwidths = sorted({kde_column(h): h for h in tried}.values())  # of two that look alike, the study's
         self.settings: list[Setting] = settings(self.published.strengths)
 
     # ------------------------------------------------------------ metrics
@@ -150,12 +150,19 @@ class Study:
         )
 
     def _first(self, images: int) -> Array:
-        if images < 1:
-            raise ValueError(f"images must be 1 or more, got {images}")
+        _check_whole("images", images, least=1)
         return self.source[:images]
 
     def moved(self, attack: str, strengths: Sequence[float], *, image: int) -> dict[float, Array]:
-        """Strength → (h, w, channels), what a `walk` makes of its image of that number."""
+        """Strength → (h, w, channels), what a `walk` makes of its image of that number.
+
+        Raises:
+            ValueError: for "pgd", whose random start depends on the images beside, or a number that no image has.
+        """
+        if attack == "pgd" or not 0 <= image < len(self.source):
+            raise ValueError(
+                f"moved follows fgsm or bim, of an image from 0 to {len(self.source) - 1}, got {attack} and {image}"
+            )
         chosen = self.source[[image]]
         images, labels = self.bench.data.test_images[chosen], self.bench.data.test_labels[chosen]
         return {
@@ -181,14 +188,13 @@ class Study:
 
         Roles are "clean", "noisy" (the same L2 norm as the perturbation), "adversarial", and "noisy as published"
         (σ = ε for every pixel; the same as "noisy" for attacks without ε). An image is in the same part, "train",
-        "validation" or "test", under every attack; noisy and attacked images of the test part are there a second time,
-        rounded, as part `protocols.EIGHT_BIT`.
+        "validation" or "test", under every attack; images of the test part are there a second time, rounded, as part
+        `protocols.EIGHT_BIT`.
         """
         measuring = progress(self.settings, description="measuring", unit="attack")
         return {setting.name: self._of_setting(setting) for setting in measuring}
 
-    @cached_property
-    def _part(self) -> pd.Series:
+    def _parts(self) -> pd.Series:
         """Source → part."""
         # With a seed of its own: by the run's, the images that come first would all fall on one side, since that seed's
         # permutation put them first.
@@ -217,10 +223,14 @@ class Study:
         return pd.concat([*frames, *self._rounded(setting, made)], ignore_index=True)
 
     def _rounded(self, setting: Setting, made: AttackSet) -> Iterator[pd.DataFrame]:
-        """The test part's noisy and attacked images as an 8-bit file would keep them."""
+        """The test part's images as an 8-bit file would keep them."""
         test = made.select((self._part[made.source] == "test").to_numpy())
-        for role, images in (("noisy", test.noisy), ("adversarial", test.adversarial)):
-            frame = self._measure(f"{setting.name}.{role}.8bit", np.rint(images * 255).astype(np.float32) / 255)
+        frames = {
+            "clean": self._rounded_test_set.iloc[test.source],
+            "noisy": self._measure(f"{setting.name}.noisy.8bit", CODECS["8-bit"](test.noisy)),
+            "adversarial": self._measure(f"{setting.name}.adversarial.8bit", CODECS["8-bit"](test.adversarial)),
+        }
+        for role, frame in frames.items():
             misread = frame["predicted"].to_numpy() != test.label
             success = misread & (role == "adversarial")
             yield frame.assign(role=role, source=test.source, part=EIGHT_BIT, success=success)
@@ -263,14 +273,22 @@ class Study:
         return {attack: successful(frame[frame["part"] == part]) for attack, frame in self.scores.items()}
 
     def success_rates(self) -> pd.DataFrame:
-        """How often each setting succeeds: attack, estimate, low, high, n, and the median l2 of all its attacks."""
+        """How often each setting succeeds, and what it changes.
+
+        Returns:
+            A row a setting: attack, estimate, low, high, n, l2 (the median of its successful attacks), on_black (the
+            part of all squared changes that lies on pixels that were 0).
+        """
         rows = []
         for setting in self.settings:
             made = self.attack_set(setting)
             rate = mean_estimate(made.success, made.source, seed=self.bench.seed)
-            rows.append(
-                {"attack": setting.name, **dataclasses.asdict(rate), "n": len(made), "l2": float(np.median(made.l2))}
-            )
+            changes = np.square(made.adversarial - made.clean, dtype=np.float64)
+            what = {
+                "l2": float(np.median(made.l2[made.success])) if made.success.any() else np.nan,
+                "on_black": changes[made.clean == 0].sum() / changes.sum(),
+            }
+            rows.append({"attack": setting.name, **dataclasses.asdict(rate), "n": len(made), **what})
         return pd.DataFrame(rows)
 
     def published_results(self) -> pd.DataFrame:
@@ -304,7 +322,10 @@ class Study:
 
     def roc_curves(self, protocol: str) -> pd.DataFrame:
         """`results.roc_curves` of all settings under a protocol, "as published" or "corrected"."""
-        return roc_curves(self.published_scores if protocol == "as published" else self._corrected("test"))
+        judged = {"as published": lambda: self.published_scores, "corrected": lambda: self._corrected("test")}
+        if protocol not in judged:
+            raise ValueError(f"protocol must be one of {', '.join(judged)}, got {protocol!r}")
+        return roc_curves(judged[protocol]())
 
     def claims(self) -> pd.DataFrame:
         """`results.claims` of all settings under both protocols, with a column protocol."""
@@ -338,6 +359,11 @@ class Study:
     def _of_test_set(self) -> pd.DataFrame:
         return self._measure("test", self.bench.data.test_images)
 
+    @cached_property
+    def _rounded_test_set(self) -> pd.DataFrame:
+        # The same artifact where the images are of 8 bits already.
+        return self._measure("test", CODECS["8-bit"](self.bench.data.test_images))
+
     def _measure(self, what: str, images: Array) -> pd.DataFrame:
         return self._kept(
             f"measured.{what.replace(' ', '.')}",
@@ -348,6 +374,11 @@ class Study:
             bandwidths=self.bandwidths,
             passes=self.passes,
         )
+
+
+def _check_whole(name: str, value: Any, *, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
+        raise ValueError(f"{name} must be a whole number, {least} or more, got {value!r}")
 
 
 def _is_positive(value: Any) -> bool:

@@ -1,6 +1,8 @@
 """What happens to images on the way from no attack to a strong one: success, uncertainty and closeness by ε."""
 
 import dataclasses
+import itertools
+import numbers
 from collections.abc import Sequence
 
 import keras
@@ -22,10 +24,11 @@ def checked_strengths(strengths: Sequence[float]) -> list[float]:
     """The strengths as they came.
 
     Raises:
-        ValueError: for anything but two or more ascending numbers in [0, 1].
+        ValueError: for anything but a list of two or more ascending numbers in [0, 1].
     """
-    ascending = np.isfinite(strengths).all() and list(strengths) == sorted(set(strengths))
-    if len(strengths) < 2 or not ascending or strengths[0] < 0 or strengths[-1] > 1:
+    numeric = isinstance(strengths, Sequence) and all(isinstance(eps, numbers.Real) for eps in strengths)
+    ascending = numeric and all(before < after for before, after in itertools.pairwise(strengths))
+    if not ascending or len(strengths) < 2 or strengths[0] < 0 or strengths[-1] > 1:
         raise ValueError(f"strengths must be two or more ascending ε in [0, 1], got {strengths}: as [0.0, 0.1, 0.3]")
     return list(strengths)
 
