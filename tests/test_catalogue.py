@@ -175,5 +175,6 @@ def test_appearance_counts_and_judges_successful_attacks(crafted):
 def test_the_step_follows_from_the_strength_unless_it_is_given(average_pooling_classifier):
     assert build_attack("bim", average_pooling_classifier, eps=0.2).eps_step == pytest.approx(0.04)
     assert build_attack("pgd", average_pooling_classifier, eps=0.3).eps_step == pytest.approx(0.01)
+    assert build_attack("pgd", average_pooling_classifier).num_random_init == 1
     assert build_attack("bim", average_pooling_classifier, eps=0.2, eps_step=0.1).eps_step == 0.1
     assert find_attack("bim").with_parameters(eps=0.2)["max_iter"] == 10

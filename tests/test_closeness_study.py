@@ -4,9 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from advlens.attacks.noise import gaussian_noise
 from advlens.closeness import ClassDensity
-from advlens.detectors.decision_metrics import UNCERTAINTY
-from advlens.evaluation import Estimate
+from advlens.detectors.baselines import pixel_baselines
+from advlens.detectors.decision_metrics import SIX, UNCERTAINTY
+from advlens.detectors.regression import regression
+from advlens.evaluation import Estimate, roc_auc
 from advlens.studies.closeness import Study, crossings, end_differences, report, walk_means
 from advlens.studies.closeness.measures import SIGNS, kde_column, kl_column, text_bandwidth
 from advlens.studies.closeness.protocols import (
@@ -23,6 +26,7 @@ from advlens.studies.closeness.protocols import (
     published_rows,
     published_scores,
     successful,
+    truth_of,
 )
 from advlens.studies.closeness.results import (
     ABOVE_BASELINE,
@@ -189,6 +193,40 @@ def test_every_clean_validation_image_counts_for_the_thresholds(measured, choice
     assert figures["KDE", "roc_auc"] > 0.95
 
 
+def test_the_regressions_know_nothing_of_validation_groups(measured, choice, scores):
+    frame = measured["pgd 0.30"].copy()
+    frame.loc[frame["part"] == "validation", [kde_column(1.0), "entropy"]] *= -50
+    again = corrected_scores(frame, choice=choice, calibration=clean_validation(frame))
+    test = again["part"] == "test"
+    pd.testing.assert_frame_equal(again[test], scores["pgd 0.30"][test])
+
+
+def test_probabilities_are_those_of_being_attacked(scores):
+    figures = corrected_results(scores, seed=0).set_index(["attack", "detector", "figure"])["estimate"]
+    assert figures["pgd 0.30", "KDE", "expected_calibration_error"] < 0.15
+
+
+def test_intervals_are_over_sources_and_not_over_rows(measured, scores, choice):
+    """An image that is there twice says nothing new: figures and intervals stay as they are."""
+    doubled = {attack: pd.concat([frame, frame]) for attack, frame in scores.items()}
+    columns = ["estimate", "low", "high"]
+    for results in (corrected_results, strata, published_results):
+        table, again = (
+            results(given, seed=0).query("figure != 'expected_calibration_error'") for given in (scores, doubled)
+        )
+        np.testing.assert_allclose(again[columns], table[columns], atol=1e-9)
+    one = {"pgd": measured["pgd 0.30"][measured["pgd 0.30"]["role"] != "noisy"]}
+    table, again = (windows(given, choice=choice, seed=0) for given in (one, one | {"again": one["pgd"]}))
+    np.testing.assert_allclose(again[columns], table[columns], atol=1e-9)
+    rows = {"pgd 0.30": measured["pgd 0.30"]}
+    twice = {"pgd 0.30": pd.concat([measured["pgd 0.30"]] * 2)}
+    table, again = (
+        defects(given, bandwidth=1.0, text_bandwidth=0.5, choice=choice, seed=0).query("detector == 'KDE'")
+        for given in (rows, twice)
+    )
+    np.testing.assert_allclose(again[columns], table[columns], atol=1e-9)
+
+
 def test_strata_part_successful_failed_and_all_attacks(scores):
     table = strata(scores, seed=0)
     rows = table[(table["attack"] == "pgd 0.30") & (table["detector"] == "KDE")].set_index("stratum")
@@ -203,7 +241,8 @@ def test_an_attack_that_8_bits_undo_is_no_positive_and_the_regression_stays(scor
     assert (before["n_positive"], after["n_positive"]) == (24, 12)
     assert (before["n_negative"], after["n_negative"]) == (60, 60)
     assert before["estimate"] > 0.9 > after["estimate"]
-    assert report.eight_bit_table(table.reset_index())["8-bit"].str.contains(r"\(n = 12\)").all()
+    shown = report.eight_bit_table(table.reset_index()).set_index(["detector", "format"])["pgd 0.30"]
+    assert (shown[report.COUNTS, "float"], shown[report.COUNTS, "8-bit"]) == ("24 / 60", "12 / 60")
 
 
 def test_regressions_are_fitted_on_training_groups_alone(measured, choice):
@@ -234,6 +273,14 @@ def test_each_step_mends_one_defect(measured, choice):
     assert counts["as published"] == counts["the text's kernel"] == everyone
     assert counts["successful attacks alone"] == counts["+ noise of the same norm"] == everyone | {"n_positive": wins}
     assert counts["+ fitted on other images"]["n_sources"] == 30
+    frame = Choice(1.0, "softmax").of(measured["pgd 0.30"])
+    floats = frame[frame["part"].isin(["train", "validation", "test"])]
+    for step, noise in (("successful attacks alone", "noisy as published"), ("+ noise of the same norm", "noisy")):
+        wins = floats[floats["role"].isin(["clean", noise]) | floats["success"]]
+        values, truth = wins[list(SIX)].to_numpy(), (wins["role"] == "adversarial").to_numpy()
+        expected = roc_auc(regression(values, truth).decision_function(values), truth)
+        found = table.set_index(["attack", "detector", "step"]).loc[("pgd 0.30", ALL_SIX, step), "estimate"]
+        assert found == pytest.approx(expected), step
     published = published_results(as_published(measured, 1.0), seed=0).set_index(["attack", "detector", "figure"])
     assert rows.loc["as published", "estimate"] == published.loc[("pgd 0.30", "KDE", "roc_auc"), "estimate"]
     assert rows.loc["the text's kernel", "estimate"] < rows.loc["as published", "estimate"]
@@ -294,6 +341,30 @@ def test_claims_are_paired_differences_judged_by_what_the_study_says(scores):
     assert table.loc[1, "KDE − best uncertainty metric"].endswith(": confirmed")
 
 
+def test_the_best_of_several_is_chosen_on_the_rows_named_for_it(scores):
+    tests, before = parts_of(scores, "test"), parts_of(scores, "validation")
+    turned = {attack: frame.assign(entropy=-frame["entropy"], confidence=0.0) for attack, frame in before.items()}
+    claimed = claims(tests, chosen_on=turned, seed=0).set_index(["attack", "claim"])["against"]
+    assert claimed["fgsm 0.12", "KDE − best uncertainty metric"] not in ("entropy", "confidence")
+
+
+def test_what_the_study_says_of_each_comparison():
+    ahead = {"estimate": 0.2, "low": 0.1, "high": 0.3}
+    claimed = pd.DataFrame(
+        [{"attack": attack, "claim": claim} | ahead for attack in ("pgd 0.30", "pgd 0.12") for claim in CLAIMS]
+    )
+    outcomes = report.judged_claims(claimed, settings((0.12, 0.30))).set_index(["claim", "attack"])["outcome"].unstack()
+    assert {claim: (row["pgd 0.30"], row["pgd 0.12"]) for claim, row in outcomes.iterrows()} == {
+        "KDE − best uncertainty metric": ("confirmed", "refuted"),
+        "entropy − variance": ("", "confirmed"),
+        "confidence − mutual information": ("", "confirmed"),
+        "KL divergence − KDE": ("refuted", "confirmed"),
+        "closeness, all − KDE": ("confirmed", "confirmed"),
+        "all six − best single metric": ("confirmed", "confirmed"),
+        "uncertainty, all − max softmax": ("", ""),
+    }
+
+
 def test_windows_pool_attacks_by_their_own_confidence_with_the_metrics_own_signs(measured, choice):
     table = windows(measured, choice=choice, seed=0)
     sure = table[table["high_end"] == 0.999].set_index("metric")
@@ -302,6 +373,16 @@ def test_windows_pool_attacks_by_their_own_confidence_with_the_metrics_own_signs
     assert set(sure.index) == set(SIGNS)
     assert set(sure["n_positive"]) == {expected}
     assert sure.loc["KDE", "estimate"] > 0.6
+    one = {"pgd": measured["pgd 0.30"].assign(**{"max softmax": 0.1})}  # a confidence of 0.9
+    table = windows(one, choice=choice, seed=0)
+    assert set(table["low_end"]) == {0.6}
+    test = choice.of(corrected_parts(one["pgd"])["test"])
+    for metric in ("variance", "entropy", "mutual information", "aleatoric", "epistemic", "KL divergence"):
+        expected = roc_auc(test[metric].to_numpy(), truth_of(test))
+        assert table.set_index("metric").loc[metric, "estimate"] == pytest.approx(expected), metric
+    for metric in ("confidence", "KDE"):
+        expected = roc_auc(-test[metric].to_numpy(), truth_of(test))
+        assert table.set_index("metric").loc[metric, "estimate"] == pytest.approx(expected), metric
 
 
 @pytest.fixture(scope="module")
@@ -313,6 +394,12 @@ def study(tmp_path_factory, mnist):
         np.savez(folder / "digits.npz", x=mnist[0][..., 0], y=mnist[1], x_test=mnist[0][..., 0], y_test=mnist[1])
         bench = Workbench(run="try", dataset=str(folder / "digits.npz"), seed=0)
         yield Study(bench, task_epochs=25, attacked_images=60, searched_images=40, passes=4, bandwidths=[0.5])
+
+
+def test_of_two_bandwidths_that_look_alike_the_published_one_stays(study):
+    sizes = {"task_epochs": 25, "attacked_images": 60, "searched_images": 40, "passes": 4}
+    again = Study(study.bench, **sizes, bandwidths=[1.0003, 0.5])
+    assert again.bandwidths == study.bandwidths
 
 
 def test_every_role_is_measured_on_the_images_that_it_names(study):
@@ -335,8 +422,28 @@ def test_every_role_is_measured_on_the_images_that_it_names(study):
         assert not frame[frame["role"] != "adversarial"]["success"].any()
         assert len(made) == (40 if setting.eps is None else 60)
         assert floats.groupby("source")["part"].nunique().eq(1).all()
+        scorer = pixel_baselines()["total variation"]
+        np.testing.assert_allclose(by_role["noisy"]["total variation"], scorer.scores(made.noisy))
+        if setting.eps is not None:
+            published = gaussian_noise(made.clean, setting.eps, rng=np.random.default_rng(0))
+            np.testing.assert_allclose(by_role["noisy as published"]["total variation"], scorer.scores(published))
+        kept = made.select(np.isin(made.source, test))
+        levels = np.rint(kept.adversarial * 255).astype(np.float32) / np.float32(255)
+        misread = study.classifier.predict(levels).argmax(axis=1) != kept.label
+        assert rounded_off.loc[rounded_off["role"] == "adversarial", "success"].tolist() == misread.tolist()
         same_noise = by_role["noisy"]["entropy"].equals(by_role["noisy as published"]["entropy"])
         assert same_noise == (setting.eps is None)
+
+
+def test_thresholds_and_choices_come_from_validation_groups(study):
+    every = study.claims().query("protocol == 'corrected'").set_index(["attack", "claim"])["against"]
+    for attack, frame in study.scores.items():
+        part = study.measured["pgd 0.30"].query("role == 'clean' and part == 'validation'")
+        assert set(frame.loc[frame["part"] == CALIBRATION, "source"]) == set(part["source"])
+        before = successful(frame[frame["part"] == "validation"])
+        auc = {name: roc_auc(before[name].to_numpy(), truth_of(before)) for name in DETECTORS}
+        for claim, (_, others) in CLAIMS.items():
+            assert every[attack, claim] == max(others, key=auc.get)
 
 
 def test_an_image_is_in_the_same_part_under_every_attack(study):
@@ -372,6 +479,9 @@ def test_a_walk_begins_at_the_source_and_ends_at_the_target(study):
     moved = study.moved("bim", [0.0, 0.3], image=3)
     np.testing.assert_array_equal(moved[0.0], study.bench.data.test_images[study.source[3]])
     assert np.abs(moved[0.3] - moved[0.0]).max() == pytest.approx(0.3, abs=1e-6)
+    for attack, image in (("pgd", 3), ("bim", 60), ("bim", -1)):
+        with pytest.raises(ValueError, match="moved follows fgsm or bim, of an image from 0 to 59, got"):
+            study.moved(attack, [0.0, 0.3], image=image)
     one = walked[(walked["image"] == 3) & (walked["eps"] == 0.3)]["predicted"].item()
     assert study.classifier.predict(moved[0.3][None]).argmax() == one
 
@@ -383,16 +493,22 @@ def test_the_study_s_tables_come_out_of_real_attacks(study):
     assert list(table.columns) == ["detector", "protocol", *judged]
     assert len(table) == 2 * len(DETECTORS) + 2
     assert all(table.loc[place, "protocol"] == "corrected" and attack in judged for place, attack in bold)
-    headline = report.headline_table(study.success_rates(), published, corrected, claimed)
-    assert list(headline["attack"]) == judged
+    rounded_off = study.eight_bit()
+    headline = report.headline_table(study.success_rates(), published, corrected, rounded_off, claimed)
+    assert list(headline["attack"].unique()) == judged
+    assert len(headline) == 4 * len(judged)
+    single = headline[headline["detector"] == "best single metric"].set_index("attack")["corrected"]
+    best = claimed[(claimed["protocol"] == "corrected") & (claimed["claim"] == "all six − best single metric")]
+    for row in best.itertuples():
+        assert single[row.attack].endswith(f"({row.against})")
     assert set(report.figures_table(corrected, detectors=[ALL_SIX])["attack"]) == set(judged)
-    text = report.lessons(published, corrected, claimed, study.windows(), study.settings)
-    assert text.count("\n- **") == 3
+    text = report.lessons(published, corrected, rounded_off, claimed, study.windows(), study.settings)
+    assert text.count("- **") == 3
     for protocol in report.PROTOCOLS:
         curves = study.roc_curves(protocol)
         assert curves[["false positive rate", "true positive rate"]].stack().between(0, 1).all()
     assert set(report.strata_table(study.strata())["attack"]) == set(judged)
-    assert set(report.eight_bit_table(study.eight_bit())["attack"]) <= set(judged)
+    assert list(report.eight_bit_table(rounded_off).columns) == ["detector", "format", *judged]
     assert len(report.claims_table(claimed, study.settings).columns) == len(CLAIMS) + 3
     order = report.claims_table(claimed, study.settings)[["attack", "protocol"]].to_numpy().tolist()
     every = [[name, protocol] for name in study.measured for protocol in report.PROTOCOLS]
@@ -402,6 +518,7 @@ def test_the_study_s_tables_come_out_of_real_attacks(study):
     ]
     later = report.later_table(published, PUBLISHED["mnist"])
     assert list(later["detector"]) == list(PUBLISHED["mnist"].later)
+    assert set(later["attack"]) == {"bim 0.30"}
     assert (later["as published, remade"] == report.MISSING).tolist() == [False, False, False, True, True]
 
 
@@ -413,6 +530,10 @@ def test_means_are_those_of_right_and_wrong_decisions(study):
     assert (counts["wrong"], counts["right"]) == (wrong.sum(), (~wrong).sum())
     assert set(means["metric"]) == set(UNCERTAINTY)
     entropies = means[means["metric"] == "entropy"].set_index("outcome")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(study, "published", PUBLISHED["mnist"])
+        known = study.right_and_wrong().set_index(["metric", "outcome"])["published"]
+    assert known["entropy"].to_dict() == {"wrong": 0.96277, "right": 0.08891}
     assert entropies.loc["wrong", "mean"].estimate > entropies.loc["right", "mean"].estimate
     assert entropies["published"].isna().all()  # the user's own file
     assert set(report.means_table(means)["published"]) == {report.MISSING}
@@ -422,6 +543,9 @@ def test_what_cannot_be_is_refused(study):
     sizes = {"task_epochs": 25, "attacked_images": 60, "searched_images": 40, "passes": 2, "bandwidths": [1.0]}
     for wrong, message in (
         ({"bandwidths": [0.0]}, r"bandwidths must be a list of positive shares of the published one, got \[0.0\]"),
+        ({"attacked_images": 2.5}, "attacked_images must be a whole number, 0 or more, got 2.5"),
+        ({"attacked_images": 3}, "source holds 3 images, too few for .*: take more images"),
+        ({"bandwidths": ""}, "bandwidths must be a list of positive shares of the published one, got ''"),
         ({"bandwidths": 0.5}, "bandwidths must be a list of positive shares of the published one, got 0.5"),
         ({"attacked_images": -1}, "attacked_images must be a whole number, 0 or more, got -1"),
         ({"attacked_images": 10**6}, "attacked_images must be at most .*, the correct ones, got 1000000"),
@@ -430,14 +554,19 @@ def test_what_cannot_be_is_refused(study):
     ):
         with pytest.raises(ValueError, match=message):
             Study(study.bench, **sizes | wrong)
-    for strengths in ([0.3, 0.0], [0.1], [0.0, 1.2], [-0.1, 0.2]):
+    for size in (0, 2.5, "5"):
+        with pytest.raises(ValueError, match="images must be a whole number, 1 or more, got"):
+            study.walk("bim", [0.0, 0.3], images=size)
+    with pytest.raises(ValueError, match="protocol must be one of as published, corrected, got 'fixed'"):
+        study.roc_curves("fixed")
+    for strengths in ([0.3, 0.0], [0.1], [0.0, 1.2], [-0.1, 0.2], 0.1, None, "ab", [0.0, None], [0.0, float("nan")]):
         with pytest.raises(ValueError, match="strengths must be two or more ascending ε"):
             study.walk("bim", strengths, images=2)
 
 
 def test_crossings_are_the_first_steps_on_the_other_side():
     steps = pd.DataFrame({"eps": [0.0, 0.1, 0.2, 0.3], "image": 4, "label": 1, "target": 2, "predicted": [1, 1, 2, 2]})
-    steps["KDE of source"], steps["KDE of target"] = [0, -1, -2, -5], [-9, -3, -4, -4]
+    steps["KDE of source"], steps["KDE of target"] = [0, -1, -4, -5], [-9, -3, -4, -4]  # even at 0.2: not yet across
     steps["KL divergence of source"], steps["KL divergence of target"] = [0, 1, 2, 3], [5, 0.5, 0.4, 0.3]
     steps["entropy"], steps["KL divergence"] = [0, 0.2, 0.9, 0.1], [0, 1, 0.4, 0.3]
     stays = steps.assign(image=5, target=1)

@@ -80,6 +80,17 @@ def test_an_untrained_regression_and_bad_truths_are_named(metrics, real_images):
         DecisionMetrics(metrics.classifier, closeness=closeness(), passes=2).measure(real_images[:2])
     with pytest.raises(ValueError, match=r"distance is not measured: columns are variance, .* KL divergence"):
         MetricRegression(metrics, columns=["KDE", "distance"])
+    for columns in ("entropy", [], None):
+        with pytest.raises(TypeError, match="columns must be a list of metrics, got"):
+            MetricRegression(metrics, columns=columns)
+    with pytest.raises(TypeError, match="metrics must be DecisionMetrics, got Classifier"):
+        MetricRegression(metrics.classifier)
+    with pytest.raises(TypeError, match="closeness must map names to measures, got list"):
+        DecisionMetrics(metrics.classifier, closeness=[ClassDensity(bandwidth=1.0)])
+    with pytest.raises(ValueError, match="closeness can't be called entropy, which is measured anyway"):
+        DecisionMetrics(metrics.classifier, closeness={"entropy": ClassDensity(bandwidth=1.0)})
+    with pytest.raises(ValueError, match="bandwidth must be a positive number, got '1'"):
+        ClassDensity(bandwidth="1")
 
 
 def test_closeness_is_to_the_classes_asked_for(classifier, metrics, mnist, real_images):

@@ -80,6 +80,14 @@ def test_channels_are_dropped_as_wholes(real_images):
     assert set(np.unique(mask)) == {0, 2}
 
 
+def test_each_dropout_layer_has_masks_of_its_own():
+    drops = [keras.layers.Dropout(0.5, name="first"), keras.layers.Dropout(0.5, name="second")]
+    network = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten(), *drops, keras.layers.Dense(2)])
+    first, second = (layer._masks for layer in MonteCarloDropout(network)._after.layers if hasattr(layer, "_masks"))
+    assert first.shape == second.shape
+    assert (first == second).mean() == pytest.approx(0.5, abs=0.05)
+
+
 def test_scores_have_gradients(network, real_images):
     x = tf.constant(real_images[:2])
     with tf.GradientTape() as tape:
@@ -98,8 +106,22 @@ def test_networks_that_cannot_be_thinned_are_named():
     around = keras.layers.Add()([flat, keras.layers.Dropout(0.5, name="drop")(keras.layers.Dense(784)(flat))])
     with pytest.raises(ValueError, match="has a path around its first dropout layer 'drop'"):
         MonteCarloDropout(keras.Model(inputs, keras.layers.Dense(2)(around)))
-    with pytest.raises(ValueError, match="passes must be at least 2"):
-        MonteCarloDropout(networks.build("digits_dropout_cnn"), passes=1)
+    noisy = keras.layers.Dropout(0.5, noise_shape=(None, 1), name="drop")
+    with pytest.raises(ValueError, match="'drop' must be a Dropout without noise_shape or a SpatialDropout2D, got"):
+        MonteCarloDropout(keras.Sequential([inputs, keras.layers.Flatten(), noisy, keras.layers.Dense(2)]))
+
+
+def test_what_is_no_network_number_or_list_is_named(network):
+    for wrong, error, message in (
+        ({"passes": 1}, ValueError, "passes must be at least 2, got 1"),
+        ({"passes": 2.5}, TypeError, "passes must be a whole number, got 2.5"),
+        ({"batch_size": None}, TypeError, "batch_size must be a whole number, got None"),
+        ({"layers": "dropout2"}, TypeError, "layers must be a list of dropout layers' names, got 'dropout2'"),
+        ({"layers": []}, TypeError, "layers must be a list of dropout layers' names, got "),
+        ({"network": "digits"}, TypeError, "network must be a Keras model, got str"),
+    ):
+        with pytest.raises(error, match=message):
+            MonteCarloDropout(**({"network": network} | wrong))
 
 
 def test_metrics_of_agreeing_and_of_quarrelling_passes():
