@@ -17,6 +17,7 @@ from advlens.studies.closeness.measures import SIGNS, kde_column, kl_column
 
 ALL_SIX = "all six"
 ALL_BASELINES = "baselines, all"
+MOST_BASELINES = "baselines, grey levels aside"
 PARTS_OF_VARIANCE = ("aleatoric", "epistemic")  # which the study's later version measures
 BASELINES = (*pixel_baselines(), "max softmax")
 DETECTORS: dict[str, tuple[str, ...]] = {
@@ -26,6 +27,7 @@ DETECTORS: dict[str, tuple[str, ...]] = {
     ALL_SIX: SIX,
     **{name: (name,) for name in BASELINES},
     ALL_BASELINES: BASELINES,
+    MOST_BASELINES: tuple(name for name in BASELINES if name != "off grey levels"),  # what an 8-bit file leaves of them
 }
 PARTS = ("train", "validation", "test")
 EIGHT_BIT = "test, 8-bit"  # the test part's images, rounded to 256 grey levels
@@ -36,7 +38,7 @@ def family_of(detector: str) -> str:
     """The family that colours a detector's figures."""
     if detector == ALL_SIX:
         return "combined"
-    if detector in (*BASELINES, ALL_BASELINES):
+    if set(DETECTORS[detector]) <= set(BASELINES):
         return "baseline"
     return "closeness" if set(DETECTORS[detector]) <= set(CLOSENESS) else "uncertainty"
 
