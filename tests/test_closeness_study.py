@@ -497,6 +497,9 @@ def test_the_study_s_tables_come_out_of_real_attacks(study):
     headline = report.headline_table(study.success_rates(), published, corrected, rounded_off, claimed)
     assert list(headline["attack"].unique()) == judged
     assert len(headline) == 5 * len(judged)
+    undone = rounded_off[(rounded_off["attack"] != judged[-1]) | (rounded_off["format"] == "float")]
+    without = report.headline_table(study.success_rates(), published, corrected, undone, claimed)
+    assert set(without.loc[without["attack"] == judged[-1], "in 8 bits"]) == {report.MISSING}
     single = headline[headline["detector"] == "best single metric"].set_index("attack")["corrected"]
     best = claimed[(claimed["protocol"] == "corrected") & (claimed["claim"] == "all six − best single metric")]
     for row in best.itertuples():

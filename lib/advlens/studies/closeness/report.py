@@ -188,7 +188,7 @@ def headline_table(
         chosen = {"best single metric": single[attack], "best baseline": found["baseline"].iloc[0]}
         for shown in (ALL_SIX, *chosen, ALL_BASELINES, MOST_BASELINES):
             detector = chosen.get(shown, shown)
-            row = {title: table[attack].get(detector, MISSING) for title, table in (aucs | cells).items()}
+            row = {title: table.get(attack, {}).get(detector, MISSING) for title, table in (aucs | cells).items()}
             if shown in chosen:
                 row["corrected"] += f" ({detector})"
             counts = _counts(found.iloc[0])
