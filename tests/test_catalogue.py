@@ -8,6 +8,7 @@ from art.attacks.attack import EvasionAttack
 
 from advlens.attacks import CATALOGUE, build_attack, craft, find_attack
 from advlens.attacks.appearance import appearance, similarity, verdict
+from advlens.attacks.attack_set import UNTARGETED
 from advlens.attacks.catalogue import CatalogueEntry
 from advlens.classifier import Classifier
 
@@ -59,11 +60,43 @@ def test_selecting_rows_keeps_them_together(crafted):
     assert (chosen.attack, chosen.parameters) == (crafted.attack, crafted.parameters)
 
 
+# Parameters that make an attack quick, or strong enough to be seen at work on ten images.
+FOR_TESTS = {
+    "one_pixel": {"pixels": 30, "max_iter": 30, "population": 100},
+    "boundary": {"max_iter": 30},
+    "universal": {"eps": 0.6},
+}
+
+
 @pytest.mark.parametrize("name", CATALOGUE)
 def test_every_catalogued_attack_fools_the_network(name, average_pooling_classifier, real_images, real_labels, right):
     few = right[:10]
-    made = craft(name, average_pooling_classifier, real_images[few], real_labels[few], source=few, seed=0)
+    given = {"source": few, "seed": 0, **FOR_TESTS.get(name, {})}
+    made = craft(name, average_pooling_classifier, real_images[few], real_labels[few], **given)
     assert made.success.mean() >= 0.8
+
+
+def test_a_targeted_attack_aims_at_the_least_likely_class(average_pooling_classifier, real_images, real_labels, right):
+    few = right[:10]
+    images, labels = real_images[few], real_labels[few]
+    made = craft("bim_targeted", average_pooling_classifier, images, labels, source=few, seed=0, eps=0.6)
+    np.testing.assert_array_equal(made.target, average_pooling_classifier.predict(images).argmin(axis=1))
+    assert (made.predicted == made.target).mean() >= 0.5
+    untargeted = craft("fgsm", average_pooling_classifier, images, labels, source=few, seed=0)
+    assert (untargeted.target == UNTARGETED).all()
+
+
+@pytest.mark.parametrize("name", ["one_pixel", "boundary"])
+def test_a_search_of_this_package_follows_the_seed(name, average_pooling_classifier, real_images, real_labels, right):
+    few = right[:3]
+    given = {"source": few, "pixels": 5, "population": 20} if name == "one_pixel" else {"source": few}
+    images, labels = real_images[few], real_labels[few]
+    sets = [
+        craft(name, average_pooling_classifier, images, labels, seed=seed, max_iter=8, **given) for seed in (1, 1, 2)
+    ]
+    np.testing.assert_array_equal(sets[0].adversarial, sets[1].adversarial)
+    if name == "boundary":
+        assert np.abs(sets[0].adversarial - sets[2].adversarial).max() > 0
 
 
 def test_any_attack_of_art_runs_by_its_class_name(average_pooling_classifier, real_images, real_labels, right):
@@ -149,8 +182,6 @@ def test_bad_images_are_named(average_pooling_classifier, real_images, real_labe
         del CATALOGUE["broken"]
     with pytest.raises(ValueError, match="source must have shape"):
         craft("deepfool", average_pooling_classifier, images, labels, source=few[:4], seed=0)
-    with pytest.raises(ValueError, match="only untargeted"):
-        craft("ProjectedGradientDescent", average_pooling_classifier, images, labels, **given, targeted=True)
 
 
 def test_similarity_is_one_for_equal_images_and_falls_with_noise(real_images):

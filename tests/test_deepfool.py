@@ -48,9 +48,9 @@ def test_bad_input_is_named(max_pooling_classifier, mnist):
         DeepFool(max_pooling_classifier, epsilon=-0.1)
     with pytest.raises(ValueError, match="epsilon must be a positive number or 0, got 'a'"):
         DeepFool(max_pooling_classifier, epsilon="a")
-    with pytest.raises(ValueError, match="max_iter must be an integer of at least 1, got True"):
+    with pytest.raises(ValueError, match="max_iter must be a whole number, 1 or more, got True"):
         DeepFool(max_pooling_classifier, max_iter=True)
-    with pytest.raises(ValueError, match="nb_grads must be an integer of at least 2, got 1"):
+    with pytest.raises(ValueError, match="nb_grads must be a whole number, 2 or more, got 1"):
         DeepFool(max_pooling_classifier, nb_grads=1)
     with pytest.raises(ValueError, match="one-hot"):
         DeepFool(max_pooling_classifier).generate(mnist[0][:2], np.zeros((2, 10)))

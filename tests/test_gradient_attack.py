@@ -43,5 +43,5 @@ def test_bad_input_is_named(max_pooling_classifier, mnist):
         GradientAttack(max_pooling_classifier).generate(mnist[0][:2] * 255)
     with pytest.raises(ValueError, match="labels must lie in"):
         GradientAttack(max_pooling_classifier).generate(mnist[0][:2], np.array([3, 10]))
-    with pytest.raises(ValueError, match="steps must be an integer of at least 1, got 0"):
+    with pytest.raises(ValueError, match="steps must be a whole number, 1 or more, got 0"):
         GradientAttack(max_pooling_classifier, steps=0)

@@ -1,5 +1,6 @@
 """The artifact store: what is computed once, what makes a new key, and what a killed process leaves behind."""
 
+import ast
 import functools
 import os
 import shutil
@@ -12,9 +13,11 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+from art.attacks.evasion import FastGradientMethod
 
 from advlens import networks, store
 from advlens.attacks import AttackSet
+from advlens.attacks.deepfool import DeepFool
 from advlens.store import Store, code_digest, digest
 from advlens.training import Trained
 
@@ -29,6 +32,7 @@ def example_attack_set(shift: float = 0.25) -> AttackSet:
         noisy=clean,
         adversarial=clean + np.float32(shift),
         label=np.array([0, 1, 2]),
+        target=np.array([3, 4, 5]),
         predicted=np.array([0, 2, 1]),
         success=np.array([False, True, True]),
         l2=np.full(3, 4 * shift, np.float32),
@@ -206,6 +210,17 @@ def test_the_key_follows_content_not_identity():
         digest(open)
 
 
+def test_a_class_s_key_is_its_code_here_and_its_name_in_a_library(monkeypatch):
+    classes = (DeepFool, FastGradientMethod, networks.two_conv_cnn)
+    before = [digest(one) for one in classes]
+    assert len(set(before)) == 3
+    monkeypatch.setattr(store, "code_digest", lambda module: "changed")
+    after = [digest(one) for one in classes]
+    assert [one == other for one, other in zip(before, after, strict=True)] == [False, True, False]
+    with pytest.raises(TypeError, match="a function or class of the package advlens"):
+        digest(example_attack_set)
+
+
 def test_a_network_has_one_digest_before_and_after_the_disk(tmp_path):
     keras.utils.set_random_seed(0)
     network = networks.slide_detector_cnn()
@@ -231,3 +246,13 @@ def test_the_code_digest_covers_what_a_module_imports():
     closure = store._closure("advlens.attacks.catalogue")
     assert {"advlens.attacks.catalogue", "advlens.attacks.lbfgs", "advlens.classifier"} <= closure
     assert {"advlens.explanations.worker", "advlens.explanations.rebuild"} <= store._closure("advlens.explanations")
+
+
+def test_a_name_that_a_package_passes_on_brings_its_own_module_and_no_sibling():
+    (found,) = store.imported_modules(ast.parse("from advlens.attacks import AttackSet"))
+    assert found == "advlens.attacks.attack_set"
+    (found,) = store.imported_modules(ast.parse("from advlens.attacks import noise"))
+    assert found == "advlens.attacks.noise"
+    closure = store._closure("advlens.attacks.crafting")
+    assert "advlens.attacks.noise" in closure
+    assert not closure & {"advlens.attacks", "advlens.attacks.catalogue", "advlens.attacks.deepfool"}

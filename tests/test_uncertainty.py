@@ -113,9 +113,9 @@ def test_networks_that_cannot_be_thinned_are_named():
 
 def test_what_is_no_network_number_or_list_is_named(network):
     for wrong, error, message in (
-        ({"passes": 1}, ValueError, "passes must be at least 2, got 1"),
-        ({"passes": 2.5}, TypeError, "passes must be a whole number, got 2.5"),
-        ({"batch_size": None}, TypeError, "batch_size must be a whole number, got None"),
+        ({"passes": 1}, ValueError, "passes must be a whole number, 2 or more, got 1"),
+        ({"passes": 2.5}, ValueError, "passes must be a whole number, 2 or more, got 2.5"),
+        ({"batch_size": None}, ValueError, "batch_size must be a whole number, 1 or more, got None"),
         ({"layers": "dropout2"}, TypeError, "layers must be a list of dropout layers' names, got 'dropout2'"),
         ({"layers": []}, TypeError, "layers must be a list of dropout layers' names, got "),
         ({"network": "digits"}, TypeError, "network must be a Keras model, got str"),

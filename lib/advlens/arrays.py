@@ -1,4 +1,7 @@
-"""The array type that all stages share, and the checks of images, labels and seeds at their public boundaries."""
+"""The array type that all stages share, and the checks of what comes in at their public boundaries."""
+
+import numbers
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +47,17 @@ def checked_seed(seed: int) -> int:
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
         raise ValueError(f"seed must be a whole number from 0 to 2^32 - 1, got {seed!r}")
     return int(seed)
+
+
+def checked_whole(value: Any, *, name: str, least: int = 1) -> int:
+    """A whole number, once it is known to be one.
+
+    Raises:
+        ValueError: for anything but a whole number, `least` or more, naming it under `name`.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
+        raise ValueError(f"{name} must be a whole number, {least} or more, got {value!r}")
+    return int(value)
 
 
 def checked_labels(labels: Array, *, n: int, num_classes: int) -> Array:

@@ -12,7 +12,7 @@ import tensorflow as tf
 from art.estimators.classification import TensorFlowV2Classifier
 
 from advlens.arrays import Array, checked_images, checked_labels
-from advlens.networks import last_layer
+from advlens.networks.parts import last_layer
 
 GRADIENTS_A_CALL = 10  # class gradients that one compiled call computes: bounds the size of its graph
 

@@ -12,6 +12,7 @@ import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
+import inspect
 import json
 import os
 import re
@@ -33,6 +34,7 @@ LIBRARIES = (
     *("tensorflow", "keras", "tf-keras", "adversarial-robustness-toolbox", "innvestigate"),
     *("numpy", "scipy", "scikit-learn", "scikit-image", "pillow", "matplotlib"),
 )
+LIBRARY_PACKAGES = ("art", "keras", "tensorflow", "numpy", "scipy", "sklearn", "skimage")
 
 
 class Storable(Protocol):
@@ -67,7 +69,8 @@ class Store:
         Args:
             name: a readable name of the artifact, the first half of its folder's name.
             make: a function or class of this package, named at the top level of its module.
-            parameters: keyword arguments: scalars, strings, arrays, mappings, dataclasses, Keras models.
+            parameters: keyword arguments: scalars, strings, arrays, mappings, dataclasses, Keras models, classes and
+            functions (of this package by their code, of a library by name).
         Raises:
             TypeError: for a `make` whose code the key would not see, or where a parameter or the result is of a kind
                 that cannot be keyed, or stored without a change.
@@ -181,16 +184,34 @@ def _imports(module: str) -> Iterator[str]:
 
 
 def imported_modules(tree: ast.Module) -> Iterator[str]:
-    """The modules of this package that a piece of code imports, also by `from package import module`."""
+    """The modules of this package that a piece of code imports, also by `from package import module`.
+
+    A name that a package's `__init__` only passes on counts as imported from where it is defined: what else that
+    package offers is no part of what the code does.
+    """
     for node in ast.walk(tree):
         names = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            names = [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [_defining_module(node.module, alias.name) for alias in node.names]
         for name in names:
             if name.partition(".")[0] == PACKAGE and _source_file(name):
                 yield name
+
+
+def _defining_module(module: str, name: str) -> str:
+    """The module that `from module import name` takes the name from."""
+    if module.partition(".")[0] != PACKAGE:
+        return module
+    if _source_file(f"{module}.{name}"):
+        return f"{module}.{name}"
+    for node in _parsed(module).body if (_source_file(module) or "").endswith("__init__.py") else ():
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                if name == (alias.asname or alias.name):
+                    return _defining_module(node.module, alias.name)
+    return module
 
 
 @functools.cache
@@ -260,12 +281,27 @@ def _chunks(value: Any) -> Iterator[bytes]:
         yield from _chunks(value.get_weights())
     elif isinstance(value, pd.DataFrame):
         yield value.to_csv().encode()
-    elif dataclasses.is_dataclass(value):
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         yield from _chunks({field.name: getattr(value, field.name) for field in dataclasses.fields(value)})
+    elif isinstance(value, type) or inspect.isfunction(value):
+        yield from _chunks(_code_identity(value))
     elif hasattr(value, "to_parts"):
         yield from _chunks(value.to_parts())
     else:
         raise TypeError(f"a {type(value).__name__} cannot be part of an artifact's key: pass arrays or plain values")
+
+
+def _code_identity(value: type | Callable) -> list[str]:
+    """What a class or function does: the code of its module here, the name alone of a library's, whose version counts.
+
+    Raises:
+        TypeError: for one of a notebook or script, whose code could change without a new key.
+    """
+    package = value.__module__.partition(".")[0]
+    if package not in LIBRARY_PACKAGES:
+        _check_maker(value)
+    code = code_digest(value.__module__) if package == PACKAGE else ""
+    return [value.__module__, value.__qualname__, code]
 
 
 def _readable(value: Any) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from advlens.arrays import Array
-from advlens.networks import build
+from advlens.networks.building import Builder, built
 from advlens.progress import progress
 
 STEPS_A_CALL = 16  # with the same results: a call of several steps takes longer to trace and less time to run
@@ -39,17 +39,17 @@ class Trained:
 
 
 def train_task_network(
-    images: Array, labels: Array, *, network: str, num_classes: int, epochs: int, seed: int
+    images: Array, labels: Array, *, builder: Builder, num_classes: int, epochs: int, seed: int
 ) -> Trained:
-    """Trains a task network by name with Adam, rate 1e-3 falling to 0 as a cosine, in batches of 128.
+    """Trains a task network with Adam, rate 1e-3 falling to 0 as a cosine, in batches of 128.
 
     Args:
         images: (n, h, w, channels) float32 in [0, 1].
         labels: (n,) classes.
-        network: a name of `networks.NETWORKS`.
+        builder: makes the untrained network, one of `networks.NETWORKS`.
     """
     keras.utils.set_random_seed(seed)
-    model = build(network, input_shape=images.shape[1:], num_classes=num_classes)
+    model = built(builder, input_shape=images.shape[1:], num_classes=num_classes)
     steps = epochs * -(-len(images) // 128)
     optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(1e-3, steps))
     return train(model, images, labels, optimizer=optimizer, epochs=epochs, batch_size=128, seed=seed)

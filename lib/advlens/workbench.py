@@ -12,9 +12,10 @@ from matplotlib.figure import Figure
 
 from advlens import plots, tables
 from advlens.arrays import Array, checked_seed
-from advlens.attacks import AttackSet, craft, find_attack
+from advlens.attacks import AttackSet, crafted, find_attack
 from advlens.classifier import Classifier
 from advlens.datasets import CLASS_NAMES, DataSet, load
+from advlens.networks import find_builder
 from advlens.paths import data_dir
 from advlens.store import NAME, Store
 from advlens.training import Trained, train_task_network
@@ -47,13 +48,17 @@ class Workbench:
         self.store = Store(self.folder / "artifacts")
 
     def task_network(self, network: str, *, epochs: int) -> Trained:
-        """A task network of this data set by its name, trained once."""
+        """A task network of this data set by its name, trained once.
+
+        Raises:
+            ValueError: for a name that is not in `networks.NETWORKS`.
+        """
         return self.store.keep(
             f"task_network.{network}",
             train_task_network,
             images=self.data.train_images[: self.train_images],
             labels=self.data.train_labels[: self.train_images],
-            network=network,
+            builder=find_builder(network),
             num_classes=self.data.num_classes,
             epochs=epochs,
             seed=self.seed,
@@ -67,16 +72,18 @@ class Workbench:
         """An attack on n test images that the classifier gets right, crafted once.
 
         Raises:
-            ValueError: where n is not positive, or there are fewer such images.
+            ValueError: for an unknown attack, or where n is not positive, or there are fewer such images.
         """
+        entry = find_attack(attack)
         correct = self.correct_sources(classifier)
         if not 1 <= n <= len(correct):
             raise ValueError(f"attacked_images must be 1 to {len(correct)}, the correctly classified ones, got {n}")
         source = correct[:n]
         return self.store.keep(
             f"attack.{attack}",
-            craft,
+            crafted,
             name=attack,
+            entry=entry,
             classifier=classifier,
             images=self.data.test_images[source],
             labels=self.data.test_labels[source],

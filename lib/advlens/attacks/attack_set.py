@@ -11,6 +11,8 @@ import numpy as np
 
 from advlens.arrays import Array
 
+UNTARGETED = -1  # the target of an attack that only wants to leave the true class
+
 
 @dataclasses.dataclass(frozen=True)
 class AttackSet:
@@ -23,6 +25,7 @@ class AttackSet:
         clean, noisy, adversarial: (n, h, w, channels) float32 in [0, 1]; `noisy` is Gaussian noise of the
             perturbation's own norm.
         label: (n,) int64, the true classes.
+        target: (n,) int64, the classes that the attack aims at, `UNTARGETED` where it only leaves the true one.
         predicted: (n,) int64, what the task network says of the adversarial images.
         success: (n,) bool, whether that is another class than for the clean image.
         l2, linf: (n,) float32, norms of adversarial − clean.
@@ -35,6 +38,7 @@ class AttackSet:
     noisy: Array
     adversarial: Array
     label: Array
+    target: Array
     predicted: Array
     success: Array
     l2: Array

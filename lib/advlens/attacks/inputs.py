@@ -6,16 +6,14 @@ from collections.abc import Callable
 import numpy as np
 from art.attacks.attack import EvasionAttack
 
-from advlens.arrays import Array, checked_labels
+from advlens.arrays import Array, checked_labels, checked_whole
 from advlens.progress import progress
 
 
 def check_whole_number(attack: EvasionAttack, *names: str, lowest: int = 1) -> None:
     """Raises ValueError unless those parameters of the attack are integers, `lowest` or more."""
     for name in names:
-        value = getattr(attack, name)
-        if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < lowest:
-            raise ValueError(f"{name} must be an integer of at least {lowest}, got {value!r}")
+        checked_whole(getattr(attack, name), name=name, least=lowest)
 
 
 def check_number(attack: EvasionAttack, name: str, *, zero: bool = False) -> None:

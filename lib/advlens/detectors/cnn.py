@@ -10,7 +10,9 @@ from advlens.classifier import Classifier, checked_classifier
 from advlens.detectors.base import Detector, checked_truth
 from advlens.explanations import colour_map, explain
 from advlens.image_files import CODECS, through
-from advlens.networks import build, last_layer
+from advlens.networks.building import built
+from advlens.networks.detector import DETECTOR_NETWORKS
+from advlens.networks.parts import last_layer
 from advlens.training import Trained, train
 
 
@@ -18,13 +20,13 @@ class InputClassifier(Detector):
     """A convolutional network trained to tell adversarial from normal images (Gong et al. 2017; the study's slides).
 
     Args:
-        network: a name of `networks.NETWORKS`.
+        network: a name of `networks.detector.DETECTOR_NETWORKS`.
         codec: the image file that images go through before they are judged, a name of `image_files.CODECS`.
         epochs, batch_size, learning_rate: SGD with momentum 0.9.
         patience: epochs without a better validation loss after which training stops.
         seed: governs initial weights and shuffling.
     Raises:
-        ValueError: for an unknown codec, or a learning rate or seed that is none.
+        ValueError: for an unknown network or codec, or a learning rate or seed that is none.
 
     Attributes:
         trained_: the network and its history, after `fit`.
@@ -54,6 +56,10 @@ class InputClassifier(Detector):
         self._check_params()
 
     def _check_params(self) -> None:
+        if self.network not in DETECTOR_NETWORKS:
+            raise ValueError(
+                f"no detector network is called {self.network!r}: choose one of {', '.join(DETECTOR_NETWORKS)}"
+            )
         if self.codec not in CODECS:
             raise ValueError(f"no codec is called {self.codec!r}: choose one of {', '.join(CODECS)}")
         if not 0 < self.learning_rate < np.inf:
@@ -104,7 +110,7 @@ class InputClassifier(Detector):
         return self.represent(images), targets
 
     def _untrained(self, inputs: Array) -> keras.Model:
-        return build(self.network, input_shape=inputs.shape[1:], num_classes=2)
+        return built(DETECTOR_NETWORKS[self.network], input_shape=inputs.shape[1:], num_classes=2)
 
     def adopt(self, trained: Trained) -> "InputClassifier":
         """Takes over a network that was trained before, instead of `fit`.

@@ -1,13 +1,12 @@
 """Monte-Carlo dropout: one network as t thinned ones, whose predictions differ where it is unsure."""
 
-import numbers
 from collections.abc import Iterator, Mapping, Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from advlens.arrays import Array, checked_images, checked_seed
+from advlens.arrays import Array, checked_images, checked_seed, checked_whole
 from advlens.progress import progress
 from advlens.uncertainty.metrics import METRICS
 
@@ -27,10 +26,9 @@ class MonteCarloDropout:
         layers: names of the dropout layers that are active; None for all.
         batch_size: images at once: memory is bounded by `passes` × `batch_size` activations.
     Raises:
-        TypeError: for a network that is no Keras model, passes or a batch size that are no whole numbers, or layers
-            that are no list of names.
+        TypeError: for a network that is no Keras model, or layers that are no list of names.
         ValueError: for a network without such layers, a path around its first one, a dropout layer of a kind that is
-            not known here, or fewer than 2 passes.
+            not known here, or passes (2 or more) and a batch size that are no whole numbers.
 
     Source: Gal & Ghahramani 2016.
     """
@@ -46,11 +44,8 @@ class MonteCarloDropout:
     ) -> None:
         if not isinstance(network, keras.Model):
             raise TypeError(f"network must be a Keras model, got {type(network).__name__}: of a Classifier pass .model")
-        for name, number, least in (("passes", passes, 2), ("batch_size", batch_size, 1)):
-            if not isinstance(number, numbers.Integral):
-                raise TypeError(f"{name} must be a whole number, got {number!r}")
-            if number < least:
-                raise ValueError(f"{name} must be at least {least}, got {number}")
+        checked_whole(passes, name="passes", least=2)
+        checked_whole(batch_size, name="batch_size")
         self.network = network
         self.passes = passes
         self.batch_size = batch_size

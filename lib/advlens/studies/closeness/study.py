@@ -1,7 +1,6 @@
 """The closeness-and-uncertainty study on a workbench: everything measured once, kept in the store."""
 
 import dataclasses
-import numbers
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
@@ -9,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from advlens.arrays import Array
-from advlens.attacks import AttackSet
+from advlens.arrays import Array, checked_whole
+from advlens.attacks import AttackSet, find_attack
 from advlens.attacks.noise import gaussian_noise
 from advlens.datasets import split_groups
 from advlens.detectors.decision_metrics import UNCERTAINTY
@@ -39,7 +38,7 @@ from advlens.studies.closeness.results import (
     windows,
 )
 from advlens.studies.closeness.settings import Publication, Setting, published_of, settings
-from advlens.studies.closeness.walks import attacked, checked_strengths, success_by_strength, walk
+from advlens.studies.closeness.walks import STEP_ATTACKS, attacked, checked_strengths, success_by_strength, walk
 from advlens.workbench import Workbench
 
 
@@ -74,9 +73,9 @@ class Study:
     ) -> None:
         if not isinstance(bandwidths, (list, tuple)) or not all(_is_positive(share) for share in bandwidths):
             raise ValueError(f"bandwidths must be a list of positive shares of the published one, got {bandwidths!r}")
-        _check_whole("attacked_images", attacked_images, least=0)
-        _check_whole("searched_images", searched_images, least=1)
-        _check_whole("passes", passes, least=2)
+        checked_whole(attacked_images, name="attacked_images", least=0)
+        checked_whole(searched_images, name="searched_images")
+        checked_whole(passes, name="passes", least=2)
         self.bench = bench
         self.published: Publication = published_of(bench.data.name)
         self.trained = bench.task_network(self.published.network, epochs=task_epochs)
@@ -128,6 +127,7 @@ class Study:
             images=self.bench.data.test_images[chosen],
             labels=self.bench.data.test_labels[chosen],
             source=chosen,
+            attacks={name: find_attack(name) for name in STEP_ATTACKS},
             strengths=checked_strengths(strengths),
             seed=self.bench.seed,
         )
@@ -144,13 +144,13 @@ class Study:
             **self._reference,
             bandwidth=self.published.bandwidth,
             passes=self.passes,
-            attack=attack,
+            attack=find_attack(attack),
             strengths=checked_strengths(strengths),
             seed=self.bench.seed,
         )
 
     def _first(self, images: int) -> Array:
-        _check_whole("images", images, least=1)
+        checked_whole(images, name="images")
         return self.source[:images]
 
     def moved(self, attack: str, strengths: Sequence[float], *, image: int) -> dict[float, Array]:
@@ -166,7 +166,7 @@ class Study:
         chosen = self.source[[image]]
         images, labels = self.bench.data.test_images[chosen], self.bench.data.test_labels[chosen]
         return {
-            eps: attacked(attack, self.classifier, images, labels, eps=eps, seed=self.bench.seed)[0]
+            eps: attacked(find_attack(attack), self.classifier, images, labels, eps=eps, seed=self.bench.seed)[0]
             for eps in strengths
         }
 
@@ -374,11 +374,6 @@ class Study:
             bandwidths=self.bandwidths,
             passes=self.passes,
         )
-
-
-def _check_whole(name: str, value: Any, *, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
-        raise ValueError(f"{name} must be a whole number, {least} or more, got {value!r}")
 
 
 def _is_positive(value: Any) -> bool:

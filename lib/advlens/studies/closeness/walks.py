@@ -3,14 +3,14 @@
 import dataclasses
 import itertools
 import numbers
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import keras
 import numpy as np
 import pandas as pd
 
 from advlens.arrays import Array
-from advlens.attacks import build_attack, generated
+from advlens.attacks import CatalogueEntry, built, generated
 from advlens.classifier import Classifier
 from advlens.closeness import ClassDensity, ClassDivergence
 from advlens.detectors.decision_metrics import DecisionMetrics
@@ -34,7 +34,14 @@ def checked_strengths(strengths: Sequence[float]) -> list[float]:
 
 
 def success_by_strength(
-    network: keras.Model, images: Array, labels: Array, *, source: Array, strengths: Sequence[float], seed: int
+    network: keras.Model,
+    images: Array,
+    labels: Array,
+    *,
+    source: Array,
+    attacks: Mapping[str, CatalogueEntry],
+    strengths: Sequence[float],
+    seed: int,
 ) -> pd.DataFrame:
     """The share of correctly classified images whose decision each attack changes at each strength.
 
@@ -43,13 +50,13 @@ def success_by_strength(
     """
     classifier = Classifier(network)
     rows = []
-    for attack in STEP_ATTACKS:
-        for eps in progress(strengths, description=f"{attack} by strength", unit="strength"):
+    for name, attack in attacks.items():
+        for eps in progress(strengths, description=f"{name} by strength", unit="strength"):
             fooled = (
                 classifier.predict(attacked(attack, classifier, images, labels, eps=eps, seed=seed)).argmax(1) != labels
             )
             share = mean_estimate(fooled, source, seed=seed)
-            rows.append({"attack": attack, "eps": eps, **dataclasses.asdict(share), "n": len(images)})
+            rows.append({"attack": name, "eps": eps, **dataclasses.asdict(share), "n": len(images)})
     return pd.DataFrame(rows)
 
 
@@ -62,7 +69,7 @@ def walk(
     labels: Array,
     bandwidth: float,
     passes: int,
-    attack: str,
+    attack: CatalogueEntry,
     strengths: Sequence[float],
     seed: int,
 ) -> pd.DataFrame:
@@ -85,7 +92,7 @@ def walk(
     metrics.fit_features(features, labels)
     moved = {
         eps: attacked(attack, classifier, images, classes, eps=eps, seed=seed)
-        for eps in progress(strengths, description=f"{attack} walk", unit="strength")
+        for eps in progress(strengths, description=f"{attack.attack.__name__} walk", unit="strength")
     }
     target = classifier.predict(moved[max(strengths)]).argmax(axis=1)
     frames = []
@@ -100,8 +107,10 @@ def walk(
     return pd.concat(frames, ignore_index=True)
 
 
-def attacked(attack: str, classifier: Classifier, images: Array, labels: Array, *, eps: float, seed: int) -> Array:
-    """The images after the catalogue's attack of that strength; themselves where it is 0."""
+def attacked(
+    attack: CatalogueEntry, classifier: Classifier, images: Array, labels: Array, *, eps: float, seed: int
+) -> Array:
+    """The images after an attack of that strength; themselves where it is 0."""
     if eps == 0:
         return images
-    return generated(build_attack(attack, classifier, eps=eps), images, labels, seed=seed)
+    return generated(built(attack, classifier, name=attack.attack.__name__, eps=eps), images, labels, seed=seed)

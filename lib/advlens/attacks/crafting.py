@@ -1,0 +1,144 @@
+"""Running an attack: an entry of the catalogue on images, and the record of how it went.
+
+Which attacks there are, and under which names, is the catalogue's business: this module imports none of them, so that
+a stored attack set is keyed by its own attack's code alone.
+"""
+
+import dataclasses
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from art.attacks.attack import EvasionAttack
+
+from advlens.arrays import Array, checked_images, checked_labels, checked_seed
+from advlens.attacks.attack_set import UNTARGETED, AttackSet
+from advlens.attacks.noise import gaussian_twin
+from advlens.classifier import Classifier, checked_classifier
+
+
+@dataclasses.dataclass(frozen=True)
+class CatalogueEntry:
+    """An attack's class and the parameters under which the catalogue runs it.
+
+    Attributes:
+        step: for an attack that walks, its step as a share of `eps`, unless `eps_step` is given.
+    """
+
+    attack: type[EvasionAttack]
+    parameters: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    step: float | None = None
+
+    def with_parameters(self, **given: Any) -> dict[str, Any]:
+        """The catalogue's parameters, those given, and the step that follows from them."""
+        parameters = {**self.parameters, **given}
+        if self.step is not None:
+            parameters.setdefault("eps_step", self.step * parameters["eps"])
+        return parameters
+
+
+def built(entry: CatalogueEntry, classifier: Classifier, *, name: str, **parameters: Any) -> EvasionAttack:
+    """The entry's attack on a classifier; `parameters` override the catalogue's.
+
+    Raises:
+        ValueError: for a parameter that the attack does not have or does not accept.
+    """
+    known = entry.attack.attack_params
+    unknown = sorted(set(parameters) - set(known))
+    if unknown:
+        raise ValueError(f"{name} has no parameter {', '.join(unknown)}: it takes {', '.join(known)}")
+    accepted = inspect.signature(entry.attack).parameters
+    quiet = {"verbose": False} if "verbose" in accepted else {}
+    return entry.attack(classifier, **quiet, **entry.with_parameters(**parameters))
+
+
+def crafted(
+    entry: CatalogueEntry,
+    classifier: Classifier,
+    images: Array,
+    labels: Array,
+    *,
+    name: str,
+    source: Array,
+    seed: int,
+    **parameters: Any,
+) -> AttackSet:
+    """Attacks images that the task network classifies correctly, and makes their noisy twins.
+
+    Args:
+        entry: what to run; name: what tables call it.
+        images: (n, h, w, channels) float in [0, 1].
+        labels: (n,) true classes.
+        source: (n,) the images' places in the test set.
+        seed: governs the attacks' random draws and the noisy twins.
+        parameters: override the entry's, by ART's names. With `targeted=True` each image is driven to the class that
+            the network thinks least likely (Kurakin et al. 2017).
+    Returns:
+        The attack set, in the order of the images.
+    Raises:
+        TypeError: for a classifier that is none.
+        ValueError: for bad images, labels, seeds or parameters, and for images that are classified wrongly.
+    """
+    images = checked_images(images, shape=checked_classifier(classifier).input_shape)
+    rng = np.random.default_rng(checked_seed(seed))
+    labels = checked_labels(labels, n=len(images), num_classes=classifier.nb_classes)
+    source = np.asarray(source)
+    if source.shape != (len(images),) or not np.issubdtype(source.dtype, np.integer):
+        raise ValueError(f"source must have shape ({len(images)},) and be integers, got {source.dtype} {source.shape}")
+    if source.min() < 0 or len(np.unique(source)) < len(source):
+        raise ValueError("source must hold each image's own place in the test set, ≥ 0, none of them twice")
+    drawn = int(rng.integers(2**31))
+    if "seed" in entry.attack.attack_params:  # an attack of this package; ART's draw from NumPy's global state
+        parameters.setdefault("seed", drawn)
+    attack = built(entry, classifier, name=name, **parameters)
+    logits = classifier.predict(images)
+    wrong = int((logits.argmax(axis=1) != labels).sum())
+    if wrong:
+        raise ValueError(f"{wrong} of {len(images)} images are misclassified as they are: attack only correct ones")
+    target = logits.argmin(axis=1) if attack.targeted else np.full(len(images), UNTARGETED)
+    aims = target if attack.targeted else labels
+    adversarial = generated(attack, images, aims, seed=drawn)
+    perturbation = (adversarial - images).reshape(len(images), -1)
+    l2 = np.linalg.norm(perturbation, axis=1)
+    predicted = classifier.predict(adversarial).argmax(axis=1)
+    return AttackSet(
+        attack=name,
+        parameters=entry.with_parameters(**parameters),
+        source=source.astype(np.int64),
+        clean=images,
+        noisy=gaussian_twin(images, l2, rng=rng),
+        adversarial=adversarial,
+        label=labels,
+        target=target.astype(np.int64),
+        predicted=predicted,
+        success=predicted != labels,
+        l2=l2.astype(np.float32),
+        linf=np.abs(perturbation).max(axis=1).astype(np.float32),
+    )
+
+
+def generated(attack: EvasionAttack, images: Array, labels: Array, *, seed: int) -> Array:
+    """What the attack makes of images, clipped to [0, 1]; NumPy's global state, from which ART's draw, stays as it was.
+
+    Args:
+        images: (n, h, w, channels) float32; labels: (n,) classes.
+    Raises:
+        ValueError: for an attack that does not return one finite image for each.
+    """
+    state = np.random.get_state()  # noqa: NPY002
+    np.random.seed(seed)  # noqa: NPY002
+    try:
+        adversarial = np.asarray(attack.generate(images, _one_hot(labels, attack.estimator.nb_classes)))
+    finally:
+        np.random.set_state(state)  # noqa: NPY002
+    if adversarial.shape != images.shape or not np.isfinite(adversarial).all():
+        raise ValueError(
+            f"{type(attack).__name__} must return one finite image for each of {images.shape}, got "
+            f"{adversarial.shape}, {np.isnan(adversarial).sum()} values of it NaN: mend the attack"
+        )
+    return np.clip(adversarial, 0.0, 1.0).astype(np.float32)
+
+
+def _one_hot(labels: Array, num_classes: int) -> Array:
+    return np.eye(num_classes, dtype=np.float32)[labels]

@@ -1,0 +1,22 @@
+"""Layers of a network by the role that they have in it."""
+
+import keras
+from keras import layers
+
+
+def last_layer(network: keras.Model) -> layers.Layer:
+    """The last layer that has weights: the one whose outputs are the logits."""
+    return [layer for layer in network.layers if layer.weights][-1]
+
+
+def last_convolution(network: keras.Model) -> layers.Layer:
+    """The last convolution that sees more than the logits: where the logits are a convolution's, the one before.
+
+    Raises:
+        ValueError: for a network without one.
+    """
+    found = [layer for layer in network.layers if isinstance(layer, layers.Conv2D)]
+    found = [layer for layer in found if layer is not last_layer(network)]
+    if not found:
+        raise ValueError(f"network {network.name!r} has no convolution before its logits: choose another network")
+    return found[-1]
