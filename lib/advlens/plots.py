@@ -236,6 +236,34 @@ def intervals(
     return figure
 
 
+def heatmaps(
+    table: pd.DataFrame, *, row: str, column: str, value: str, panel: str, title: str, axis: str, columns: int = 2
+) -> Figure:
+    """A value by two categories, written into coloured cells, one panel a group.
+
+    Args:
+        table: a row a cell; `row`, `column`, `value` and `panel` name its columns. Categories stand in their order.
+        axis: the text of the colour bar, with its unit and n; colours run from 0 to 1 with white at one half.
+        columns: how many panels stand side by side.
+    """
+    apply_style()
+    panels, labels = list(table[panel].unique()), list(table[row].unique())
+    lines = -(-len(panels) // columns)
+    size = (WIDTH, lines * (0.42 * len(labels) + 1.2) + 0.4)
+    figure, grid = plt.subplots(lines, min(columns, len(panels)), figsize=size, sharex=True, sharey=True, squeeze=False)
+    for axes, name in zip(grid.flat, panels, strict=False):
+        cells = table[table[panel] == name].pivot(index=row, columns=column, values=value)
+        cells = cells.reindex(index=labels, columns=list(table[column].unique()))
+        sns.heatmap(cells, annot=True, fmt=".2f", vmin=0, vmax=1, center=0.5, cmap="PuOr_r", cbar=False, ax=axes)
+        axes.set(title=name, xlabel=column, ylabel=row if axes.get_subplotspec().is_first_col() else "")
+        axes.tick_params(axis="y", rotation=0)
+    for axes in grid.flat[len(panels) :]:
+        axes.remove()
+    figure.colorbar(grid.flat[0].collections[0], ax=grid, label=axis, shrink=0.9)
+    figure.suptitle(title)
+    return figure
+
+
 def curves(
     table: pd.DataFrame,
     *,

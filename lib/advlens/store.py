@@ -100,6 +100,17 @@ class Store:
         self._place(folder, result, record)
         return _read(folder)
 
+    def seconds(self, name: str, make: Callable[..., Any], /, **parameters: Any) -> float:
+        """How long `keep` of the same took when it was computed, in seconds.
+
+        Raises:
+            KeyError: where it is not stored.
+        """
+        record = self.folder / f"{name}-{self._key(make, parameters)[:12]}" / "artifact.json"
+        if not record.exists():
+            raise KeyError(f"{name} is not stored with these parameters: compute it first")
+        return float(json.loads(record.read_text())["seconds"])
+
     def _key(self, make: Callable, parameters: Mapping[str, Any]) -> str:
         identity = [
             f"{make.__module__}.{make.__qualname__}",

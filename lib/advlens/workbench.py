@@ -3,7 +3,7 @@
 It ties the stages to the store and computes nothing itself.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -68,29 +68,48 @@ class Workbench:
         """The trained task network as an ART estimator."""
         return Classifier(self.task_network(network, epochs=epochs).network)
 
-    def attack_set(self, attack: str, classifier: Classifier, *, n: int, **parameters: Any) -> AttackSet:
+    def attack_set(
+        self, attack: str, classifier: Classifier, *, n: int, title: str | None = None, **parameters: Any
+    ) -> AttackSet:
         """An attack on n test images that the classifier gets right, crafted once.
 
+        Args:
+            attack: a name of the catalogue or of ART; parameters: override the catalogue's.
+            title: what tables call it, where that is another name.
         Raises:
             ValueError: for an unknown attack, or where n is not positive, or there are fewer such images.
         """
+        return self.store.keep(*self._crafting(attack), **self._attack(attack, classifier, n, title, parameters))
+
+    def attack_seconds(
+        self, attack: str, classifier: Classifier, *, n: int, title: str | None = None, **parameters: Any
+    ) -> float:
+        """How long the same `attack_set` took to craft, in the run that computed it, in seconds."""
+        self.attack_set(attack, classifier, n=n, title=title, **parameters)
+        return self.store.seconds(*self._crafting(attack), **self._attack(attack, classifier, n, title, parameters))
+
+    def _crafting(self, attack: str) -> tuple[str, Callable[..., AttackSet]]:
+        return f"attack.{attack}", crafted
+
+    def _attack(
+        self, attack: str, classifier: Classifier, n: int, title: str | None, parameters: dict[str, Any]
+    ) -> dict[str, Any]:
+        """What `crafted` is given."""
         entry = find_attack(attack)
         correct = self.correct_sources(classifier)
         if not 1 <= n <= len(correct):
             raise ValueError(f"attacked_images must be 1 to {len(correct)}, the correctly classified ones, got {n}")
         source = correct[:n]
-        return self.store.keep(
-            f"attack.{attack}",
-            crafted,
-            name=attack,
-            entry=entry,
-            classifier=classifier,
-            images=self.data.test_images[source],
-            labels=self.data.test_labels[source],
-            source=source,
-            seed=self.seed,
+        return {
+            "name": title or attack,
+            "entry": entry,
+            "classifier": classifier,
+            "images": self.data.test_images[source],
+            "labels": self.data.test_labels[source],
+            "source": source,
+            "seed": self.seed,
             **parameters,
-        )
+        }
 
     def attack_sets(
         self,

@@ -1,0 +1,66 @@
+"""Feature responses: what in the image a layer, rather than the decision, answers to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from advlens.arrays import Array
+from advlens.explanations.explain import explain
+from advlens.networks.parts import last_convolution
+
+if TYPE_CHECKING:
+    import keras
+
+METHODS = ("gradient", "deconvnet", "guided_backprop")
+LAST_CONVOLUTION, PREDICTED = "last convolution", "predicted class"
+
+
+def responses(
+    network: keras.Model,
+    images: Array,
+    *,
+    method: str = "guided_backprop",
+    of: str = LAST_CONVOLUTION,
+    batch_size: int = 512,
+) -> Array:
+    """Back-projections of a layer's activations, or of the predicted class's logit, onto the image.
+
+    Args:
+        network: Keras 3 network that ends in logits.
+        images: (n, h, w, channels) floats in [0, 1].
+        method: one of `METHODS`.
+        of: "last convolution" (before the logits, should these be a convolution's), "predicted class", or a layer's
+            name.
+        batch_size: images that are worked on at once.
+    Returns:
+        (n, h, w, channels) float32, by the image itself.
+    Raises:
+        ValueError: for another method, an unknown layer, a network without a convolution, and whatever `explain`
+            refuses.
+
+    Notes:
+        From a layer, all its activations are projected back at once: deconvnet and guided backpropagation start from
+        the activations themselves, as in their papers, the gradient is that of their sum.
+    Source: Simonyan et al. 2014; Zeiler & Fergus 2014; Springenberg et al. 2015.
+    """
+    if method not in METHODS:
+        raise ValueError(f"no response method is called {method!r}: choose one of {', '.join(METHODS)}")
+    if of == PREDICTED:
+        return explain(network, images, method=method, batch_size=batch_size)
+    layer = last_convolution(network).name if of == LAST_CONVOLUTION else of
+    return explain(up_to(network, layer), images, method=method, neuron="all", batch_size=batch_size)
+
+
+def up_to(network: keras.Model, layer: str) -> keras.Model:
+    """The network from the image to the flattened outputs of the layer of that name, with the same weights.
+
+    Raises:
+        ValueError: for a name that no layer has.
+    """
+    import keras  # here, so that the explanations' worker process, which has tf_keras, can load this package
+
+    known = [each.name for each in network.layers]
+    if layer not in known:
+        raise ValueError(f"no layer is called {layer!r}: choose one of {', '.join(known)}")
+    outputs = keras.layers.Flatten(name="responses")(network.get_layer(layer).output)
+    return keras.Model(network.inputs, outputs, name=f"{network.name}_up_to_{layer}")

@@ -1,0 +1,48 @@
+"""Photographs of any size as a batch for a network: a user's own folder, or a few that scikit-image brings along."""
+
+from pathlib import Path
+
+import numpy as np
+import skimage.data
+from PIL import Image, ImageOps
+
+from advlens.arrays import Array, checked_whole
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+EXAMPLES = ("astronaut", "chelsea", "coffee", "rocket")  # all in the public domain
+
+
+def load_photographs(folder: str | Path = "", *, size: int = 224) -> tuple[list[str], Array]:
+    """The pictures of a folder, cropped to their middle square and resized.
+
+    Args:
+        folder: holds pictures (`SUFFIXES`), taken in the order of their names; "" for `EXAMPLES` of scikit-image.
+        size: side of the square in pixels.
+    Returns:
+        Names, and (n, size, size, 3) float32 in [0, 1].
+    Raises:
+        FileNotFoundError: for a folder that is none, or holds no picture.
+        ValueError: for a size that is no whole number, or a file that is no picture, naming it.
+    """
+    checked_whole(size, name="size")
+    if not str(folder):
+        pictures = {name: Image.fromarray(getattr(skimage.data, name)()) for name in EXAMPLES}
+    else:
+        path = Path(folder).expanduser()
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES) if path.is_dir() else []
+        if not files:
+            raise FileNotFoundError(f"{folder} holds no pictures ({', '.join(SUFFIXES)}): name a folder that does")
+        pictures = {file.stem: _opened(file) for file in files}
+    squares = [
+        ImageOps.fit(picture.convert("RGB"), (size, size), Image.Resampling.BICUBIC) for picture in pictures.values()
+    ]
+    return list(pictures), np.stack([np.asarray(square, np.float32) / 255 for square in squares])
+
+
+def _opened(file: Path) -> Image.Image:
+    try:
+        picture = Image.open(file)
+        picture.load()
+    except (OSError, SyntaxError) as error:
+        raise ValueError(f"{file.name} is no picture, or a damaged one ({error}): remove it from the folder") from error
+    return picture

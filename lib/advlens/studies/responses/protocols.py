@@ -1,0 +1,171 @@
+"""The two protocols' rows and scores, from what was measured of every image; `results` makes figures of them."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import keras
+import numpy as np
+import pandas as pd
+
+from advlens.arrays import Array
+from advlens.classifier import Classifier
+from advlens.detectors.baselines import pixel_baselines
+from advlens.detectors.decision_metrics import SIX
+from advlens.detectors.entropy import direction_of
+from advlens.detectors.regression import regression
+from advlens.evaluation import roc_auc
+from advlens.studies.relevancy.lenses import CORRECTED_LENSES
+from advlens.studies.responses.settings import PUBLISHED_RESPONSE, ResponseEntropy
+from advlens.training import Trained
+
+ENTROPY, CHOSEN, CENTRED = "local entropy", "local entropy, chosen", "local entropy, class-centred"
+BASELINES = (*pixel_baselines(), "max softmax")
+JOINED = {"all six": SIX, "baselines, all": BASELINES}  # regressions of several scores
+NETWORKS = {"input classifier": "input", "relevancy classifier": "z-rule"}  # detectors that are networks, by their lens
+DETECTORS = (ENTROPY, CHOSEN, CENTRED, *JOINED, *NETWORKS, *BASELINES)
+PARTS = ("train", "validation", "test")
+
+
+def family_of(detector: str) -> str:
+    """The family that colours a detector's figures."""
+    if detector in (ENTROPY, CHOSEN, CENTRED):
+        return "relevancy"
+    return {"all six": "uncertainty", "input classifier": "input", "relevancy classifier": "combined"}.get(
+        detector, "baseline"
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """What the validation groups decided, once for all attacks.
+
+    Attributes:
+        setting: the response and entropy with the highest mean ROC-AUC over attacks, whichever way it points.
+        direction, chosen_direction: 1 or -1, of the published setting and of that one.
+    """
+
+    setting: ResponseEntropy
+    direction: int
+    chosen_direction: int
+
+
+def truth_of(rows: pd.DataFrame) -> Array:
+    """(n,) bool, True where a row is an attack."""
+    return (rows["role"] == "adversarial").to_numpy()
+
+
+def successful(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows without failed attacks."""
+    return rows[~truth_of(rows) | rows["success"].to_numpy(bool)]
+
+
+def published_rows(measured: pd.DataFrame) -> pd.DataFrame:
+    """Successful attacks and their own originals, of all parts, without noise."""
+    won = measured.loc[truth_of(measured) & measured["success"].to_numpy(bool), "source"]
+    rows = successful(measured[measured["role"] != "noisy"])
+    return rows[rows["source"].isin(won)]
+
+
+def pooled(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """All attacks' rows without failed attacks, each clean image once."""
+    rows = successful(pd.concat(frames.values(), ignore_index=True))
+    return rows[(rows["role"] != "clean") | ~rows.duplicated(["role", "source"])]
+
+
+def choose(measured: Mapping[str, pd.DataFrame], *, compared: Sequence[ResponseEntropy]) -> tuple[Choice, pd.DataFrame]:
+    """The direction of the published setting and the best setting of all, on the validation groups.
+
+    Args:
+        measured: attack → its rows; those without a successful attack among the validation groups say nothing.
+    Returns:
+        The choice, and a row a setting: name, auc (its mean over attacks, of higher entropy as more adversarial), n
+        (the successful attacks).
+    Raises:
+        ValueError: where no attack succeeds there.
+    """
+    parts = [successful(frame[frame["part"] == "validation"]) for frame in measured.values()]
+    parts = [part for part in parts if truth_of(part).any()]
+    if not parts:
+        raise ValueError("no attack succeeds on the validation groups: attack more images")
+    aucs = [np.mean([roc_auc(part[each.name].to_numpy(), truth_of(part)) for part in parts]) for each in compared]
+    best = int(np.argmax(np.abs(np.array(aucs) - 0.5)))
+    validation = pd.concat(parts)
+    choice = Choice(
+        setting=compared[best],
+        direction=direction_of(validation[PUBLISHED_RESPONSE.name].to_numpy(), truth_of(validation)),
+        chosen_direction=1 if aucs[best] >= 0.5 else -1,
+    )
+    n = int(sum(truth_of(part).sum() for part in parts))
+    table = pd.DataFrame({"name": [each.name for each in compared], "auc": np.array(aucs, float), "n": n})
+    return choice, table
+
+
+def scored(
+    measured: Mapping[str, pd.DataFrame], calibration: pd.DataFrame, *, choice: Choice
+) -> tuple[dict[str, pd.DataFrame], pd.DataFrame]:
+    """The scores of every detector, higher = more adversarial, learnt from all attacks' training groups together.
+
+    Args:
+        measured: attack → its rows, with a column a metric, baseline and network's score.
+        calibration: the same of clean images that no attack uses.
+    Returns:
+        Attack → its rows, and the calibration images' rows, with a column for each of `DETECTORS`. Regressions learn
+        from the training groups; baselines are turned around where the validation groups say so; the class-centred
+        entropy is the published one minus its mean over the calibration images of the predicted class.
+    """
+    rows = pooled(measured)
+    train, validation = rows[rows["part"] == "train"], rows[rows["part"] == "validation"]
+    models = {
+        name: regression(train[list(columns)].to_numpy(np.float64), truth_of(train)) for name, columns in JOINED.items()
+    }
+    signs = {name: direction_of(validation[name].to_numpy(np.float64), truth_of(validation)) for name in BASELINES}
+    published = PUBLISHED_RESPONSE.name
+    centres = calibration.groupby("predicted")[published].mean()
+    centre_of_all = calibration[published].mean()
+
+    def scores(rows: pd.DataFrame) -> pd.DataFrame:
+        own = rows["predicted"].map(centres).fillna(centre_of_all).to_numpy()
+        columns = {
+            ENTROPY: choice.direction * rows[published].to_numpy(),
+            CHOSEN: choice.chosen_direction * rows[choice.setting.name].to_numpy(),
+            CENTRED: choice.direction * (rows[published].to_numpy() - own),
+        }
+        columns |= {
+            name: models[name].decision_function(rows[list(inputs)].to_numpy(np.float64))
+            for name, inputs in JOINED.items()
+        }
+        columns |= {name: rows[name].to_numpy() for name in NETWORKS}
+        columns |= {name: sign * rows[name].to_numpy() for name, sign in signs.items()}
+        about = [name for name in ("role", "source", "part", "success", "predicted", "softmax") if name in rows]
+        return rows[about].reset_index(drop=True).assign(**columns)
+
+    return {attack: scores(frame) for attack, frame in measured.items()}, scores(calibration)
+
+
+def fit_network(
+    network: keras.Model,
+    train: Array,
+    train_truth: Array,
+    validation: Array,
+    validation_truth: Array,
+    *,
+    lens: str,
+    epochs: int,
+    patience: int,
+    seed: int,
+) -> Trained:
+    """A detector network of the relevancy-map study, trained on images of all attacks.
+
+    Args:
+        network: the task network.
+        train, validation: (n, h, w, channels) images; their truths: (n,) bool, True where adversarial.
+        lens: a name of `CORRECTED_LENSES`.
+    """
+    detector = CORRECTED_LENSES[lens].detector(Classifier(network), epochs=epochs, patience=patience, seed=seed)
+    return detector.fit(train, train_truth, validation=(validation, validation_truth)).trained_
+
+
+def network_scores(network: keras.Model, images: Array, *, lens: str, trained: Trained) -> dict[str, Array]:
+    """{"scores": (n,)} of a trained detector network, its log odds of (n, h, w, channels) images."""
+    detector = CORRECTED_LENSES[lens].detector(Classifier(network)).adopt(trained)
+    return {"scores": detector.scores(images)}

@@ -1,0 +1,300 @@
+"""The figures of both protocols, and what the entropy depends on beside the attack."""
+
+import dataclasses
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import spearmanr
+
+from advlens.arrays import Array
+from advlens.evaluation import (
+    Estimate,
+    Stratum,
+    bootstrap_weights,
+    committed_thresholds,
+    compare,
+    evaluate,
+    mean_estimate,
+    positives,
+    rates,
+    roc_auc,
+    tpr_at_fpr,
+)
+from advlens.evaluation.aucs import auc_estimates
+from advlens.evaluation.bootstrap import over_draws, percentile_interval
+from advlens.studies.responses.protocols import (
+    BASELINES,
+    CHOSEN,
+    DETECTORS,
+    ENTROPY,
+    family_of,
+    pooled,
+    published_rows,
+    successful,
+    truth_of,
+)
+from advlens.studies.responses.settings import PUBLISHED_RESPONSE, RATES, ResponseEntropy
+
+ALL_ATTACKS = "all attacks"
+NOMINAL_FPR = 0.05
+ABOVE_BASELINE = "tpr_at_fpr_0.05 above the best baseline"
+FEWEST = 10  # attacks under which no figure is given
+TOLD = (ENTROPY, CHOSEN, "max softmax")  # whose comparisons with noise, strata and classes are told
+# Pairs of roles: what counts as attacked, and against what.
+PAIRS = {
+    "attacked / clean": ("adversarial", "clean"),
+    "attacked / noisy": ("adversarial", "noisy"),
+    "noisy / clean": ("noisy", "clean"),
+}
+CONFIDENCES = (0.0, 0.5, 0.9, 0.99, 0.999, 1.0)
+
+
+def decision_changes(measured: Mapping[str, pd.DataFrame], *, seed: int) -> pd.DataFrame:
+    """How often each attack succeeds, and how sure the network is after it, before any detection.
+
+    Returns:
+        A row an attack and figure ("success", "truth", "target"): attack, figure, estimate, low, high, n. The latter
+        two are mean confidences in the true and in the reached class over successful attacks.
+    """
+    rows = []
+    for attack, frame in measured.items():
+        attacked = frame[truth_of(frame)]
+        won = attacked[attacked["success"].to_numpy(bool)]
+        figures = {"success": (attacked["success"], attacked)}
+        figures |= {"truth": (won["truth_softmax"], won), "target": (won["softmax"], won)} if len(won) else {}
+        for figure, (values, of) in figures.items():
+            mean = mean_estimate(values.to_numpy(np.float64), of["source"].to_numpy(), seed=seed)
+            rows.append({"attack": attack, "figure": figure, **dataclasses.asdict(mean), "n": len(of)})
+    return pd.DataFrame(rows)
+
+
+def entropy_changes(measured: Mapping[str, pd.DataFrame], *, seed: int) -> pd.DataFrame:
+    """What successful attacks, and noise of their norm, do to the published entropy of the same images.
+
+    Returns:
+        A row an attack and kind ("attacked", "noisy"), where `FEWEST` succeeded: attack, kind, estimate, low, high (of
+        the mean paired difference from the clean image, in bits) and n.
+    """
+    rows = []
+    for attack, frame in _enough({name: successful(frame) for name, frame in measured.items()}):
+        values = frame.pivot(index="source", columns="role", values=PUBLISHED_RESPONSE.name).dropna()
+        for kind, role in (("attacked", "adversarial"), ("noisy", "noisy")):
+            change = mean_estimate((values[role] - values["clean"]).to_numpy(), values.index.to_numpy(), seed=seed)
+            rows.append({"attack": attack, "kind": kind, **dataclasses.asdict(change), "n": len(values)})
+    return pd.DataFrame(rows)
+
+
+def published_results(measured: Mapping[str, pd.DataFrame], *, seed: int) -> pd.DataFrame:
+    """The study's own figures: thresholds read off the very images that are judged, no noise, no split.
+
+    Scores are taken as they are: higher entropy, and higher trivial scores, as more adversarial.
+
+    Returns:
+        A row an attack (and `ALL_ATTACKS`, each with its own originals), detector and figure: roc_auc, the
+        tpr_at_fpr_… and, at the threshold of the largest F1, recall and precision. Columns attack, detector, family,
+        figure, estimate, low, high, n_positive, n_negative.
+    """
+    frames = {attack: published_rows(frame) for attack, frame in measured.items()}
+    frames[ALL_ATTACKS] = pd.concat(frames.values())
+    rows: list[dict[str, Any]] = []
+    for attack, frame in _enough(frames):
+        truth, source = truth_of(frame), frame["source"].to_numpy()
+        for detector in (ENTROPY, *BASELINES):
+            values = frame[PUBLISHED_RESPONSE.name if detector == ENTROPY else detector].to_numpy(np.float64)
+            figures = dict(evaluate(values, truth, source, seed=seed, fprs=RATES).figures)
+            figures |= recall_and_precision(values, frame, threshold=_best_f1(values, truth), seed=seed)
+            rows += _rows(attack, detector, figures, frame)
+    return pd.DataFrame(rows)
+
+
+def corrected_results(scores: Mapping[str, pd.DataFrame], calibration: pd.DataFrame, *, seed: int) -> pd.DataFrame:
+    """The protocol's figures of every detector on the test groups.
+
+    Returns:
+        Columns as `published_results`, and baseline. Figures are those of `evaluate` with thresholds committed from
+        the calibration images, observed_fpr_0.05 on clean and on noisy images, recall and precision at the committed
+        threshold of 5 %, and `ABOVE_BASELINE`: paired, over the baseline with the highest TPR at 5 % FPR on the
+        validation groups.
+    """
+    frames = {**scores, ALL_ATTACKS: pooled(scores)}
+    rows: list[dict[str, Any]] = []
+    for attack, frame in frames.items():
+        validation, test = (successful(frame[frame["part"] == part]) for part in ("validation", "test"))
+        if truth_of(test).sum() < FEWEST or not truth_of(validation).any():
+            continue
+        baseline = max(
+            BASELINES, key=lambda name: tpr_at_fpr(validation[name].to_numpy(), truth_of(validation), fpr=NOMINAL_FPR)
+        )
+        for detector in DETECTORS:
+            thresholds = committed_thresholds(calibration[detector].to_numpy(), RATES)
+            figures = _figures(test, detector, baseline=baseline, thresholds=thresholds, seed=seed)
+            rows += [row | {"baseline": baseline} for row in _rows(attack, detector, figures, test)]
+    return pd.DataFrame(rows)
+
+
+def _figures(
+    test: pd.DataFrame, detector: str, *, baseline: str, thresholds: Mapping[float, float], seed: int
+) -> dict[str, Estimate]:
+    values, truth, source = test[detector].to_numpy(), truth_of(test), test["source"].to_numpy()
+    figures = dict(evaluate(values, truth, source, seed=seed, thresholds=thresholds, fprs=RATES).figures)
+    for role in ("clean", "noisy"):
+        negatives = test[test["role"] == role]
+        if len(negatives):
+            flagged = negatives[detector].to_numpy() > thresholds[NOMINAL_FPR]
+            rate = mean_estimate(flagged, negatives["source"].to_numpy(), seed=seed)
+            figures[f"observed_fpr_{NOMINAL_FPR} on {role}"] = rate
+    figures |= recall_and_precision(values, test, threshold=thresholds[NOMINAL_FPR], seed=seed)
+    bar = test[baseline].to_numpy()
+    return figures | {ABOVE_BASELINE: compare(values, bar, truth, source, seed=seed)["tpr_at_fpr_0.05"]}
+
+
+def recall_and_precision(values: Array, rows: pd.DataFrame, *, threshold: float, seed: int) -> dict[str, Estimate]:
+    """Recall, and precision as if attacks and normal images were equally many, TPR / (TPR + FPR).
+
+    So the precision does not hang on how many noisy twins stand among the normal images.
+    """
+
+    def measure(weights: Array) -> dict[str, Array]:
+        found = rates(values, truth_of(rows), threshold=threshold, weights=weights)
+        flagged = found.true_positive + found.false_positive
+        with np.errstate(invalid="ignore"):
+            return {"recall": found.true_positive, "precision": found.true_positive / flagged}
+
+    observed = measure(np.ones((1, len(rows))))
+    drawn = over_draws(measure, bootstrap_weights(rows["source"].to_numpy(), seed=seed))
+    return {name: Estimate(float(observed[name][0]), *percentile_interval(drawn[name])) for name in observed}
+
+
+def _best_f1(values: Array, truth: Array) -> float:
+    """The threshold with the largest F1 on the very rows, half a step below a score."""
+    order = np.argsort(-values, kind="stable")
+    found = np.cumsum(truth[order])
+    f1 = 2 * found / (np.arange(1, len(values) + 1) + truth.sum())
+    last_of_tie = np.append(np.diff(values[order]) != 0, True)
+    return float(np.nextafter(values[order][np.where(last_of_tie, f1, 0).argmax()], -np.inf))
+
+
+def against_noise(scores: Mapping[str, pd.DataFrame], *, seed: int) -> pd.DataFrame:
+    """ROC-AUCs of each pair of `PAIRS` on the test groups: successful attacks, their originals and their noisy twins.
+
+    Returns:
+        Columns attack, detector, family, pair, figure, estimate, low, high, n_positive, n_negative.
+    """
+    rows: list[dict[str, Any]] = []
+    for attack, frame in scores.items():
+        test = frame[frame["part"] == "test"]
+        won = test.loc[truth_of(test) & test["success"].to_numpy(bool), "source"]
+        test = test[test["source"].isin(won)]
+        for pair, (positive, negative) in PAIRS.items():
+            both = test[test["role"].isin([positive, negative])]
+            if len(won) >= FEWEST:
+                truth = (both["role"] == positive).to_numpy()
+                values = {name: both[name].to_numpy() for name in TOLD}
+                for detector, auc in auc_estimates(values, truth, both["source"].to_numpy(), seed=seed).items():
+                    about = _rows(attack, detector, {"roc_auc": auc}, both, truth=truth)
+                    rows += [row | {"pair": pair} for row in about]
+    return pd.DataFrame(rows)
+
+
+def strata(scores: Mapping[str, pd.DataFrame], *, seed: int) -> pd.DataFrame:
+    """ROC-AUC of `TOLD` on successful, failed and all attacks of the test groups, where there are `FEWEST`.
+
+    Returns:
+        Columns attack, detector, family, stratum, figure, estimate, low, high, n_positive, n_negative.
+    """
+    rows: list[dict[str, Any]] = []
+    for attack, frame in scores.items():
+        test = frame[frame["part"] == "test"]
+        for stratum in Stratum:
+            judged = test[~truth_of(test) | positives(test["success"].to_numpy(bool), stratum=stratum)]
+            if truth_of(judged).sum() >= FEWEST:
+                values = {name: judged[name].to_numpy() for name in TOLD}
+                found = auc_estimates(values, truth_of(judged), judged["source"].to_numpy(), seed=seed)
+                for detector, auc in found.items():
+                    about = _rows(attack, detector, {"roc_auc": auc}, judged)
+                    rows += [row | {"stratum": stratum.value} for row in about]
+    return pd.DataFrame(rows)
+
+
+def sensitivity(measured: Mapping[str, pd.DataFrame], *, compared: Sequence[ResponseEntropy]) -> pd.DataFrame:
+    """Mean ROC-AUC over attacks of every setting, higher entropy as more adversarial, without the test groups.
+
+    Returns:
+        A row a setting and kind of normal image ("clean", "clean and noisy"): the setting's own fields, negatives,
+        auc, n (successful attacks).
+    """
+    rows = []
+    for negatives, roles in (("clean", ["clean"]), ("clean and noisy", ["clean", "noisy"])):
+        frames = {
+            attack: successful(frame[(frame["part"] != "test") & frame["role"].isin([*roles, "adversarial"])])
+            for attack, frame in measured.items()
+        }
+        frames = dict(_enough(frames))
+        n = int(sum(truth_of(frame).sum() for frame in frames.values()))
+        for setting in compared:
+            aucs = [roc_auc(frame[setting.name].to_numpy(), truth_of(frame)) for frame in frames.values()]
+            about = {"negatives": negatives, "auc": float(np.mean(aucs)) if aucs else np.nan, "n": n}
+            rows.append(dataclasses.asdict(setting) | about)
+    return pd.DataFrame(rows)
+
+
+def by_class(calibration: pd.DataFrame, *, seed: int) -> pd.DataFrame:
+    """The published entropy of clean images by the class that the network predicts, and whom its threshold flags.
+
+    Returns:
+        A row a class and figure ("mean", "observed_fpr_0.05"): predicted, figure, estimate, low, high, n.
+    """
+    threshold = committed_thresholds(calibration[ENTROPY].to_numpy(), (NOMINAL_FPR,))[NOMINAL_FPR]
+    rows = []
+    for predicted, frame in calibration.groupby("predicted"):
+        values = frame[ENTROPY].to_numpy()
+        for figure, what in (("mean", values), (f"observed_fpr_{NOMINAL_FPR}", values > threshold)):
+            mean = mean_estimate(what, frame["source"].to_numpy(), seed=seed)
+            rows.append({"predicted": predicted, "figure": figure, **dataclasses.asdict(mean), "n": len(frame)})
+    return pd.DataFrame(rows)
+
+
+def by_confidence(frames: Mapping[str, pd.DataFrame], *, seed: int) -> pd.DataFrame:
+    """The published entropy by the network's confidence in its decision.
+
+    Args:
+        frames: kind of image, such as "clean" → rows with a column softmax, of the predicted class.
+    Returns:
+        A row a kind and bin of `CONFIDENCES`: kind, window (a text), estimate, low, high, n, and rank_correlation of
+        entropy and confidence over all images of that kind.
+    """
+    rows = []
+    for kind, frame in frames.items():
+        correlation = float(spearmanr(frame[ENTROPY], frame["softmax"]).statistic)
+        for low, high in itertools.pairwise(CONFIDENCES):
+            part = frame[(frame["softmax"] > low) & (frame["softmax"] <= high)]
+            if len(part) >= FEWEST:
+                mean = mean_estimate(part[ENTROPY].to_numpy(), part["source"].to_numpy(), seed=seed)
+                about = {"kind": kind, "window": f"to {high:g}", **dataclasses.asdict(mean), "n": len(part)}
+                rows.append(about | {"rank_correlation": correlation})
+    return pd.DataFrame(rows)
+
+
+def _enough(frames: Mapping[str, pd.DataFrame]) -> Iterable[tuple[str, pd.DataFrame]]:
+    """The frames that hold `FEWEST` attacks or more."""
+    return ((name, frame) for name, frame in frames.items() if truth_of(frame).sum() >= FEWEST)
+
+
+def _rows(
+    attack: str,
+    detector: str,
+    figures: Mapping[str, Estimate],
+    judged: pd.DataFrame,
+    *,
+    truth: Array | None = None,
+) -> list[dict[str, Any]]:
+    truth = truth_of(judged) if truth is None else truth
+    about = {"attack": attack, "detector": detector, "family": family_of(detector)}
+    counts = {"n_positive": int(truth.sum()), "n_negative": int((~truth).sum())}
+    return [
+        {**about, "figure": figure, "estimate": found.estimate, "low": found.low, "high": found.high, **counts}
+        for figure, found in figures.items()
+    ]
