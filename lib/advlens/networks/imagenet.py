@@ -27,13 +27,14 @@ def vgg19(*, weights: str | None = "imagenet", seed: int = 0) -> keras.Model:
     offset = [-mean for mean in BLUE_GREEN_RED_MEANS[::-1]]
     scaled = layers.Rescaling([255.0] * 3, offset=offset, name="imagenet_scale")(image)
     try:
-        network = keras.applications.VGG19(weights=weights, classifier_activation=None, input_tensor=scaled)
+        applied = keras.applications.VGG19(weights=weights, classifier_activation=None, input_tensor=scaled)
     except Exception as error:  # Keras passes on whatever its download runs into
         if weights is None:
             raise
         raise OSError(
             f"VGG-19's weights {weights!r} cannot be had ({error}): pass a weights file's path, or None for random ones"
         ) from error
+    network = keras.Model(image, applied.outputs[0], name="vgg19")
     kernel, bias = network.get_layer(FIRST_CONVOLUTION).get_weights()
     network.get_layer(FIRST_CONVOLUTION).set_weights([np.ascontiguousarray(kernel[:, :, ::-1]), bias])
     return network

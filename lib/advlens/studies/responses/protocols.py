@@ -24,6 +24,7 @@ JOINED = {"all six": SIX, "baselines, all": BASELINES}  # regressions of several
 NETWORKS = {"input classifier": "input", "relevancy classifier": "z-rule"}  # detectors that are networks, by their lens
 DETECTORS = (ENTROPY, CHOSEN, CENTRED, *JOINED, *NETWORKS, *BASELINES)
 PARTS = ("train", "validation", "test")
+EIGHT_BIT = "test, 8-bit"  # the test part's images, rounded to 256 grey levels
 
 
 def family_of(detector: str) -> str:
@@ -61,15 +62,14 @@ def successful(rows: pd.DataFrame) -> pd.DataFrame:
 
 def published_rows(measured: pd.DataFrame) -> pd.DataFrame:
     """Successful attacks and their own originals, of all parts, without noise."""
-    won = measured.loc[truth_of(measured) & measured["success"].to_numpy(bool), "source"]
-    rows = successful(measured[measured["role"] != "noisy"])
-    return rows[rows["source"].isin(won)]
+    rows = successful(measured[(measured["role"] != "noisy") & measured["part"].isin(PARTS)])
+    return rows[rows["source"].isin(rows.loc[truth_of(rows), "source"])]
 
 
 def pooled(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """All attacks' rows without failed attacks, each clean image once."""
     rows = successful(pd.concat(frames.values(), ignore_index=True))
-    return rows[(rows["role"] != "clean") | ~rows.duplicated(["role", "source"])]
+    return rows[(rows["role"] != "clean") | ~rows.duplicated(["role", "source", "part"])]
 
 
 def choose(measured: Mapping[str, pd.DataFrame], *, compared: Sequence[ResponseEntropy]) -> tuple[Choice, pd.DataFrame]:

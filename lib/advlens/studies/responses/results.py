@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit
 from scipy.stats import spearmanr
 
 from advlens.arrays import Array
@@ -29,7 +30,10 @@ from advlens.studies.responses.protocols import (
     BASELINES,
     CHOSEN,
     DETECTORS,
+    EIGHT_BIT,
     ENTROPY,
+    JOINED,
+    NETWORKS,
     family_of,
     pooled,
     published_rows,
@@ -43,6 +47,8 @@ NOMINAL_FPR = 0.05
 ABOVE_BASELINE = "tpr_at_fpr_0.05 above the best baseline"
 FEWEST = 10  # attacks under which no figure is given
 TOLD = (ENTROPY, CHOSEN, "max softmax")  # whose comparisons with noise, strata and classes are told
+EIGHT_BIT_OF = (*TOLD, "all six", "input classifier", "relevancy classifier", "off grey levels", "baselines, all")
+PROBABILISTIC = (*JOINED, *NETWORKS)  # whose scores are log odds
 # Pairs of roles: what counts as attacked, and against what.
 PAIRS = {
     "attacked / clean": ("adversarial", "clean"),
@@ -139,7 +145,12 @@ def _figures(
     test: pd.DataFrame, detector: str, *, baseline: str, thresholds: Mapping[float, float], seed: int
 ) -> dict[str, Estimate]:
     values, truth, source = test[detector].to_numpy(), truth_of(test), test["source"].to_numpy()
-    figures = dict(evaluate(values, truth, source, seed=seed, thresholds=thresholds, fprs=RATES).figures)
+    probabilities = expit(values) if detector in PROBABILISTIC else None
+    figures = dict(
+        evaluate(
+            values, truth, source, seed=seed, thresholds=thresholds, fprs=RATES, probabilities=probabilities
+        ).figures
+    )
     for role in ("clean", "noisy"):
         negatives = test[test["role"] == role]
         if len(negatives):
@@ -199,6 +210,27 @@ def against_noise(scores: Mapping[str, pd.DataFrame], *, seed: int) -> pd.DataFr
     return pd.DataFrame(rows)
 
 
+def eight_bit(scores: Mapping[str, pd.DataFrame], *, seed: int) -> pd.DataFrame:
+    """ROC-AUC of `EIGHT_BIT_OF` on the test groups as floats and as 8-bit images, of detectors fitted to floats.
+
+    A rounded attack is a positive where the rounded image is misread, whether the float one was or not.
+
+    Returns:
+        Columns attack, detector, family, format ("float", "8-bit"), figure, estimate, low, high, n_positive,
+        n_negative.
+    """
+    rows: list[dict[str, Any]] = []
+    for attack, frame in {**scores, ALL_ATTACKS: pooled(scores)}.items():
+        for name, part in (("float", "test"), ("8-bit", EIGHT_BIT)):
+            judged = successful(frame[frame["part"] == part])
+            if truth_of(judged).sum() >= FEWEST:
+                values = {detector: judged[detector].to_numpy() for detector in EIGHT_BIT_OF}
+                found = auc_estimates(values, truth_of(judged), judged["source"].to_numpy(), seed=seed)
+                for detector, auc in found.items():
+                    rows += [row | {"format": name} for row in _rows(attack, detector, {"roc_auc": auc}, judged)]
+    return pd.DataFrame(rows)
+
+
 def strata(scores: Mapping[str, pd.DataFrame], *, seed: int) -> pd.DataFrame:
     """ROC-AUC of `TOLD` on successful, failed and all attacks of the test groups, where there are `FEWEST`.
 
@@ -229,7 +261,9 @@ def sensitivity(measured: Mapping[str, pd.DataFrame], *, compared: Sequence[Resp
     rows = []
     for negatives, roles in (("clean", ["clean"]), ("clean and noisy", ["clean", "noisy"])):
         frames = {
-            attack: successful(frame[(frame["part"] != "test") & frame["role"].isin([*roles, "adversarial"])])
+            attack: successful(
+                frame[frame["part"].isin(["train", "validation"]) & frame["role"].isin([*roles, "adversarial"])]
+            )
             for attack, frame in measured.items()
         }
         frames = dict(_enough(frames))
@@ -263,8 +297,8 @@ def by_confidence(frames: Mapping[str, pd.DataFrame], *, seed: int) -> pd.DataFr
     Args:
         frames: kind of image, such as "clean" → rows with a column softmax, of the predicted class.
     Returns:
-        A row a kind and bin of `CONFIDENCES`: kind, window (a text), estimate, low, high, n, and rank_correlation of
-        entropy and confidence over all images of that kind.
+        A row a bin of `CONFIDENCES` and kind: kind, window (a text), high_end, estimate, low, high, n, and
+        rank_correlation of entropy and confidence over all images of that kind.
     """
     rows = []
     for kind, frame in frames.items():
@@ -274,8 +308,8 @@ def by_confidence(frames: Mapping[str, pd.DataFrame], *, seed: int) -> pd.DataFr
             if len(part) >= FEWEST:
                 mean = mean_estimate(part[ENTROPY].to_numpy(), part["source"].to_numpy(), seed=seed)
                 about = {"kind": kind, "window": f"to {high:g}", **dataclasses.asdict(mean), "n": len(part)}
-                rows.append(about | {"rank_correlation": correlation})
-    return pd.DataFrame(rows)
+                rows.append(about | {"rank_correlation": correlation, "high_end": high})
+    return pd.DataFrame(rows).sort_values("high_end", kind="stable", ignore_index=True)
 
 
 def _enough(frames: Mapping[str, pd.DataFrame]) -> Iterable[tuple[str, pd.DataFrame]]:

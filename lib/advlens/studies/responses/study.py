@@ -1,6 +1,6 @@
 """The feature-response study on a workbench: everything measured once, kept in the store."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any
 
@@ -10,6 +10,7 @@ import pandas as pd
 from advlens.arrays import Array, checked_whole
 from advlens.attacks import AttackSet
 from advlens.datasets import split_groups
+from advlens.image_files import CODECS
 from advlens.progress import progress
 from advlens.studies.closeness.measures import measure as measure_decisions
 from advlens.studies.closeness.measures import reference_features
@@ -17,6 +18,7 @@ from advlens.studies.closeness.protocols import published_choice
 from advlens.studies.closeness.settings import published_of
 from advlens.studies.responses.measures import decisions, entropies
 from advlens.studies.responses.protocols import (
+    EIGHT_BIT,
     NETWORKS,
     PARTS,
     Choice,
@@ -33,6 +35,7 @@ from advlens.studies.responses.results import (
     by_confidence,
     corrected_results,
     decision_changes,
+    eight_bit,
     entropy_changes,
     published_results,
     sensitivity,
@@ -168,7 +171,8 @@ class Study:
         """By setting: role, source, part, success, the network's decision and all that is measured, a row an image.
 
         Roles are "clean", "noisy" and "adversarial"; the noisy twin of an image that an attack left as it was is the
-        image itself and is left out. An image is in the same part under every attack.
+        image itself and is left out. An image is in the same part under every attack; images of the test part are there
+        a second time, rounded, as part `protocols.EIGHT_BIT`.
         """
         measuring = progress(self.settings, description="measuring", unit="attack")
         return {setting.name: self._of_setting(setting) for setting in measuring}
@@ -181,14 +185,21 @@ class Study:
             "adversarial": self._measure(setting.name, made.adversarial, made.label),
         }
         about = {"source": made.source, "part": self._part[made.source].to_numpy(), "l2": made.l2}
-        rows = pd.concat(
-            [
-                frame.assign(role=role, **about, success=made.success & (role == "adversarial"))
-                for role, frame in frames.items()
-            ],
-            ignore_index=True,
-        )
+        whole = [
+            frame.assign(role=role, **about, success=made.success & (role == "adversarial"))
+            for role, frame in frames.items()
+        ]
+        rows = pd.concat([*whole, *self._rounded(setting, made)], ignore_index=True)
         return rows[(rows["role"] != "noisy") | (rows["l2"] > 0)].reset_index(drop=True)
+
+    def _rounded(self, setting: Setting, made: AttackSet) -> Iterator[pd.DataFrame]:
+        """The test part's images as an 8-bit file would keep them."""
+        test = made.select((self._part[made.source] == "test").to_numpy())
+        for role, images in (("clean", test.clean), ("noisy", test.noisy), ("adversarial", test.adversarial)):
+            frame = self._measure(f"{setting.name}.{role}.8bit", CODECS["8-bit"](images), test.label)
+            misread = frame["predicted"].to_numpy() != test.label
+            about = {"role": role, "source": test.source, "part": EIGHT_BIT, "l2": test.l2}
+            yield frame.assign(**about, success=misread & (role == "adversarial"))
 
     @cached_property
     def calibration(self) -> pd.DataFrame:
@@ -311,6 +322,10 @@ class Study:
     def against_noise(self) -> pd.DataFrame:
         """`results.against_noise` of all settings."""
         return self._kept("against_noise", against_noise, scores=self.scores[0])
+
+    def eight_bit(self) -> pd.DataFrame:
+        """`results.eight_bit` of all settings."""
+        return self._kept("eight_bit", eight_bit, scores=self.scores[0])
 
     def strata(self) -> pd.DataFrame:
         """`results.strata` of all settings."""
