@@ -15,13 +15,17 @@ from pathlib import Path
 import keras
 import numpy as np
 from art.attacks.evasion import BasicIterativeMethod, CarliniL2Method, FastGradientMethod, ProjectedGradientDescent
+from art.attacks.evasion import BoundaryAttack as ArtBoundary
 from art.attacks.evasion import DeepFool as ArtDeepFool
+from art.attacks.evasion import PixelAttack as ArtPixel
 from art.estimators.classification import TensorFlowV2Classifier
 
 from advlens import networks
+from advlens.attacks.boundary import BoundaryAttack
 from advlens.attacks.deepfool import DeepFool
 from advlens.attacks.gradient import GradientAttack
 from advlens.attacks.lbfgs import LBFGS
+from advlens.attacks.pixel import PixelAttack
 from advlens.classifier import Classifier
 from tests.scipy_lbfgs import scipy_lbfgs
 
@@ -59,6 +63,12 @@ def seconds(function: Callable, repeats: int = 1) -> tuple[float, object]:
     return shortest, result
 
 
+def stock_of(classifier: Classifier) -> TensorFlowV2Classifier:
+    """ART's own estimator of the same network."""
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True, reduction="sum")
+    return TensorFlowV2Classifier(classifier.model, 10, (28, 28, 1), loss_object=loss, clip_values=(0, 1))
+
+
 def report(name: str, ours: float, theirs: float, remark: str = "") -> None:
     print(f"{name:38s} {ours:8.2f} s {theirs:8.2f} s {theirs / ours:7.1f}×  {remark}", flush=True)
 
@@ -72,8 +82,7 @@ def main() -> None:
         images, labels = archive["x"][..., None].astype(np.float32) / 255, archive["y"]
     network = trained("two_conv_cnn", images, labels)
     compiled = Classifier(network)
-    loss = keras.losses.CategoricalCrossentropy(from_logits=True, reduction="sum")
-    stock = TensorFlowV2Classifier(network, 10, (28, 28, 1), loss_object=loss, clip_values=(0, 1))
+    stock = stock_of(compiled)
     print(f"advlens {advlens.__version__}, {'attack':25s} {'advlens':>8s} {'library':>10s} {'ratio':>10s}")
 
     for name, (attack, n, repeats) in ART_ATTACKS.items():
@@ -99,6 +108,23 @@ def main() -> None:
     l2s = median_l2(ours_adv[:few], images[:few]), median_l2(np.array(theirs_adv), images[:few])
     report("L-BFGS against SciPy one by one", ours, theirs * scale,
            f"400 images, SciPy extrapolated from {few}, median L2 of those {l2s[0]:.3f} and {l2s[1]:.3f}")  # fmt: skip
+
+    x, y, few = images[:200], labels[:200], 10  # searches that are bound by how many images the network takes a second
+    searches = {
+        "Boundary, 100 steps": (
+            BoundaryAttack(classifier, max_iter=100),
+            ArtBoundary(stock_of(classifier), targeted=False, max_iter=100, **QUIET),
+        ),
+        "One pixel, 20 generations": (
+            PixelAttack(classifier, max_iter=20), ArtPixel(stock_of(classifier), th=1, max_iter=20)
+        ),
+    }  # fmt: skip
+    for name, (own, art) in searches.items():
+        ours, ours_adv = seconds(lambda attack=own: attack.generate(x, y))
+        theirs, theirs_adv = seconds(lambda attack=art: attack.generate(x[:few], y[:few]))
+        said = [np.mean(classifier.predict(made).argmax(axis=1) != y[: len(made)]) for made in (ours_adv, theirs_adv)]
+        report(f"{name} against ART's", ours, theirs * len(x) / few,
+               f"200 images, ART extrapolated from {few}, success {said[0]:.2f} and {said[1]:.2f}")  # fmt: skip
 
     blocks, _ = seconds(lambda: GradientAttack(classifier).generate(images))
     print(f"gradient attack, 400 images: {blocks:.2f} s")
