@@ -4,7 +4,7 @@ SHELL := /bin/bash
 
 PROFILE ?= reference
 DATASET ?= mnist
-RUN     ?= $(PROFILE)
+RUN     ?= $(basename $(notdir $(PROFILE)))
 SEED    ?= 0
 # Where to look for Python; the first that runs and is 3.10 to 3.13 makes the environment.
 PYTHONS ?= python3.11 python3.12 python3.13 python3.10 python3 python
@@ -17,7 +17,7 @@ NOTEBOOKS := $(wildcard notebooks/[0-9]*.ipynb)
 .PHONY: help run test lab data baselines publish bench check format lock gpu clean
 
 help:  ## Show this list
-	@echo "Advlens: make TARGET [PROFILE=reference|quick|smoke] [DATASET=mnist|fashion_mnist|all] [RUN=name] [SEED=n]"
+	@echo "Advlens: make TARGET [PROFILE=reference|quick|smoke|your.yaml] [DATASET=mnist|fashion_mnist|all] [RUN=name] [SEED=n]"
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */\1\t/' | expand -t 12 | sed 's/^/  /'
 
 run: $(READY)  ## Execute the notebooks in order, skipping what is done, and print the headline table

@@ -127,6 +127,18 @@ def test_a_profile_s_misspelt_parameter_is_named(project):
         profile_parameters("quick")
 
 
+def test_a_profile_may_be_a_file_of_one_s_own(project):
+    write_notebook(project / "notebooks" / "01_first.ipynb", "1")
+    own = project / "mine.yaml"
+    own.write_text("amount: 7")
+    assert profile_parameters(str(own)) == {"amount": 7}
+    own.write_text("[1, 2]")
+    with pytest.raises(ValueError, match=r"mine\.yaml must map parameters' names to values"):
+        profile_parameters(str(own))
+    with pytest.raises(FileNotFoundError):
+        profile_parameters(str(project / "none.yaml"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

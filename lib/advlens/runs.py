@@ -60,13 +60,24 @@ def notebooks() -> list[Path]:
 def profile_parameters(profile: str) -> dict[str, Any]:
     """The parameters by which a profile differs from the notebooks' defaults, the reference study.
 
+    Args:
+        profile: one of `PROFILES`, or the path of a .yaml file of one's own.
     Raises:
-        ValueError: for an unknown profile, or a parameter that no notebook has.
+        ValueError: for an unknown profile, a file that maps no names to values, or a parameter that no notebook has.
+        FileNotFoundError: for a file that is not there.
     """
-    if profile not in PROFILES:
-        raise ValueError(f"no profile is called {profile!r}: choose one of {', '.join(PROFILES)}")
-    path = project_root() / "notebooks" / "parameters" / f"{profile}.yaml"
-    parameters = yaml.safe_load(path.read_text()) if path.exists() else {}
+    if profile.endswith(".yaml"):
+        path = Path(profile).expanduser()
+    elif profile in PROFILES:
+        path = project_root() / "notebooks" / "parameters" / f"{profile}.yaml"
+    else:
+        raise ValueError(
+            f"no profile is called {profile!r}: choose one of {', '.join(PROFILES)}, or the path of a .yaml"
+        )
+    is_reference = profile == "reference" and not path.exists()  # which differs in nothing
+    parameters = {} if is_reference else yaml.safe_load(path.read_text()) or {}
+    if not isinstance(parameters, dict):
+        raise ValueError(f"{path.name} must map parameters' names to values, as `task_epochs: 3`, got {parameters!r}")
     known = {name for notebook in notebooks() for name in declared_parameters(notebook)}
     unknown = sorted(set(parameters) - known)
     if unknown:
