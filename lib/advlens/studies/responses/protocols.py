@@ -3,20 +3,16 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-import keras
 import numpy as np
 import pandas as pd
 
 from advlens.arrays import Array
-from advlens.classifier import Classifier
 from advlens.detectors.baselines import pixel_baselines
 from advlens.detectors.decision_metrics import SIX
 from advlens.detectors.entropy import direction_of
 from advlens.detectors.regression import regression
 from advlens.evaluation import roc_auc
-from advlens.studies.relevancy.lenses import CORRECTED_LENSES
 from advlens.studies.responses.settings import PUBLISHED_RESPONSE, ResponseEntropy
-from advlens.training import Trained
 
 ENTROPY, CHOSEN, CENTRED = "local entropy", "local entropy, chosen", "local entropy, class-centred"
 BASELINES = (*pixel_baselines(), "max softmax")
@@ -140,32 +136,3 @@ def scored(
         return rows[about].reset_index(drop=True).assign(**columns)
 
     return {attack: scores(frame) for attack, frame in measured.items()}, scores(calibration)
-
-
-def fit_network(
-    network: keras.Model,
-    train: Array,
-    train_truth: Array,
-    validation: Array,
-    validation_truth: Array,
-    *,
-    lens: str,
-    epochs: int,
-    patience: int,
-    seed: int,
-) -> Trained:
-    """A detector network of the relevancy-map study, trained on images of all attacks.
-
-    Args:
-        network: the task network.
-        train, validation: (n, h, w, channels) images; their truths: (n,) bool, True where adversarial.
-        lens: a name of `CORRECTED_LENSES`.
-    """
-    detector = CORRECTED_LENSES[lens].detector(Classifier(network), epochs=epochs, patience=patience, seed=seed)
-    return detector.fit(train, train_truth, validation=(validation, validation_truth)).trained_
-
-
-def network_scores(network: keras.Model, images: Array, *, lens: str, trained: Trained) -> dict[str, Array]:
-    """{"scores": (n,)} of a trained detector network, its log odds of (n, h, w, channels) images."""
-    detector = CORRECTED_LENSES[lens].detector(Classifier(network)).adopt(trained)
-    return {"scores": detector.scores(images)}

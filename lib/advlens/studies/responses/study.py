@@ -16,6 +16,7 @@ from advlens.studies.closeness.measures import measure as measure_decisions
 from advlens.studies.closeness.measures import reference_features
 from advlens.studies.closeness.protocols import published_choice
 from advlens.studies.closeness.settings import published_of
+from advlens.studies.responses.detector_networks import fit_network, network_scores
 from advlens.studies.responses.measures import decisions, entropies
 from advlens.studies.responses.protocols import (
     EIGHT_BIT,
@@ -23,8 +24,6 @@ from advlens.studies.responses.protocols import (
     PARTS,
     Choice,
     choose,
-    fit_network,
-    network_scores,
     pooled,
     scored,
     truth_of,
