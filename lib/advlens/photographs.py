@@ -21,10 +21,13 @@ def load_photographs(folder: str | Path = "", *, size: int = 224) -> tuple[list[
     Returns:
         Names, and (n, size, size, 3) float32 in [0, 1].
     Raises:
+        TypeError: for a folder that is no path.
         FileNotFoundError: for a folder that is none, or holds no picture.
-        ValueError: for a size that is no whole number, or a file that is no picture, naming it.
+        ValueError: for a size that is no whole number, or a file that is no picture of 8 bits, naming it.
     """
     checked_whole(size, name="size")
+    if not isinstance(folder, str | Path):
+        raise TypeError(f'folder must be a path, or "" for the examples, got {type(folder).__name__}')
     if not str(folder):
         pictures = {name: Image.fromarray(getattr(skimage.data, name)()) for name in EXAMPLES}
     else:
@@ -32,7 +35,7 @@ def load_photographs(folder: str | Path = "", *, size: int = 224) -> tuple[list[
         files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES) if path.is_dir() else []
         if not files:
             raise FileNotFoundError(f"{folder} holds no pictures ({', '.join(SUFFIXES)}): name a folder that does")
-        pictures = {file.stem: _opened(file) for file in files}
+        pictures = {file.name: _opened(file) for file in files}
     squares = [
         ImageOps.fit(picture.convert("RGB"), (size, size), Image.Resampling.BICUBIC) for picture in pictures.values()
     ]
@@ -45,4 +48,6 @@ def _opened(file: Path) -> Image.Image:
         picture.load()
     except (OSError, SyntaxError) as error:
         raise ValueError(f"{file.name} is no picture, or a damaged one ({error}): remove it from the folder") from error
-    return picture
+    if picture.mode[0] in "IF":
+        raise ValueError(f"{file.name} has more than 8 bits a channel ({picture.mode}): save it as an 8-bit picture")
+    return ImageOps.exif_transpose(picture)

@@ -70,7 +70,7 @@ class Store:
             name: a readable name of the artifact, the first half of its folder's name.
             make: a function or class of this package, named at the top level of its module.
             parameters: keyword arguments: scalars, strings, arrays, mappings, dataclasses, Keras models, classes and
-            functions (of this package by their code, of a library by name).
+                functions (of this package by their code, of a library by name).
         Raises:
             TypeError: for a `make` whose code the key would not see, or where a parameter or the result is of a kind
                 that cannot be keyed, or stored without a change.

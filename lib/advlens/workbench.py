@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from advlens import plots, tables
-from advlens.arrays import Array, checked_seed
+from advlens.arrays import Array, checked_seed, checked_whole
 from advlens.attacks import AttackSet, crafted, find_attack
 from advlens.classifier import Classifier
 from advlens.datasets import CLASS_NAMES, DataSet, load
@@ -35,9 +35,8 @@ class Workbench:
     """
 
     def __init__(self, *, run: str, dataset: str, seed: int, train_images: int = 0) -> None:
-        if train_images < 0:
-            raise ValueError(f"train_images must be 0 (all) or more, got {train_images}")
-        if not NAME.fullmatch(run):
+        checked_whole(train_images, name="train_images", least=0)
+        if not isinstance(run, str) or not NAME.fullmatch(run):
             raise ValueError(f"run must be a plain name of letters, digits, '.', '_' and '-', got {run!r}")
         self.data: DataSet = load(dataset)
         if self.data.name in CLASS_NAMES and dataset != self.data.name:
@@ -51,8 +50,9 @@ class Workbench:
         """A task network of this data set by its name, trained once.
 
         Raises:
-            ValueError: for a name that is not in `networks.NETWORKS`.
+            ValueError: for a name that is not in `networks.NETWORKS`, or epochs that are no whole number.
         """
+        checked_whole(epochs, name="epochs")
         return self.store.keep(
             f"task_network.{network}",
             train_task_network,

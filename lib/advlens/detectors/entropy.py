@@ -2,12 +2,14 @@
 
 from typing import Any
 
+import numpy as np
+
 from advlens.arrays import Array, checked_images
 from advlens.classifier import Classifier, checked_classifier
 from advlens.detectors.base import Detector, checked_truth
 from advlens.evaluation import roc_auc
 from advlens.explanations.entropy import average_local_entropy
-from advlens.explanations.responses import LAST_CONVOLUTION, responses
+from advlens.explanations.responses import LAST_CONVOLUTION, METHODS, responses
 
 
 class SpatialEntropy(Detector):
@@ -21,7 +23,7 @@ class SpatialEntropy(Detector):
             `fit` find out.
     Raises:
         TypeError: for a classifier that is none.
-        ValueError: for another direction.
+        ValueError: for another method or direction, or an entropy that the network's images do not allow.
 
     Attributes:
         direction_: 1 or -1, after `fit`, where none was given.
@@ -55,8 +57,11 @@ class SpatialEntropy(Detector):
         self._check_params()
 
     def _check_params(self) -> None:
-        if self.direction not in (None, 1, -1):
+        if self.method not in METHODS:
+            raise ValueError(f"no response method is called {self.method!r}: choose one of {', '.join(METHODS)}")
+        if self.direction is not None and (isinstance(self.direction, bool) or self.direction not in (1, -1)):
             raise ValueError(f"direction must be 1, -1 or None, got {self.direction!r}")
+        self._entropies(np.zeros((1, *self.classifier.input_shape), np.float32))  # refuses what does not fit
 
     def fit(self, x: Array, y: Array, batch_size: int = 128, nb_epochs: int = 20, **kwargs: Any) -> "SpatialEntropy":
         """Chooses the direction by the ROC-AUC on validation images.
@@ -73,7 +78,9 @@ class SpatialEntropy(Detector):
     def entropies(self, images: Array) -> Array:
         """(n,) average local entropies in bits, of (n, h, w, channels) images in [0, 1]."""
         images = checked_images(images, shape=self.classifier.input_shape)
-        maps = responses(self.classifier.model, images, method=self.method, of=self.of)
+        return self._entropies(responses(self.classifier.model, images, method=self.method, of=self.of))
+
+    def _entropies(self, maps: Array) -> Array:
         return average_local_entropy(
             maps, window=self.window, bins=self.bins, stride=self.stride, normalisation=self.normalisation
         )

@@ -40,11 +40,13 @@ def grey_levels(maps: Array, *, bins: int = 256, normalisation: str = "minmax") 
     Returns:
         (n, h, w) uint8; a constant map has one level.
     Raises:
-        ValueError: for another rank, values that are not finite, or another number or name.
+        ValueError: for another rank or type, values that are not finite, or another number or name.
     """
     maps = np.asarray(maps)
     if maps.ndim != 4:
         raise ValueError(f"maps must have shape (n, h, w, channels), got {maps.shape}: add the missing axes")
+    if not np.issubdtype(maps.dtype, np.floating) or 0 in maps.shape[1:]:
+        raise ValueError(f"maps must be floats with a pixel and a channel at least, got {maps.dtype} {maps.shape}")
     if not np.isfinite(maps).all():
         raise ValueError("maps must be finite, got NaN or infinity: look at the network's weights and images")
     if normalisation not in NORMALISATIONS:

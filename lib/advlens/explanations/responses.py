@@ -35,14 +35,19 @@ def responses(
     Returns:
         (n, h, w, channels) float32, by the image itself.
     Raises:
+        TypeError: for a network that is no Keras model.
         ValueError: for another method, an unknown layer, a network without a convolution, and whatever `explain`
             refuses.
 
     Notes:
         From a layer, all its activations are projected back at once: deconvnet and guided backpropagation start from
-        the activations themselves, as in their papers, the gradient is that of their sum.
+        the activations themselves, as in their papers, the gradient is that of their sum. A layer's activations are its
+        outputs: where the ReLU is a layer of its own, name that one. Of a network whose convolutions lie in a network
+        of its own (a nested backbone), name a layer too. What iNNvestigate takes, `explain` says.
     Source: Simonyan et al. 2014; Zeiler & Fergus 2014; Springenberg et al. 2015.
     """
+    if not hasattr(network, "get_layer"):
+        raise TypeError(f"network must be a Keras model, got {type(network).__name__}: of a Classifier pass .model")
     if method not in METHODS:
         raise ValueError(f"no response method is called {method!r}: choose one of {', '.join(METHODS)}")
     if of == PREDICTED:

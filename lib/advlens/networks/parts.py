@@ -10,7 +10,7 @@ def last_layer(network: keras.Model) -> layers.Layer:
 
 
 def last_convolution(network: keras.Model) -> layers.Layer:
-    """The last convolution that sees more than the logits: where the logits are a convolution's, the one before.
+    """The last Conv2D among the network's own layers, or the one before it where the logits are its outputs.
 
     Raises:
         ValueError: for a network without one.
