@@ -36,7 +36,7 @@ def test_local_entropy_is_scikit_image_s_where_the_window_lies_inside(levels, wi
     np.testing.assert_allclose(local_entropy(levels, window=window), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize(("window", "stride"), [(2, 1), (3, 3), (4, 2), (20, 1)])
+@pytest.mark.parametrize(("window", "stride"), [(2, 1), (3, 3), (4, 2), (17, 1), (20, 1)])
 def test_local_entropy_is_what_the_definition_says(levels, window, stride):
     expected = [by_hand(picture, window=window, stride=stride) for picture in levels]
     np.testing.assert_allclose(local_entropy(levels, window=window, stride=stride), expected, atol=1e-5)
@@ -62,6 +62,10 @@ def test_grey_levels_span_each_map_as_the_normalisation_says():
     for normalisation, values in expected.items():
         made = grey_levels(maps, bins=8, normalisation=normalisation)
         np.testing.assert_array_equal(made.reshape(2, 4), [values, values])
+    np.testing.assert_array_equal(
+        grey_levels(-maps, bins=8, normalisation="symmetric").reshape(2, 4), [[5, 4, 2, 0]] * 2
+    )
+    np.testing.assert_array_equal(grey_levels(-1 - maps[:1] * 0.1, normalisation="absolute").max(), 255)
     np.testing.assert_array_equal(grey_levels(np.full((1, 3, 3, 1), 7.0)), 0)
     colours = np.random.default_rng(0).normal(size=(2, 4, 4, 3))
     np.testing.assert_array_equal(grey_levels(colours), grey_levels(colours.mean(axis=-1, keepdims=True)))
@@ -84,6 +88,10 @@ def test_wrong_options_of_the_entropy_are_named(given, message):
 
 
 def test_wrong_maps_are_named():
+    with pytest.raises(ValueError, match="maps must be floats with a pixel and a channel at least"):
+        average_local_entropy(np.zeros((2, 28, 28, 1), int))
+    with pytest.raises(ValueError, match="maps must be floats with a pixel and a channel at least"):
+        average_local_entropy(np.zeros((2, 28, 28, 0)))
     with pytest.raises(ValueError, match="maps must have shape"):
         average_local_entropy(np.zeros((2, 28, 28)))
     with pytest.raises(ValueError, match="maps must be finite"):
@@ -115,6 +123,14 @@ def test_responses_of_a_layer_are_its_back_projection(max_pooling_classifier, re
     np.testing.assert_allclose(responses(network, images), tape.gradient(total, x), atol=2e-4, rtol=1e-4)
 
 
+def test_responses_of_a_named_layer_are_of_that_layer(max_pooling_classifier, real_images):
+    network, images = max_pooling_classifier.model, real_images[:3]
+    named, last = (responses(network, images, of=layer) for layer in ("conv1", "last convolution"))
+    expected = explain(up_to(network, "conv1"), images, method="guided_backprop", neuron="all")
+    np.testing.assert_array_equal(named, expected)
+    assert np.abs(named - last).max() > 0.01
+
+
 def test_responses_of_the_class_are_those_of_the_decision(max_pooling_classifier, real_images):
     network, images = max_pooling_classifier.model, real_images[:4]
     np.testing.assert_array_equal(
@@ -131,6 +147,8 @@ def test_the_last_convolution_is_never_the_one_that_makes_the_logits():
 
 
 def test_wrong_methods_and_layers_of_responses_are_named(max_pooling_classifier, real_images):
+    with pytest.raises(TypeError, match="network must be a Keras model, got Classifier: of a Classifier pass"):
+        responses(max_pooling_classifier, real_images[:1])
     with pytest.raises(ValueError, match="no response method is called 'deep_taylor'"):
         responses(max_pooling_classifier.model, real_images[:1], method="deep_taylor")
     with pytest.raises(ValueError, match="no layer is called 'conv9': choose one of conv1, pool1"):
@@ -164,7 +182,14 @@ def test_a_direction_is_that_of_the_roc_auc():
 
 
 def test_wrong_arguments_of_the_detector_are_named(max_pooling_classifier):
-    with pytest.raises(ValueError, match="direction must be 1, -1 or None, got 0"):
-        SpatialEntropy(max_pooling_classifier, direction=0)
+    for given, message in (
+        ({"direction": 0}, "direction must be 1, -1 or None, got 0"),
+        ({"direction": True}, "direction must be 1, -1 or None, got True"),
+        ({"method": "nope"}, "no response method is called 'nope'"),
+        ({"window": 50}, "window must be at most 28"),
+        ({"bins": 0}, "bins must be a whole number, 2 or more"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            SpatialEntropy(max_pooling_classifier, **given)
     with pytest.raises(TypeError, match="classifier must be an advlens Classifier"):
         SpatialEntropy(max_pooling_classifier.model)

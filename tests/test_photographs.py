@@ -24,7 +24,7 @@ def test_a_folder_s_pictures_are_cropped_to_their_middle(tmp_path):
     Image.fromarray(wide[..., 0]).save(tmp_path / "a.PNG")  # grey
     (tmp_path / "notes.txt").write_text("no picture")
     names, images = load_photographs(tmp_path, size=10)
-    assert names == ["a", "b"]
+    assert names == ["a.PNG", "b.png"]
     np.testing.assert_allclose(images[1, 5, 5], [1, 128 / 255, 0], atol=1e-6)
     np.testing.assert_allclose(images[0, 5, 5], 1)
 
@@ -37,6 +37,12 @@ def test_wrong_folders_and_files_are_named(tmp_path):
     (tmp_path / "broken.jpg").write_bytes(b"no jpeg")
     with pytest.raises(ValueError, match=r"broken\.jpg is no picture"):
         load_photographs(tmp_path)
+    (tmp_path / "broken.jpg").unlink()
+    Image.fromarray(np.full((4, 4), 40_000, np.uint16)).save(tmp_path / "deep.png")
+    with pytest.raises(ValueError, match=r"deep\.png has more than 8 bits a channel"):
+        load_photographs(tmp_path)
+    with pytest.raises(TypeError, match="folder must be a path"):
+        load_photographs(None)
 
 
 def test_vgg19_takes_images_in_0_to_1_and_decides_as_keras_own():

@@ -6,6 +6,7 @@ import pytest
 from art.attacks.evasion import BoundaryAttack as ArtBoundaryAttack
 from art.attacks.evasion import PixelAttack as ArtPixelAttack
 
+from advlens.attacks import boundary
 from advlens.attacks.boundary import BoundaryAttack
 from advlens.attacks.pixel import PixelAttack
 from advlens.classifier import Classifier
@@ -52,6 +53,43 @@ def test_the_boundary_attack_comes_nearer_with_every_step(average_pooling_classi
         for steps in (1, 20, 80)
     ]
     assert medians[0] > 1.5 * medians[1] > 2 * medians[2]
+
+
+def test_candidates_lie_on_the_sphere_and_at_the_step_s_distance():
+    rng = np.random.default_rng(0)
+    x, x_adv = np.full((3, 8, 8, 1), 0.5, np.float32), (0.5 + 0.01 * rng.normal(size=(3, 8, 8, 1))).astype(np.float32)
+    rows, δ = np.array([2, 0]), np.array([0.1, 0.3])
+    candidates = boundary._orthogonal(x, x_adv, rows, δ, n=50, rng=rng).reshape(2, 50, 64)
+    way = (x - x_adv)[rows].reshape(2, 1, 64)
+    distance = np.linalg.norm(way, axis=2)
+    # As far from x as before, but for the part of the noise along the way, which was taken out.
+    from_x = np.linalg.norm(candidates - x[rows].reshape(2, 1, 64), axis=2)
+    np.testing.assert_allclose(from_x, np.broadcast_to(distance, (2, 50)), rtol=1e-2)
+    moved = np.linalg.norm(candidates - x_adv[rows].reshape(2, 1, 64), axis=2).mean(axis=1)
+    np.testing.assert_allclose(moved / distance[:, 0], δ, rtol=0.06)
+
+
+def test_the_nearest_of_the_adversarial_candidates_is_kept():
+    x = np.zeros((2, 2, 2, 1), np.float32)
+    candidates = np.array([0.3, 0.1, 0.2], np.float32).reshape(1, 3, 1, 1, 1) * np.ones((2, 3, 2, 2, 1), np.float32)
+    among = np.array([[True, True, True], [True, False, True]])
+    np.testing.assert_allclose(boundary._nearest(x, candidates, among)[:, 0, 0, 0], [0.1, 0.2])
+
+
+def test_images_that_drop_out_leave_the_others_alone(average_pooling_classifier, real_images, real_labels, right):
+    images, labels = real_images[right[:4]], real_labels[right[:4]]
+    starts = np.random.default_rng(0).random(images.shape, dtype=np.float32)
+    starts[0] = images[0]
+
+    class Started(BoundaryAttack):
+        def _starts(self, x, y, *, rng):
+            kept = starts[-len(x) :]
+            return kept.copy(), (kept != images[-len(x) :]).any(axis=(1, 2, 3))
+
+    all_of_them = Started(average_pooling_classifier, max_iter=25, delta=0.2, epsilon=0.2).generate(images, labels)
+    without = Started(average_pooling_classifier, max_iter=25, delta=0.2, epsilon=0.2).generate(images[1:], labels[1:])
+    np.testing.assert_array_equal(all_of_them[0], images[0])
+    np.testing.assert_array_equal(all_of_them[1:], without)
 
 
 def test_an_image_without_a_start_stays_as_it_is(real_images):

@@ -237,12 +237,22 @@ def intervals(
 
 
 def heatmaps(
-    table: pd.DataFrame, *, row: str, column: str, value: str, panel: str, title: str, axis: str, columns: int = 2
+    table: pd.DataFrame,
+    *,
+    row: str,
+    column: str,
+    value: str,
+    text: str,
+    panel: str,
+    title: str,
+    axis: str,
+    columns: int = 2,
 ) -> Figure:
-    """A value by two categories, written into coloured cells, one panel a group.
+    """A value by two categories as coloured cells with a text in each, one panel a group.
 
     Args:
-        table: a row a cell; `row`, `column`, `value` and `panel` name its columns. Categories stand in their order.
+        table: a row a cell; `row`, `column`, `value`, `text` and `panel` name its columns. Categories stand in their
+            order.
         axis: the text of the colour bar, with its unit and n; colours run from 0 to 1 with white at one half.
         columns: how many panels stand side by side.
     """
@@ -252,9 +262,14 @@ def heatmaps(
     size = (WIDTH, lines * (0.42 * len(labels) + 1.2) + 0.4)
     figure, grid = plt.subplots(lines, min(columns, len(panels)), figsize=size, sharex=True, sharey=True, squeeze=False)
     for axes, name in zip(grid.flat, panels, strict=False):
-        cells = table[table[panel] == name].pivot(index=row, columns=column, values=value)
-        cells = cells.reindex(index=labels, columns=list(table[column].unique()))
-        sns.heatmap(cells, annot=True, fmt=".2f", vmin=0, vmax=1, center=0.5, cmap="PuOr_r", cbar=False, ax=axes)
+        cells, texts = (
+            table[table[panel] == name]
+            .pivot(index=row, columns=column, values=values)
+            .reindex(index=labels, columns=list(table[column].unique()))
+            for values in (value, text)
+        )
+        style = {"vmin": 0, "vmax": 1, "center": 0.5, "cmap": "PuOr_r", "cbar": False, "annot_kws": {"size": "x-small"}}
+        sns.heatmap(cells, annot=texts, fmt="", ax=axes, **style)
         axes.set(title=name, xlabel=column, ylabel=row if axes.get_subplotspec().is_first_col() else "")
         axes.tick_params(axis="y", rotation=0)
     for axes in grid.flat[len(panels) :]:

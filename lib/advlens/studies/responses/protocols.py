@@ -11,9 +11,10 @@ from advlens.detectors.baselines import pixel_baselines
 from advlens.detectors.decision_metrics import SIX
 from advlens.detectors.entropy import direction_of
 from advlens.detectors.regression import regression
-from advlens.evaluation import roc_auc
+from advlens.evaluation.aucs import auc_estimates
 from advlens.studies.responses.settings import PUBLISHED_RESPONSE, ResponseEntropy
 
+BITS = "bits"  # the published setting's entropy as it is
 ENTROPY, CHOSEN, CENTRED = "local entropy", "local entropy, chosen", "local entropy, class-centred"
 BASELINES = (*pixel_baselines(), "max softmax")
 JOINED = {"all six": SIX, "baselines, all": BASELINES}  # regressions of several scores
@@ -37,7 +38,7 @@ class Choice:
     """What the validation groups decided, once for all attacks.
 
     Attributes:
-        setting: the response and entropy with the highest mean ROC-AUC over attacks, whichever way it points.
+        setting: the response and entropy whose ROC-AUC over all attacks is farthest from ½.
         direction, chosen_direction: 1 or -1, of the published setting and of that one.
     """
 
@@ -68,32 +69,28 @@ def pooled(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     return rows[(rows["role"] != "clean") | ~rows.duplicated(["role", "source", "part"])]
 
 
-def choose(measured: Mapping[str, pd.DataFrame], *, compared: Sequence[ResponseEntropy]) -> tuple[Choice, pd.DataFrame]:
-    """The direction of the published setting and the best setting of all, on the validation groups.
+def choose(
+    measured: Mapping[str, pd.DataFrame], *, compared: Sequence[ResponseEntropy], seed: int
+) -> tuple[Choice, pd.DataFrame]:
+    """The direction of the published setting and the best setting of all, on the validation groups of all attacks.
 
-    Args:
-        measured: attack → its rows; those without a successful attack among the validation groups say nothing.
     Returns:
-        The choice, and a row a setting: name, auc (its mean over attacks, of higher entropy as more adversarial), n
-        (the successful attacks).
+        The choice, and a row a setting: name, estimate, low, high (the ROC-AUC of higher entropy as more adversarial),
+        n (the successful attacks).
     Raises:
         ValueError: where no attack succeeds there.
     """
-    parts = [successful(frame[frame["part"] == "validation"]) for frame in measured.values()]
-    parts = [part for part in parts if truth_of(part).any()]
-    if not parts:
+    rows = pooled(measured)
+    rows = rows[rows["part"] == "validation"]
+    if not truth_of(rows).any():
         raise ValueError("no attack succeeds on the validation groups: attack more images")
-    aucs = [np.mean([roc_auc(part[each.name].to_numpy(), truth_of(part)) for part in parts]) for each in compared]
-    best = int(np.argmax(np.abs(np.array(aucs) - 0.5)))
-    validation = pd.concat(parts)
-    choice = Choice(
-        setting=compared[best],
-        direction=direction_of(validation[PUBLISHED_RESPONSE.name].to_numpy(), truth_of(validation)),
-        chosen_direction=1 if aucs[best] >= 0.5 else -1,
-    )
-    n = int(sum(truth_of(part).sum() for part in parts))
-    table = pd.DataFrame({"name": [each.name for each in compared], "auc": np.array(aucs, float), "n": n})
-    return choice, table
+    entropies = {each.name: rows[each.name].to_numpy() for each in compared}
+    found = auc_estimates(entropies, truth_of(rows), rows["source"].to_numpy(), seed=seed)
+    best = max(compared, key=lambda each: abs(found[each.name].estimate - 0.5))
+    directions = {name: 1 if auc.estimate >= 0.5 else -1 for name, auc in found.items()}
+    choice = Choice(best, directions[PUBLISHED_RESPONSE.name], directions[best.name])
+    n = int(truth_of(rows).sum())
+    return choice, pd.DataFrame([{"name": name, **dataclasses.asdict(auc), "n": n} for name, auc in found.items()])
 
 
 def scored(
@@ -105,9 +102,9 @@ def scored(
         measured: attack → its rows, with a column a metric, baseline and network's score.
         calibration: the same of clean images that no attack uses.
     Returns:
-        Attack → its rows, and the calibration images' rows, with a column for each of `DETECTORS`. Regressions learn
-        from the training groups; baselines are turned around where the validation groups say so; the class-centred
-        entropy is the published one minus its mean over the calibration images of the predicted class.
+        Attack → its rows, and the calibration images' rows, with a column for each of `DETECTORS` and `BITS`.
+        Regressions learn from the training groups; baselines are turned around where the validation groups say so; the
+        class-centred entropy is the published one minus its mean over the calibration images of the predicted class.
     """
     rows = pooled(measured)
     train, validation = rows[rows["part"] == "train"], rows[rows["part"] == "validation"]
@@ -132,7 +129,7 @@ def scored(
         }
         columns |= {name: rows[name].to_numpy() for name in NETWORKS}
         columns |= {name: sign * rows[name].to_numpy() for name, sign in signs.items()}
-        about = [name for name in ("role", "source", "part", "success", "predicted", "softmax") if name in rows]
-        return rows[about].reset_index(drop=True).assign(**columns)
+        about = [name for name in ("role", "source", "part", "success", "predicted", "softmax", "l2") if name in rows]
+        return rows[about].assign(**{BITS: rows[published]}, **columns).reset_index(drop=True)
 
     return {attack: scores(frame) for attack, frame in measured.items()}, scores(calibration)

@@ -21,19 +21,20 @@ from advlens.evaluation import (
     mean_estimate,
     positives,
     rates,
-    roc_auc,
     tpr_at_fpr,
 )
 from advlens.evaluation.aucs import auc_estimates
 from advlens.evaluation.bootstrap import over_draws, percentile_interval
 from advlens.studies.responses.protocols import (
     BASELINES,
+    BITS,
     CHOSEN,
     DETECTORS,
     EIGHT_BIT,
     ENTROPY,
     JOINED,
     NETWORKS,
+    PARTS,
     family_of,
     pooled,
     published_rows,
@@ -46,8 +47,8 @@ ALL_ATTACKS = "all attacks"
 NOMINAL_FPR = 0.05
 ABOVE_BASELINE = "tpr_at_fpr_0.05 above the best baseline"
 FEWEST = 10  # attacks under which no figure is given
-TOLD = (ENTROPY, CHOSEN, "max softmax")  # whose comparisons with noise, strata and classes are told
-EIGHT_BIT_OF = (*TOLD, "all six", "input classifier", "relevancy classifier", "off grey levels", "baselines, all")
+TOLD = (ENTROPY, CHOSEN, *BASELINES)  # whose comparisons with noise, strata and file formats are told
+EIGHT_BIT_OF = (*TOLD, *JOINED, *NETWORKS)
 PROBABILISTIC = (*JOINED, *NETWORKS)  # whose scores are log odds
 # Pairs of roles: what counts as attacked, and against what.
 PAIRS = {
@@ -55,6 +56,7 @@ PAIRS = {
     "attacked / noisy": ("adversarial", "noisy"),
     "noisy / clean": ("noisy", "clean"),
 }
+COLUMNS = ("attack", "detector", "family", "figure", "estimate", "low", "high", "n_positive", "n_negative")
 CONFIDENCES = (0.0, 0.5, 0.9, 0.99, 0.999, 1.0)
 
 
@@ -113,7 +115,7 @@ def published_results(measured: Mapping[str, pd.DataFrame], *, seed: int) -> pd.
             figures = dict(evaluate(values, truth, source, seed=seed, fprs=RATES).figures)
             figures |= recall_and_precision(values, frame, threshold=_best_f1(values, truth), seed=seed)
             rows += _rows(attack, detector, figures, frame)
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def corrected_results(scores: Mapping[str, pd.DataFrame], calibration: pd.DataFrame, *, seed: int) -> pd.DataFrame:
@@ -138,7 +140,7 @@ def corrected_results(scores: Mapping[str, pd.DataFrame], calibration: pd.DataFr
             thresholds = committed_thresholds(calibration[detector].to_numpy(), RATES)
             figures = _figures(test, detector, baseline=baseline, thresholds=thresholds, seed=seed)
             rows += [row | {"baseline": baseline} for row in _rows(attack, detector, figures, test)]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=[*COLUMNS, "baseline"])
 
 
 def _figures(
@@ -207,7 +209,7 @@ def against_noise(scores: Mapping[str, pd.DataFrame], *, seed: int) -> pd.DataFr
                 for detector, auc in auc_estimates(values, truth, both["source"].to_numpy(), seed=seed).items():
                     about = _rows(attack, detector, {"roc_auc": auc}, both, truth=truth)
                     rows += [row | {"pair": pair} for row in about]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=[*COLUMNS, "pair"])
 
 
 def eight_bit(scores: Mapping[str, pd.DataFrame], *, seed: int) -> pd.DataFrame:
@@ -228,18 +230,20 @@ def eight_bit(scores: Mapping[str, pd.DataFrame], *, seed: int) -> pd.DataFrame:
                 found = auc_estimates(values, truth_of(judged), judged["source"].to_numpy(), seed=seed)
                 for detector, auc in found.items():
                     rows += [row | {"format": name} for row in _rows(attack, detector, {"roc_auc": auc}, judged)]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=[*COLUMNS, "format"])
 
 
 def strata(scores: Mapping[str, pd.DataFrame], *, seed: int) -> pd.DataFrame:
     """ROC-AUC of `TOLD` on successful, failed and all attacks of the test groups, where there are `FEWEST`.
+
+    An attack that left its image as it was (the one-pixel attack does, where it fails) is none to be seen: left out.
 
     Returns:
         Columns attack, detector, family, stratum, figure, estimate, low, high, n_positive, n_negative.
     """
     rows: list[dict[str, Any]] = []
     for attack, frame in scores.items():
-        test = frame[frame["part"] == "test"]
+        test = frame[(frame["part"] == "test") & ((frame["l2"] > 0) | ~truth_of(frame))]
         for stratum in Stratum:
             judged = test[~truth_of(test) | positives(test["success"].to_numpy(bool), stratum=stratum)]
             if truth_of(judged).sum() >= FEWEST:
@@ -248,45 +252,50 @@ def strata(scores: Mapping[str, pd.DataFrame], *, seed: int) -> pd.DataFrame:
                 for detector, auc in found.items():
                     about = _rows(attack, detector, {"roc_auc": auc}, judged)
                     rows += [row | {"stratum": stratum.value} for row in about]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=[*COLUMNS, "stratum"])
 
 
-def sensitivity(measured: Mapping[str, pd.DataFrame], *, compared: Sequence[ResponseEntropy]) -> pd.DataFrame:
-    """Mean ROC-AUC over attacks of every setting, higher entropy as more adversarial, without the test groups.
+def sensitivity(
+    measured: Mapping[str, pd.DataFrame], *, compared: Sequence[ResponseEntropy], seed: int
+) -> pd.DataFrame:
+    """ROC-AUC over all attacks of every setting, higher entropy as more adversarial, without the test groups.
 
     Returns:
         A row a setting and kind of normal image ("clean", "clean and noisy"): the setting's own fields, negatives,
-        auc, n (successful attacks).
+        estimate, low, high, n_positive, n_negative.
     """
-    rows = []
+    rows = pooled(measured)
+    rows = rows[rows["part"].isin(["train", "validation"])]
+    made = []
     for negatives, roles in (("clean", ["clean"]), ("clean and noisy", ["clean", "noisy"])):
-        frames = {
-            attack: successful(
-                frame[frame["part"].isin(["train", "validation"]) & frame["role"].isin([*roles, "adversarial"])]
-            )
-            for attack, frame in measured.items()
-        }
-        frames = dict(_enough(frames))
-        n = int(sum(truth_of(frame).sum() for frame in frames.values()))
-        for setting in compared:
-            aucs = [roc_auc(frame[setting.name].to_numpy(), truth_of(frame)) for frame in frames.values()]
-            about = {"negatives": negatives, "auc": float(np.mean(aucs)) if aucs else np.nan, "n": n}
-            rows.append(dataclasses.asdict(setting) | about)
-    return pd.DataFrame(rows)
+        judged = rows[rows["role"].isin([*roles, "adversarial"])]
+        truth = truth_of(judged)
+        entropies = {each.name: judged[each.name].to_numpy() for each in compared}
+        found = auc_estimates(entropies, truth, judged["source"].to_numpy(), seed=seed)
+        counts = {"n_positive": int(truth.sum()), "n_negative": int((~truth).sum())}
+        for each in compared:
+            about = dataclasses.asdict(each) | {"negatives": negatives}
+            made.append(about | dataclasses.asdict(found[each.name]) | counts)
+    return pd.DataFrame(made)
 
 
-def by_class(calibration: pd.DataFrame, *, seed: int) -> pd.DataFrame:
-    """The published entropy of clean images by the class that the network predicts, and whom its threshold flags.
+def by_class(scores: pd.DataFrame, calibration: pd.DataFrame, *, seed: int) -> pd.DataFrame:
+    """The published entropy of clean images by the class that the network predicts, and whom the threshold flags.
 
+    Args:
+        scores: rows of an attack's images, whose clean ones are judged.
+        calibration: the other clean images, from which the threshold is committed.
     Returns:
-        A row a class and figure ("mean", "observed_fpr_0.05"): predicted, figure, estimate, low, high, n.
+        A row a class and figure ("bits", "observed_fpr_0.05"): predicted, figure, estimate, low,
+        high, n.
     """
     threshold = committed_thresholds(calibration[ENTROPY].to_numpy(), (NOMINAL_FPR,))[NOMINAL_FPR]
+    clean = scores[(scores["role"] == "clean") & scores["part"].isin(PARTS)]
     rows = []
-    for predicted, frame in calibration.groupby("predicted"):
-        values = frame[ENTROPY].to_numpy()
-        for figure, what in (("mean", values), (f"observed_fpr_{NOMINAL_FPR}", values > threshold)):
-            mean = mean_estimate(what, frame["source"].to_numpy(), seed=seed)
+    for predicted, frame in clean.groupby("predicted"):
+        figures = {"bits": frame[BITS].to_numpy(), f"observed_fpr_{NOMINAL_FPR}": frame[ENTROPY].to_numpy() > threshold}
+        for figure, values in figures.items():
+            mean = mean_estimate(values, frame["source"].to_numpy(), seed=seed)
             rows.append({"predicted": predicted, "figure": figure, **dataclasses.asdict(mean), "n": len(frame)})
     return pd.DataFrame(rows)
 
@@ -302,11 +311,11 @@ def by_confidence(frames: Mapping[str, pd.DataFrame], *, seed: int) -> pd.DataFr
     """
     rows = []
     for kind, frame in frames.items():
-        correlation = float(spearmanr(frame[ENTROPY], frame["softmax"]).statistic)
+        correlation = float(spearmanr(frame[BITS], frame["softmax"]).statistic)
         for low, high in itertools.pairwise(CONFIDENCES):
             part = frame[(frame["softmax"] > low) & (frame["softmax"] <= high)]
             if len(part) >= FEWEST:
-                mean = mean_estimate(part[ENTROPY].to_numpy(), part["source"].to_numpy(), seed=seed)
+                mean = mean_estimate(part[BITS].to_numpy(), part["source"].to_numpy(), seed=seed)
                 about = {"kind": kind, "window": f"to {high:g}", **dataclasses.asdict(mean), "n": len(part)}
                 rows.append(about | {"rank_correlation": correlation, "high_end": high})
     return pd.DataFrame(rows).sort_values("high_end", kind="stable", ignore_index=True)

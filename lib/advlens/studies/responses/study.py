@@ -29,6 +29,7 @@ from advlens.studies.responses.protocols import (
     truth_of,
 )
 from advlens.studies.responses.results import (
+    FEWEST,
     against_noise,
     by_class,
     by_confidence,
@@ -43,6 +44,8 @@ from advlens.studies.responses.results import (
 from advlens.studies.responses.settings import COMPARED, Setting, settings
 from advlens.training import Trained
 from advlens.workbench import Workbench
+
+LEAST_IMAGES = 5 * FEWEST  # so that the test groups can hold enough attacks for a figure
 
 
 class Study:
@@ -83,6 +86,10 @@ class Study:
             "searched_images": searched_images,
             "calibration_images": calibration_images,
         }
+        if checked_whole(attacked_images, name="attacked_images") < LEAST_IMAGES:
+            raise ValueError(
+                f"attacked_images must be at least {LEAST_IMAGES}, got {attacked_images}: a fifth is judged"
+            )
         others = {"generations": generations, "steps": steps, "epochs": epochs, "patience": patience}
         for name, value in (counts | others).items():
             checked_whole(value, name=name)
@@ -302,7 +309,7 @@ class Study:
     @cached_property
     def choice(self) -> tuple[Choice, pd.DataFrame]:
         """What the validation groups decided, and how each setting did there: `protocols.choose`."""
-        return choose(self.measured, compared=COMPARED)
+        return choose(self.measured, compared=COMPARED, seed=self.bench.seed)
 
     @cached_property
     def scores(self) -> tuple[dict[str, pd.DataFrame], pd.DataFrame]:
@@ -332,11 +339,12 @@ class Study:
 
     def sensitivity(self) -> pd.DataFrame:
         """`results.sensitivity` of all settings."""
-        return self.bench.store.keep("sensitivity", sensitivity, measured=self.measured, compared=COMPARED)
+        return self._kept("sensitivity", sensitivity, measured=self.measured, compared=COMPARED)
 
     def by_class(self) -> pd.DataFrame:
-        """`results.by_class` of the calibration images."""
-        return self._kept("by_class", by_class, calibration=self.scores[1])
+        """`results.by_class` of the attacked images as they were."""
+        scores, calibration = self.scores
+        return self._kept("by_class", by_class, scores=scores[self.settings[0].name], calibration=calibration)
 
     def by_confidence(self) -> pd.DataFrame:
         """`results.by_confidence` of the calibration images and of the test groups' successful attacks."""
