@@ -122,3 +122,18 @@ def test_the_ladder_marks_chance_only_where_there_is_one():
     dotted = [[line for line in axes.lines if line.get_linestyle() == ":"] for axes in figure.axes]
     assert [len(lines) for lines in dotted] == [1, 0]
     plt.close(figure)
+
+
+def test_heat_maps_put_every_value_and_text_into_its_cell():
+    table = pd.DataFrame(
+        {"row": ["b", "b", "a", "a"], "column": [8, 256] * 2, "value": [0.1, 0.2, 0.3, 0.4], "text": list("wxyz")}
+    )
+    figure = plots.heatmaps(
+        table.assign(panel="one"), row="row", column="column", value="value", text="text", panel="panel",
+        title="A title", axis="ROC-AUC",
+    )  # fmt: skip
+    axes = figure.axes[0]
+    np.testing.assert_allclose(np.asarray(axes.collections[0].get_array()).reshape(2, 2), [[0.1, 0.2], [0.3, 0.4]])
+    assert [text.get_text() for text in axes.texts] == list("wxyz")
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["b", "a"]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["8", "256"]

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 
 import keras
 import numpy as np
@@ -256,3 +257,14 @@ def test_a_name_that_a_package_passes_on_brings_its_own_module_and_no_sibling():
     closure = store._closure("advlens.attacks.crafting")
     assert "advlens.attacks.noise" in closure
     assert not closure & {"advlens.attacks", "advlens.attacks.catalogue", "advlens.attacks.deepfool"}
+
+
+def test_how_long_an_artifact_took_is_known_once_it_is_stored(tmp_path):
+    kept = Store(tmp_path)
+    with pytest.raises(KeyError, match="network is not stored with these parameters"):
+        kept.seconds("network", networks.two_conv_cnn, num_classes=3)
+    started = time.perf_counter()
+    kept.keep("network", networks.two_conv_cnn, num_classes=3)
+    assert 0 <= kept.seconds("network", networks.two_conv_cnn, num_classes=3) <= time.perf_counter() - started + 0.01
+    with pytest.raises(KeyError):
+        kept.seconds("network", networks.two_conv_cnn, num_classes=4)
