@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
+from PIL import Image
 
 from advlens.arrays import Array
 
@@ -66,8 +67,15 @@ def show(figure: Figure, path: Path) -> Shown:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=100, bbox_inches="tight", metadata={"Software": None})
     plt.close(figure)
-    path.write_bytes(buffer.getvalue())
-    return Shown(buffer.getvalue(), describe(figure))
+    path.write_bytes(_in_256_colours(buffer))
+    return Shown(path.read_bytes(), describe(figure))
+
+
+def _in_256_colours(png: io.BytesIO) -> bytes:
+    """The picture with a palette, a third of the bytes: notebooks hold their pictures."""
+    smaller = io.BytesIO()
+    Image.open(png).convert("RGB").quantize(256).save(smaller, format="png", optimize=True)
+    return smaller.getvalue()
 
 
 def describe(figure: Figure) -> str:

@@ -41,7 +41,7 @@ def tracing(classifier: Classifier, made: AttackSet, class_names: Sequence[str])
     grey = grey_levels(responses(classifier.model, images))
     local = local_entropy(grey)
     said = decisions(classifier, images, np.repeat(won.label, 2))
-    titles = [f"{class_names[row.predicted]} {row.softmax:.2f}" for row in said.itertuples()]
+    titles = [f"{class_names[row.predicted]}\n{row.softmax:.2f}" for row in said.itertuples()]
     rows = {"image": images, "response": grey / 255, "local entropy": local / MOST_BITS}
     means = local.mean(axis=(1, 2))
     about = f"{made.attack}: mean entropy {means[::2].mean():.2f} bits before, {means[1::2].mean():.2f} after"
