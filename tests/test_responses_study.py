@@ -382,7 +382,7 @@ def test_an_idea_carries_over_only_above_noise_and_baseline(measured, scores):
     assert "does not carry over" in report.carries_over(published, better, mixed, [])
 
 
-SIZES = {"task_epochs": 15, "attacked_images": 60, "searched_images": 30, "calibration_images": 200}
+SIZES = {"task_epochs": 15, "response_images": 60, "searched_images": 50, "calibration_images": 200}
 SEARCHES = {"generations": 2, "steps": 10, "passes": 2, "epochs": 2, "patience": 1}
 
 
@@ -400,7 +400,7 @@ def study(tmp_path_factory, mnist):
 def test_every_role_is_measured_on_the_images_that_it_names(study):
     for setting in study.settings:
         frame, made = study.measured[setting.name], study.attack_set(setting)
-        assert len(made) == (30 if setting.searches else 60)
+        assert len(made) == (50 if setting.searches else 60)
         floats, rounded = (frame[frame["part"].isin(parts)] for parts in (PARTS, [EIGHT_BIT]))
         attacked = floats[floats["role"] == "adversarial"]
         np.testing.assert_array_equal(attacked["source"], made.source)
@@ -453,9 +453,10 @@ def test_the_study_s_results_hang_together(study):
 
 def test_wrong_sizes_are_named_before_work_starts(study):
     for wrong, message in (
-        ({"attacked_images": 40}, "attacked_images must be at least 50, got 40: a fifth is judged"),
-        ({"attacked_images": "60"}, "attacked_images must be a whole number, 1 or more, got '60'"),
-        ({"calibration_images": 4000}, "attacked_images and calibration_images must be at most"),
+        ({"response_images": 40}, "response_images must be at least 50, got 40: a fifth of them is judged"),
+        ({"response_images": "60"}, "response_images must be a whole number, 1 or more, got '60'"),
+        ({"calibration_images": 4000}, "response_images and calibration_images must be at most"),
+        ({"searched_images": 20}, "searched_images must be at least 50, got 20"),
         ({"searched_images": 0}, "searched_images must be a whole number, 1 or more, got 0"),
         ({"generations": 1.5}, "generations must be a whole number"),
         ({"passes": 1}, "passes must be a whole number, 2 or more, got 1"),

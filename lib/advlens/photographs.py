@@ -34,7 +34,9 @@ def load_photographs(folder: str | Path = "", *, size: int = 224) -> tuple[list[
         path = Path(folder).expanduser()
         files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES) if path.is_dir() else []
         if not files:
-            raise FileNotFoundError(f"{folder} holds no pictures ({', '.join(SUFFIXES)}): name a folder that does")
+            raise FileNotFoundError(
+                f"{path.absolute()} holds no pictures ({', '.join(SUFFIXES)}): name a folder that does"
+            )
         pictures = {file.name: _opened(file) for file in files}
     squares = [
         ImageOps.fit(picture.convert("RGB"), (size, size), Image.Resampling.BICUBIC) for picture in pictures.values()

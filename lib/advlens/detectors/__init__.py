@@ -3,5 +3,6 @@
 from advlens.detectors.base import Detector
 from advlens.detectors.baselines import trivial_baselines
 from advlens.detectors.cnn import InputClassifier, RelevancyClassifier
+from advlens.detectors.entropy import SpatialEntropy
 
-__all__ = ["Detector", "InputClassifier", "RelevancyClassifier", "trivial_baselines"]
+__all__ = ["Detector", "InputClassifier", "RelevancyClassifier", "SpatialEntropy", "trivial_baselines"]

@@ -54,7 +54,7 @@ class Study:
     Args:
         bench: the notebook's workbench.
         task_epochs: of the task network.
-        attacked_images: how many correctly classified test images FGSM, the gradient attack and DeepFool attack.
+        response_images: how many correctly classified test images FGSM, the gradient attack and DeepFool attack.
         searched_images: how many of these the one-pixel and the boundary attack do; at most all of them.
         calibration_images: further correct test images, which no attack uses, for thresholds.
         generations, steps: of the one-pixel attack, and of the boundary attack.
@@ -72,7 +72,7 @@ class Study:
         bench: Workbench,
         *,
         task_epochs: int,
-        attacked_images: int,
+        response_images: int,
         searched_images: int,
         calibration_images: int,
         generations: int,
@@ -82,14 +82,15 @@ class Study:
         patience: int,
     ) -> None:
         counts = {
-            "attacked_images": attacked_images,
+            "response_images": response_images,
             "searched_images": searched_images,
             "calibration_images": calibration_images,
         }
-        if checked_whole(attacked_images, name="attacked_images") < LEAST_IMAGES:
-            raise ValueError(
-                f"attacked_images must be at least {LEAST_IMAGES}, got {attacked_images}: a fifth is judged"
-            )
+        for name in ("response_images", "searched_images"):
+            if checked_whole(counts[name], name=name) < LEAST_IMAGES:
+                raise ValueError(
+                    f"{name} must be at least {LEAST_IMAGES}, got {counts[name]}: a fifth of them is judged"
+                )
         others = {"generations": generations, "steps": steps, "epochs": epochs, "patience": patience}
         for name, value in (counts | others).items():
             checked_whole(value, name=name)
@@ -101,14 +102,14 @@ class Study:
         self.bandwidth = published.bandwidth
         self.settings: list[Setting] = settings(eps=published.strengths[1], generations=generations, steps=steps)
         correct = bench.correct_sources(self.classifier)
-        if attacked_images + calibration_images > len(correct):
+        if response_images + calibration_images > len(correct):
             raise ValueError(
-                f"attacked_images and calibration_images must be at most {len(correct)} together, the correct ones, "
-                f"got {attacked_images} and {calibration_images}"
+                f"response_images and calibration_images must be at most {len(correct)} together, the correct ones, "
+                f"got {response_images} and {calibration_images}"
             )
-        self.source = correct[:attacked_images]
-        self.calibration_source = correct[attacked_images : attacked_images + calibration_images]
-        self.searched_images = min(searched_images, attacked_images)
+        self.source = correct[:response_images]
+        self.calibration_source = correct[response_images : response_images + calibration_images]
+        self.searched_images = min(searched_images, response_images)
 
     # ------------------------------------------------------------ attacks
 
