@@ -266,9 +266,7 @@ def heatmaps(
     """
     apply_style()
     panels, labels = list(table[panel].unique()), list(table[row].unique())
-    lines = -(-len(panels) // columns)
-    size = (WIDTH, lines * (0.42 * len(labels) + 1.2) + 0.4)
-    figure, grid = plt.subplots(lines, min(columns, len(panels)), figsize=size, sharex=True, sharey=True, squeeze=False)
+    figure, grid = _panels(len(panels), columns, height=0.42 * len(labels) + 0.9)
     for axes, name in zip(grid.flat, panels, strict=False):
         cells, texts = (
             table[table[panel] == name]
@@ -280,9 +278,7 @@ def heatmaps(
         sns.heatmap(cells, annot=texts, fmt="", ax=axes, **style)
         axes.set(title=name, xlabel=column, ylabel=row if axes.get_subplotspec().is_first_col() else "")
         axes.tick_params(axis="y", rotation=0)
-    for axes in grid.flat[len(panels) :]:
-        axes.remove()
-    figure.colorbar(grid.flat[0].collections[0], ax=grid, label=axis, shrink=0.9)
+    figure.colorbar(grid.flat[0].collections[0], ax=grid.flat[: len(panels)], label=axis, shrink=0.9)
     figure.suptitle(title)
     return figure
 

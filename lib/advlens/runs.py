@@ -68,14 +68,14 @@ def profile_parameters(profile: str) -> dict[str, Any]:
     """
     if profile.endswith(".yaml"):
         path = Path(profile).expanduser()
+        if not path.is_file():
+            raise FileNotFoundError(f"profile {profile!r} is no file: check its path, seen from {Path.cwd()}")
     elif profile in PROFILES:
         path = project_root() / "notebooks" / "parameters" / f"{profile}.yaml"
     else:
         raise ValueError(
             f"no profile is called {profile!r}: choose one of {', '.join(PROFILES)}, or the path of a .yaml"
         )
-    if profile.endswith(".yaml") and not path.is_file():
-        raise FileNotFoundError(f"profile {profile!r} is no file: check its path, seen from {Path.cwd()}")
     is_reference = profile == "reference" and not path.exists()  # which differs in nothing
     parameters = {} if is_reference else yaml.safe_load(path.read_text()) or {}
     if not isinstance(parameters, dict):

@@ -84,8 +84,11 @@ class Workbench:
     def attack_seconds(
         self, attack: str, classifier: Classifier, *, n: int, title: str | None = None, **parameters: Any
     ) -> float:
-        """How long the same `attack_set` took to craft, in the run that computed it, in seconds."""
-        self.attack_set(attack, classifier, n=n, title=title, **parameters)
+        """How long the same `attack_set` took to craft, in the run that computed it, in seconds.
+
+        Raises:
+            KeyError: where it was not crafted yet.
+        """
         return self.store.seconds(*self._crafting(attack), **self._attack(attack, classifier, n, title, parameters))
 
     def _crafting(self, attack: str) -> tuple[str, Callable[..., AttackSet]]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 import pandas as pd
+from scipy.special import softmax
 
 from advlens.arrays import Array
 from advlens.classifier import Classifier
@@ -42,12 +43,10 @@ def decisions(classifier: Classifier, images: Array, labels: Array) -> pd.DataFr
     Returns:
         Columns predicted, softmax (of the predicted class) and truth_softmax (of the true one).
     """
-    logits = classifier.logits(images).astype(np.float64)
-    probabilities = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    probabilities = softmax(classifier.logits(images).astype(np.float64), axis=1)
     return pd.DataFrame(
         {
-            "predicted": logits.argmax(axis=1),
+            "predicted": probabilities.argmax(axis=1),
             "softmax": probabilities.max(axis=1),
             "truth_softmax": probabilities[np.arange(len(labels)), labels],
         }

@@ -6,22 +6,18 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from advlens.arrays import Array
-from advlens.detectors.baselines import pixel_baselines
 from advlens.detectors.decision_metrics import SIX
 from advlens.detectors.entropy import direction_of
 from advlens.detectors.regression import regression
 from advlens.evaluation.aucs import auc_estimates
+from advlens.studies.closeness.protocols import BASELINES, PARTS, successful, truth_of
 from advlens.studies.responses.settings import PUBLISHED_RESPONSE, ResponseEntropy
 
 BITS = "bits"  # the published setting's entropy as it is
 ENTROPY, CHOSEN, CENTRED = "local entropy", "local entropy, chosen", "local entropy, class-centred"
-BASELINES = (*pixel_baselines(), "max softmax")
 JOINED = {"all six": SIX, "baselines, all": BASELINES}  # regressions of several scores
 NETWORKS = {"input classifier": "input", "relevancy classifier": "z-rule"}  # detectors that are networks, by their lens
 DETECTORS = (ENTROPY, CHOSEN, CENTRED, *JOINED, *NETWORKS, *BASELINES)
-PARTS = ("train", "validation", "test")
-EIGHT_BIT = "test, 8-bit"  # the test part's images, rounded to 256 grey levels
 
 
 def family_of(detector: str) -> str:
@@ -45,16 +41,6 @@ class Choice:
     setting: ResponseEntropy
     direction: int
     chosen_direction: int
-
-
-def truth_of(rows: pd.DataFrame) -> Array:
-    """(n,) bool, True where a row is an attack."""
-    return (rows["role"] == "adversarial").to_numpy()
-
-
-def successful(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows without failed attacks."""
-    return rows[~truth_of(rows) | rows["success"].to_numpy(bool)]
 
 
 def published_rows(measured: pd.DataFrame) -> pd.DataFrame:

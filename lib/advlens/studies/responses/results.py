@@ -25,21 +25,17 @@ from advlens.evaluation import (
 )
 from advlens.evaluation.aucs import auc_estimates
 from advlens.evaluation.bootstrap import over_draws, percentile_interval
+from advlens.studies.closeness.protocols import BASELINES, EIGHT_BIT, PARTS, successful, truth_of
 from advlens.studies.responses.protocols import (
-    BASELINES,
     BITS,
     CHOSEN,
     DETECTORS,
-    EIGHT_BIT,
     ENTROPY,
     JOINED,
     NETWORKS,
-    PARTS,
     family_of,
     pooled,
     published_rows,
-    successful,
-    truth_of,
 )
 from advlens.studies.responses.settings import PUBLISHED_RESPONSE, RATES, ResponseEntropy
 
@@ -114,7 +110,7 @@ def published_results(measured: Mapping[str, pd.DataFrame], *, seed: int) -> pd.
             values = frame[PUBLISHED_RESPONSE.name if detector == ENTROPY else detector].to_numpy(np.float64)
             figures = dict(evaluate(values, truth, source, seed=seed, fprs=RATES).figures)
             figures |= recall_and_precision(values, frame, threshold=_best_f1(values, truth), seed=seed)
-            rows += _rows(attack, detector, figures, frame)
+            rows += _rows(attack, detector, figures, truth=truth)
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
@@ -139,7 +135,7 @@ def corrected_results(scores: Mapping[str, pd.DataFrame], calibration: pd.DataFr
         for detector in DETECTORS:
             thresholds = committed_thresholds(calibration[detector].to_numpy(), RATES)
             figures = _figures(test, detector, baseline=baseline, thresholds=thresholds, seed=seed)
-            rows += [row | {"baseline": baseline} for row in _rows(attack, detector, figures, test)]
+            rows += [row | {"baseline": baseline} for row in _rows(attack, detector, figures, truth=truth_of(test))]
     return pd.DataFrame(rows, columns=[*COLUMNS, "baseline"])
 
 
@@ -205,10 +201,7 @@ def against_noise(scores: Mapping[str, pd.DataFrame], *, seed: int) -> pd.DataFr
             both = test[test["role"].isin([positive, negative])]
             if len(won) >= FEWEST:
                 truth = (both["role"] == positive).to_numpy()
-                values = {name: both[name].to_numpy() for name in TOLD}
-                for detector, auc in auc_estimates(values, truth, both["source"].to_numpy(), seed=seed).items():
-                    about = _rows(attack, detector, {"roc_auc": auc}, both, truth=truth)
-                    rows += [row | {"pair": pair} for row in about]
+                rows += [row | {"pair": pair} for row in _auc_rows(attack, both, TOLD, truth=truth, seed=seed)]
     return pd.DataFrame(rows, columns=[*COLUMNS, "pair"])
 
 
@@ -226,10 +219,8 @@ def eight_bit(scores: Mapping[str, pd.DataFrame], *, seed: int) -> pd.DataFrame:
         for name, part in (("float", "test"), ("8-bit", EIGHT_BIT)):
             judged = successful(frame[frame["part"] == part])
             if truth_of(judged).sum() >= FEWEST:
-                values = {detector: judged[detector].to_numpy() for detector in EIGHT_BIT_OF}
-                found = auc_estimates(values, truth_of(judged), judged["source"].to_numpy(), seed=seed)
-                for detector, auc in found.items():
-                    rows += [row | {"format": name} for row in _rows(attack, detector, {"roc_auc": auc}, judged)]
+                found = _auc_rows(attack, judged, EIGHT_BIT_OF, truth=truth_of(judged), seed=seed)
+                rows += [row | {"format": name} for row in found]
     return pd.DataFrame(rows, columns=[*COLUMNS, "format"])
 
 
@@ -247,11 +238,8 @@ def strata(scores: Mapping[str, pd.DataFrame], *, seed: int) -> pd.DataFrame:
         for stratum in Stratum:
             judged = test[~truth_of(test) | positives(test["success"].to_numpy(bool), stratum=stratum)]
             if truth_of(judged).sum() >= FEWEST:
-                values = {name: judged[name].to_numpy() for name in TOLD}
-                found = auc_estimates(values, truth_of(judged), judged["source"].to_numpy(), seed=seed)
-                for detector, auc in found.items():
-                    about = _rows(attack, detector, {"roc_auc": auc}, judged)
-                    rows += [row | {"stratum": stratum.value} for row in about]
+                found = _auc_rows(attack, judged, TOLD, truth=truth_of(judged), seed=seed)
+                rows += [row | {"stratum": stratum.value} for row in found]
     return pd.DataFrame(rows, columns=[*COLUMNS, "stratum"])
 
 
@@ -326,15 +314,16 @@ def _enough(frames: Mapping[str, pd.DataFrame]) -> Iterable[tuple[str, pd.DataFr
     return ((name, frame) for name, frame in frames.items() if truth_of(frame).sum() >= FEWEST)
 
 
-def _rows(
-    attack: str,
-    detector: str,
-    figures: Mapping[str, Estimate],
-    judged: pd.DataFrame,
-    *,
-    truth: Array | None = None,
+def _auc_rows(
+    attack: str, judged: pd.DataFrame, detectors: Sequence[str], *, truth: Array, seed: int
 ) -> list[dict[str, Any]]:
-    truth = truth_of(judged) if truth is None else truth
+    """A row of `COLUMNS` for each detector's ROC-AUC on the rows given."""
+    values = {name: judged[name].to_numpy() for name in detectors}
+    aucs = auc_estimates(values, truth, judged["source"].to_numpy(), seed=seed)
+    return [row for name, auc in aucs.items() for row in _rows(attack, name, {"roc_auc": auc}, truth=truth)]
+
+
+def _rows(attack: str, detector: str, figures: Mapping[str, Estimate], *, truth: Array) -> list[dict[str, Any]]:
     about = {"attack": attack, "detector": detector, "family": family_of(detector)}
     counts = {"n_positive": int(truth.sum()), "n_negative": int((~truth).sum())}
     return [

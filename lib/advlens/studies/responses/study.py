@@ -14,19 +14,16 @@ from advlens.image_files import CODECS
 from advlens.progress import progress
 from advlens.studies.closeness.measures import measure as measure_decisions
 from advlens.studies.closeness.measures import reference_features
-from advlens.studies.closeness.protocols import published_choice
+from advlens.studies.closeness.protocols import EIGHT_BIT, PARTS, published_choice, truth_of
 from advlens.studies.closeness.settings import published_of
 from advlens.studies.responses.detector_networks import fit_network, network_scores
 from advlens.studies.responses.measures import decisions, entropies
 from advlens.studies.responses.protocols import (
-    EIGHT_BIT,
     NETWORKS,
-    PARTS,
     Choice,
     choose,
     pooled,
     scored,
-    truth_of,
 )
 from advlens.studies.responses.results import (
     FEWEST,
@@ -115,26 +112,31 @@ class Study:
 
     def attack_set(self, setting: Setting) -> AttackSet:
         """The images attacked in one setting."""
-        return self.bench.attack_set(
-            setting.attack, self.classifier, n=self._n(setting), title=setting.name, **setting.parameters
-        )
+        return self._attack_sets[setting.name]
 
     def attack_sets(self) -> dict[str, AttackSet]:
         """All settings' attack sets, by their names."""
-        return {setting.name: self.attack_set(setting) for setting in self.settings}
+        return dict(self._attack_sets)
+
+    @cached_property
+    def _attack_sets(self) -> dict[str, AttackSet]:
+        return {
+            setting.name: self.bench.attack_set(setting.attack, self.classifier, **self._how(setting))
+            for setting in self.settings
+        }
+
+    def _how(self, setting: Setting) -> dict[str, Any]:
+        """What the workbench is told of a setting beside the attack."""
+        n = self.searched_images if setting.searches else len(self.source)
+        return {"n": n, "title": setting.name, **setting.parameters}
 
     def seconds(self) -> dict[str, float]:
         """Attack → seconds an image that crafting took, in the run that computed it, on whatever machine that was."""
         return {
-            setting.name: self.bench.attack_seconds(
-                setting.attack, self.classifier, n=self._n(setting), title=setting.name, **setting.parameters
-            )
-            / self._n(setting)
+            setting.name: self.bench.attack_seconds(setting.attack, self.classifier, **self._how(setting))
+            / len(self.attack_set(setting))
             for setting in self.settings
         }
-
-    def _n(self, setting: Setting) -> int:
-        return self.searched_images if setting.searches else len(self.source)
 
     def decision_changes(self) -> pd.DataFrame:
         """`results.decision_changes` of all settings."""
