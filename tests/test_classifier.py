@@ -96,6 +96,8 @@ def test_layer_activations_are_named_and_in_order(max_pooling_classifier, images
     activations = max_pooling_classifier.layer_activations(images, ["logits", "conv1"])
     assert activations["conv1"].shape == (150, 26, 26, 16)
     np.testing.assert_allclose(activations["logits"], max_pooling_classifier.logits(images), atol=1e-5)
+    alone = max_pooling_classifier.layer_activations(images, ["conv1"])
+    np.testing.assert_array_equal(alone["conv1"], activations["conv1"])
     with pytest.raises(ValueError, match="no layer is called 'conv9'"):
         max_pooling_classifier.layer_activations(images, ["conv9"])
 

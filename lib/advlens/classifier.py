@@ -92,9 +92,9 @@ class Classifier(TensorFlowV2Classifier):
             if name not in known:
                 raise ValueError(f"no layer is called {name!r}: choose among {', '.join(known)}")
         if names not in self._compiled_activations:
-            layers = [self.model.get_layer(name).output for name in names]
-            self._compiled_activations[names] = _compiled(keras.Model(self.model.inputs, layers))
-        return dict(zip(names, self._in_batches(self._compiled_activations[names], images), strict=True))
+            outputs = {name: self.model.get_layer(name).output for name in names}
+            self._compiled_activations[names] = _compiled(keras.Model(self.model.inputs, outputs))
+        return self._in_batches(self._compiled_activations[names], images)
 
     def to_parts(self) -> dict[str, keras.Model]:
         """What the artifact store knows a classifier by: its network."""
