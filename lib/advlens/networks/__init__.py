@@ -7,6 +7,7 @@ Activations are fused into their layer, as Deep Taylor's rules want it. Nothing 
 import keras
 
 from advlens.networks.building import Builder, Shape, built
+from advlens.networks.deep_knn import deep_knn_cnn
 from advlens.networks.detector import DETECTOR_NETWORKS, slide_detector_cnn, vgg_like_detector_cnn
 from advlens.networks.parts import last_convolution, last_layer
 from advlens.networks.task import average_pooling_cnn, digits_dropout_cnn, fashion_dropout_cnn, two_conv_cnn
@@ -14,7 +15,7 @@ from advlens.networks.task import average_pooling_cnn, digits_dropout_cnn, fashi
 NETWORKS: dict[str, Builder] = {
     **{
         builder.__name__: builder
-        for builder in (average_pooling_cnn, two_conv_cnn, digits_dropout_cnn, fashion_dropout_cnn)
+        for builder in (average_pooling_cnn, two_conv_cnn, digits_dropout_cnn, fashion_dropout_cnn, deep_knn_cnn)
     },
     **DETECTOR_NETWORKS,
 }
@@ -23,6 +24,7 @@ __all__ = [
     "NETWORKS",
     "average_pooling_cnn",
     "build",
+    "deep_knn_cnn",
     "digits_dropout_cnn",
     "fashion_dropout_cnn",
     "find_builder",

@@ -1,0 +1,41 @@
+"""What Deep kNN says of images: p-values of all labels, and what follows from them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from advlens.arrays import Array
+
+
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """Deep kNN's word on n images.
+
+    Attributes:
+        p_values: (n, c) in [0, 1], one a label.
+        predicted: (n,) int64, the label that the neighbours conform to best, the lower of two that tie.
+        credibility: (n,) its p-value, the largest: how well the training data support the decision.
+        confidence: (n,) one minus the second-largest p-value: how little they support any other.
+
+    Source: section IV of Papernot & McDaniel 2018.
+    """
+
+    p_values: Array
+    predicted: Array
+    credibility: Array
+    confidence: Array
+
+    @classmethod
+    def of(cls, p_values: Array, alpha: Array) -> "Judgement":
+        """From (n, c) p-values and the (n, c) nonconformity that they come from.
+
+        A p-value falls where α grows, so the smallest α has the largest one; among labels whose p-values tie because
+        no calibration image parts them, it is still the one with most neighbours.
+        """
+        ordered = np.sort(p_values, axis=1)
+        return cls(
+            p_values=p_values,
+            predicted=alpha.argmin(axis=1),
+            credibility=ordered[:, -1],
+            confidence=1 - ordered[:, -2],
+        )
