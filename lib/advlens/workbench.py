@@ -81,6 +81,12 @@ class Workbench:
         """
         return self.store.keep(*self._crafting(attack), **self._attack(attack, classifier, n, title, parameters))
 
+    def attack_on(
+        self, source: Array, attack: str, classifier: Classifier, *, title: str | None = None, **parameters: Any
+    ) -> AttackSet:
+        """As `attack_set`, on the test images of the (n,) places given, all of which the classifier gets right."""
+        return self.store.keep(*self._crafting(attack), **self._on(source, attack, classifier, title, parameters))
+
     def attack_seconds(
         self, attack: str, classifier: Classifier, *, n: int, title: str | None = None, **parameters: Any
     ) -> float:
@@ -98,14 +104,18 @@ class Workbench:
         self, attack: str, classifier: Classifier, n: int, title: str | None, parameters: dict[str, Any]
     ) -> dict[str, Any]:
         """What `crafted` is given."""
-        entry = find_attack(attack)
+        find_attack(attack)
         correct = self.correct_sources(classifier)
         if not 1 <= n <= len(correct):
             raise ValueError(f"attacked_images must be 1 to {len(correct)}, the correctly classified ones, got {n}")
-        source = correct[:n]
+        return self._on(correct[:n], attack, classifier, title, parameters)
+
+    def _on(
+        self, source: Array, attack: str, classifier: Classifier, title: str | None, parameters: dict[str, Any]
+    ) -> dict[str, Any]:
         return {
             "name": title or attack,
-            "entry": entry,
+            "entry": find_attack(attack),
             "classifier": classifier,
             "images": self.data.test_images[source],
             "labels": self.data.test_labels[source],

@@ -23,6 +23,11 @@ def nonconformity(neighbour_labels: Array, num_classes: int) -> Array:
     return layers * k - same
 
 
+def true_nonconformity(neighbour_labels: Array, labels: Array, *, num_classes: int) -> Array:
+    """(n,) int64 nonconformity of images to their own labels, (n,)."""
+    return nonconformity(neighbour_labels, num_classes)[np.arange(len(labels)), labels]
+
+
 def p_values(alpha: Array, calibration: Array, *, convention: str = "conformal") -> Array:
     """The share of held-out images that conform to their true labels no better than these images to each label.
 

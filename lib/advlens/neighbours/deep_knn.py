@@ -7,7 +7,7 @@ import numpy as np
 
 from advlens.arrays import Array, checked_images, checked_labels, checked_whole
 from advlens.classifier import Classifier, checked_classifier
-from advlens.neighbours.conformal import CONVENTIONS, nonconformity, p_values
+from advlens.neighbours.conformal import CONVENTIONS, true_nonconformity
 from advlens.neighbours.judgement import Judgement
 from advlens.neighbours.search import SEARCHES, row_search
 
@@ -99,7 +99,7 @@ class DeepKNN:
         """
         hoods = self.neighbours(images)
         labels = checked_labels(labels, n=len(hoods.labels), num_classes=self.classifier.nb_classes)
-        self.calibration_ = self._alpha(hoods)[np.arange(len(labels)), labels]
+        self.calibration_ = true_nonconformity(hoods.labels, labels, num_classes=self.classifier.nb_classes)
         return self
 
     def neighbours(self, images: Array, *, own: Array | None = None) -> Neighbourhoods:
@@ -141,11 +141,9 @@ class DeepKNN:
         """
         if not hasattr(self, "calibration_"):
             raise RuntimeError("no held-out images are known yet: call calibrate(images, labels) first")
-        alpha = self._alpha(hoods)
-        return Judgement.of(p_values(alpha, self.calibration_, convention=self.calibration), alpha)
-
-    def _alpha(self, hoods: Neighbourhoods) -> Array:
-        return nonconformity(hoods.labels, self.classifier.nb_classes)
+        return Judgement.of(
+            hoods.labels, self.calibration_, num_classes=self.classifier.nb_classes, convention=self.calibration
+        )
 
     def _nearest(self, images: Array, own: Array | None) -> Array:
         """(n, l, k) rows of the training set."""

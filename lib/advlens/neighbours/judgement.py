@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from advlens.arrays import Array
+from advlens.neighbours.conformal import nonconformity, p_values
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,15 +27,22 @@ class Judgement:
     confidence: Array
 
     @classmethod
-    def of(cls, p_values: Array, alpha: Array) -> "Judgement":
-        """From (n, c) p-values and the (n, c) nonconformity that they come from.
+    def of(
+        cls, neighbour_labels: Array, calibration: Array, *, num_classes: int, convention: str = "conformal"
+    ) -> "Judgement":
+        """From the (n, l, k) labels of neighbours and the (m,) nonconformity of held-out images to their true labels.
 
         A p-value falls where α grows, so the smallest α has the largest one; among labels whose p-values tie because
-        no calibration image parts them, it is still the one with most neighbours.
+        no held-out image parts them, it is still the one with most neighbours.
+
+        Raises:
+            ValueError: as `conformal.p_values` does.
         """
-        ordered = np.sort(p_values, axis=1)
+        alpha = nonconformity(neighbour_labels, num_classes)
+        p = p_values(alpha, calibration, convention=convention)
+        ordered = np.sort(p, axis=1)
         return cls(
-            p_values=p_values,
+            p_values=p,
             predicted=alpha.argmin(axis=1),
             credibility=ordered[:, -1],
             confidence=1 - ordered[:, -2],

@@ -9,7 +9,7 @@ from advlens.arrays import Array
 
 WIDE = 512  # columns from which on it pays to look at a projection first
 AXES = 256  # columns of that projection
-SAMPLE = 2048  # rows whose principal axes it is made of
+SAMPLE = 1024  # rows whose principal axes it is made of
 CANDIDATES = 4  # rows that the projection proposes for each neighbour wanted; times this again in each next round
 FACTORY = {"ivf": "IVF{lists},Flat", "hnsw": "HNSW32"}  # FAISS's names of the approximate indexes
 SEARCHES = ("exact", *FACTORY)
@@ -125,5 +125,6 @@ def row_search(rows: Array, *, kind: str = "exact") -> RowSearch:
 
 
 def recall(found: Array, truth: Array) -> float:
-    """The share of true neighbours, (n, k) row numbers, that are among those found, (n, k)."""
-    return float(np.mean([np.isin(true, got).mean() for true, got in zip(truth, found, strict=True)]))
+    """The share of true neighbours, (…, k) row numbers, that are among those found, (…, k)."""
+    pairs = zip(*(rows.reshape(-1, rows.shape[-1]) for rows in (truth, found)), strict=True)
+    return float(np.mean([np.isin(true, got).mean() for true, got in pairs]))
