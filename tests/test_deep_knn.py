@@ -7,9 +7,9 @@ from sklearn.neighbors import NearestNeighbors
 
 from advlens.classifier import Classifier
 from advlens.detectors import DeepKNNDetector
-from advlens.neighbours import DeepKNN
+from advlens.neighbours import DeepKNN, search
 from advlens.neighbours.conformal import nonconformity, p_values
-from advlens.neighbours.search import ApproximateSearch, ExactSearch, recall, row_search
+from advlens.neighbours.search import ApproximateSearch, ExactSearch, Projection, recall, row_search
 from advlens.networks import build, deep_knn_cnn
 from advlens.training import train_task_network
 
@@ -54,30 +54,39 @@ def clustered_rows(n, d, seed):
     return (np.maximum(hidden @ rng.standard_normal((12, d)), 0) + 0.3 * rng.standard_normal((n, d))).astype(np.float32)
 
 
-@pytest.mark.parametrize("d", [16, 700])
+@pytest.fixture
+def projects(monkeypatch):
+    """So that small test data goes the way that large data goes."""
+    monkeypatch.setattr(search, "MANY", 100)
+    monkeypatch.setattr(search, "AXES", 40)
+
+
+@pytest.mark.usefixtures("projects")
+@pytest.mark.parametrize("d", [16, 1200])
 def test_the_exact_search_finds_what_scikit_learn_finds(d):
     rows, queries = np.split(clustered_rows(3100, d, seed=1), [3000])
     found = row_search(rows).nearest(queries, 20)
+    assert (ExactSearch(rows)._projection is not None) == (d == 1200)
     expected = NearestNeighbors(n_neighbors=20, algorithm="brute").fit(rows).kneighbors(queries)[1]
     assert recall(found, expected) > 0.9999
     assert (found[:, 0] == expected[:, 0]).all()
 
 
-def test_the_exact_search_stays_exact_where_its_projection_is_of_no_use(monkeypatch):
+@pytest.mark.usefixtures("projects")
+def test_the_exact_search_stays_exact_where_its_projection_is_of_no_use():
     """White noise in many dimensions: the bound certifies next to nothing in the first round."""
     rng = np.random.default_rng(0)
     rows, queries = (rng.standard_normal((n, 2000)).astype(np.float32) for n in (2500, 30))
-    search = ExactSearch(rows)
-    _, is_certain = search._among_candidates(queries, 5, 20)
+    exact = ExactSearch(rows)
+    _, is_certain = exact._among_candidates(queries, 5, 80)
     assert not is_certain.all()
-    expected = faiss.knn(queries, rows, 5)[1]
-    assert (search.nearest(queries, 5) == expected).all()
+    assert (exact.nearest(queries, 5) == faiss.knn(queries, rows, 5)[1]).all()
 
 
+@pytest.mark.usefixtures("projects")
 def test_the_projection_never_moves_rows_apart():
-    rows = clustered_rows(400, 600, seed=2)
-    search = ExactSearch(rows)
-    short = search._projection(rows)
+    rows = clustered_rows(400, 1200, seed=2)
+    short = Projection(rows)(rows)
     for true, projected in zip(
         faiss.pairwise_distances(rows, rows), faiss.pairwise_distances(short, short), strict=True
     ):
@@ -85,13 +94,13 @@ def test_the_projection_never_moves_rows_apart():
 
 
 @pytest.mark.parametrize("kind", ["ivf", "hnsw"])
-@pytest.mark.parametrize("d", [16, 700])
+@pytest.mark.parametrize("d", [16, 1200])
 def test_an_approximate_search_finds_most_neighbours(kind, d):
     rows, queries = np.split(clustered_rows(3100, d, seed=3), [3000])
     truth = row_search(rows).nearest(queries, 10)
-    search = row_search(rows, kind=kind)
-    assert isinstance(search, ApproximateSearch)
-    assert 0.5 < recall(search.nearest(queries, 10), truth) <= 1
+    approximate = row_search(rows, kind=kind)
+    assert isinstance(approximate, ApproximateSearch)
+    assert 0.5 < recall(approximate.nearest(queries, 10), truth) <= 1
     assert recall(truth, truth) == 1
     assert recall(truth + len(rows), truth) == 0
 

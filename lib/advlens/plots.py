@@ -424,3 +424,24 @@ def _draw_rungs(axes: plt.Axes, rows: pd.DataFrame, *, codecs: Sequence[str]) ->
     if rows["figure"].iloc[0] in ("accuracy", "roc_auc"):
         axes.axhline(0.5, color="black", linestyle=":", linewidth=1)
     axes.set_xticks(range(len(codecs)), codecs, rotation=40, ha="right", rotation_mode="anchor")
+
+
+def neighbours(image: Array, rows: Mapping[str, tuple[Array, Sequence[str]]], *, title: str) -> Figure:
+    """An image, large, and beside it a labelled row of its neighbours a layer, each with a text.
+
+    Args:
+        image: (h, w, channels); rows: layer → (k, h, w, channels) pictures and their k texts.
+    """
+    apply_style()
+    count = len(next(iter(rows.values()))[1])
+    figure = plt.figure(figsize=(WIDTH, 1.05 * len(rows) + 0.5))
+    left, right = figure.subfigures(1, 2, width_ratios=(1, 2.6))
+    _draw(left.subplots(), np.squeeze(image), signed=False)
+    grid = right.subplots(len(rows), count, squeeze=False)
+    for axes_row, (layer, (pictures, texts)) in zip(grid, rows.items(), strict=True):
+        for axes, picture, text in zip(axes_row, pictures, texts, strict=True):
+            _draw(axes, np.squeeze(picture), signed=False)
+            axes.set_title(text, fontsize="x-small", pad=2)
+        axes_row[0].set_ylabel(layer, rotation=0, ha="right", va="center")
+    figure.suptitle(title, fontsize="medium")
+    return figure

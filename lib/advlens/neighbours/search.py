@@ -7,10 +7,10 @@ import numpy as np
 
 from advlens.arrays import Array
 
-WIDE = 512  # columns from which on it pays to look at a projection first
-AXES = 256  # columns of that projection
-SAMPLE = 1024  # rows whose principal axes it is made of
-CANDIDATES = 4  # rows that the projection proposes for each neighbour wanted; times this again in each next round
+WIDE, MANY = 1000, 20_000  # columns and rows from which on it pays to look at a projection first
+AXES = 512  # columns of that projection
+SAMPLE = 2048  # rows whose principal axes it is made of
+ROUNDS = (4, 16)  # rows that the projection proposes for each neighbour wanted, the first time and the second
 FACTORY = {"ivf": "IVF{lists},Flat", "hnsw": "HNSW32"}  # FAISS's names of the approximate indexes
 SEARCHES = ("exact", *FACTORY)
 SHARE_OF_LISTS = 1 / 16  # how many of an inverted file's lists are looked through
@@ -57,24 +57,26 @@ class ExactSearch(RowSearch):
         the triangle inequality outside them. So a query's true neighbours are among the rows nearest to it in the
         projection as soon as the last of these is further away there than the k-th best of them truly is (but for
         rounding in float32, as in all distances). Queries for which that does not hold get more candidates, at last
-        all rows. Narrow rows are compared directly.
+        all rows. Narrow rows, and few, are compared directly.
 
     Source: filter and refine with a lower bound, Faloutsos et al. 1994.
     """
 
     def __init__(self, rows: Array) -> None:
         self._rows = rows
-        self._projection = Projection(rows) if rows.shape[1] >= WIDE else None
-        self._short = self._projection(rows) if self._projection else rows
+        pays = len(rows) >= MANY and rows.shape[1] >= WIDE
+        self._projection = Projection(rows) if pays else None
+        self._short = self._projection(rows) if pays else rows
 
     def nearest(self, queries: Array, k: int) -> Array:
         """See `RowSearch.nearest`."""
         queries = np.ascontiguousarray(queries, np.float32)
         found = np.empty((len(queries), k), np.int64)
-        left, candidates = np.arange(len(queries)), CANDIDATES * k
-        while self._projection and len(left) and candidates < len(self._rows):
-            found[left], is_certain = self._among_candidates(queries[left], k, candidates)
-            left, candidates = left[~is_certain], CANDIDATES * candidates
+        left = np.arange(len(queries))
+        for more in ROUNDS if self._projection else ():
+            if len(left) and more * k < len(self._rows):
+                found[left], is_certain = self._among_candidates(queries[left], k, more * k)
+                left = left[~is_certain]
         if len(left):
             found[left] = faiss.knn(queries[left], self._rows, k)[1]
         return found

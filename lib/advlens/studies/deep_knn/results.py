@@ -13,7 +13,7 @@ from advlens.neighbours.conformal import CONVENTIONS, p_values
 from advlens.studies.detection import FEWEST
 
 FLOAT_PARTS = ("validation", "test")
-LEVELS = (0.01, 0.02, 0.05, 0.10, 0.20, 0.30, 0.40, 0.50, 0.60, 0.70, 0.80, 0.90)
+LEVELS = (0.001, 0.01, 0.02, 0.05, 0.10, 0.20, 0.30, 0.40, 0.50, 0.60, 0.70, 0.80, 0.90)
 BINS = 10
 SPLITS = 500  # draws of the held-out images
 # What is taken for the probability of being right → the column and who decides.

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from advlens.arrays import Array, checked_whole
 from advlens.attacks import AttackSet
@@ -14,6 +15,7 @@ from advlens.evaluation import Stratum
 from advlens.image_files import CODECS
 from advlens.studies.closeness.protocols import BASELINES, EIGHT_BIT
 from advlens.studies.deep_knn.measures import DEEP_KNN, OF_DEEP_KNN, k_column, layer_column, measure, nearest, searches
+from advlens.studies.deep_knn.report import examples, gallery
 from advlens.studies.deep_knn.results import accuracies, calibration_errors, promise, recovered, reliability
 from advlens.studies.deep_knn.settings import FEWER_NEIGHBOURS, settings
 from advlens.studies.detection import FEWEST, aucs, detection
@@ -171,15 +173,44 @@ class Study:
             **parameters,
         )
 
-    def nearest(self, images: Array) -> Array:
-        """(n, l, k) rows of the training images nearest to some images, for display."""
+    def gallery(self, name: str) -> Figure | None:
+        """`report.gallery` of one of `report.examples`, None where there is no such decision."""
+        if name not in self._examples:
+            return None
+        layers = [column.removeprefix(layer_column("")) for column in self._layer_columns]
+        place, judged = list(self._examples).index(name), self._examples[name]
+        indices = self._nearest[place]
+        return gallery(self._image(judged), indices, layers=layers, data=self.bench.data, judged=judged)
+
+    @cached_property
+    def _examples(self) -> dict[str, pd.Series]:
+        return examples(self.clean, self.measured)
+
+    @cached_property
+    def _nearest(self) -> Array:
+        """(e, l, k) training rows nearest to each example."""
+        images = np.stack([self._image(row) for row in self._examples.values()])
         return self._kept("nearest", nearest, images=images)["indices"]
+
+    def _image(self, row: pd.Series) -> Array:
+        if not row["attack"]:
+            return self.bench.data.test_images[row["source"]]
+        made = self.attack_sets[row["attack"]]
+        return made.adversarial[made.source == row["source"]][0]
+
+    @property
+    def _layer_columns(self) -> list[str]:
+        return [column for column in self.clean if column.startswith(layer_column(""))]
 
     def searches(self, n: int) -> pd.DataFrame:
         """`measures.searches` of n clean test images."""
         return self._kept("searches", searches, images=self.bench.data.test_images[:n])
 
     # ------------------------------------------------------------ results
+
+    def success_rates(self) -> dict[str, float]:
+        """Attack → the share of attacked images whose decision changes."""
+        return {name: float(made.success.mean()) for name, made in self.attack_sets.items()}
 
     def accuracies(self) -> pd.DataFrame:
         """`results.accuracies` of the clean test images."""
@@ -225,8 +256,7 @@ class Study:
 
     def by_layer(self) -> pd.DataFrame:
         """ROC-AUCs of each layer's neighbours alone."""
-        columns = [column for column in self.clean if column.startswith(layer_column(""))]
-        return aucs(self.measured, detectors=columns, seed=self.bench.seed)
+        return aucs(self.measured, detectors=self._layer_columns, seed=self.bench.seed)
 
     def by_k(self) -> pd.DataFrame:
         """ROC-AUCs of the credibility with fewer neighbours."""
