@@ -74,7 +74,7 @@ def show(figure: Figure, path: Path) -> Shown:
 def _in_256_colours(png: io.BytesIO) -> bytes:
     """The picture with a palette, a third of the bytes: notebooks hold their pictures."""
     smaller = io.BytesIO()
-    Image.open(png).convert("RGB").quantize(256).save(smaller, format="png", optimize=True)
+    Image.open(png).convert("RGB").quantize(256, kmeans=1).save(smaller, format="png", optimize=True)
     return smaller.getvalue()
 
 
@@ -444,4 +444,30 @@ def neighbours(image: Array, rows: Mapping[str, tuple[Array, Sequence[str]]], *,
             axes.set_title(text, fontsize="x-small", pad=2)
         axes_row[0].set_ylabel(layer, rotation=0, ha="right", va="center")
     figure.suptitle(title, fontsize="medium")
+    return figure
+
+
+def ranked_points(
+    table: pd.DataFrame, *, y: str, group: str, panel: str, colours: Mapping[str, str], axis: str, title: str
+) -> Figure:
+    """A value a point in the order of the rows, coloured by what the point is: one panel a value of `panel`.
+
+    Args:
+        table: a row a point; `y`, `group` and `panel` name its columns.
+        colours: group → one of `FAMILY_COLOURS`; also the order of the legend.
+        axis: the text of the value axis.
+    """
+    apply_style()
+    panels = list(table[panel].unique())
+    figure, grid = plt.subplots(1, len(panels), figsize=(WIDTH, 3.2), sharey=True, squeeze=False)
+    for axes, name in zip(grid.flat, panels, strict=True):
+        values = table[table[panel] == name].reset_index(drop=True)
+        for place, (member, colour) in enumerate(colours.items()):
+            rows = values[values[group] == member]
+            style = {"marker": MEMBER_STYLES[place % len(MEMBER_STYLES)]["marker"], "s": 24, "linewidths": 0}
+            axes.scatter(rows.index + 1, rows[y], color=FAMILY_COLOURS[colour], label=member, **style)
+        axes.set(title=name, xlabel="point")
+    grid.flat[0].set_ylabel(axis)
+    figure.legend(*grid.flat[-1].get_legend_handles_labels(), loc="outside lower center", ncols=len(colours))
+    figure.suptitle(title)
     return figure
