@@ -14,6 +14,9 @@ from art.attacks.evasion import (
     SquareAttack,
     UniversalPerturbation,
 )
+from art.attacks.evasion.projected_gradient_descent.projected_gradient_descent_numpy import (
+    ProjectedGradientDescentNumpy,
+)
 
 from advlens.arrays import Array
 from advlens.attacks.attack_set import AttackSet
@@ -21,6 +24,7 @@ from advlens.attacks.boundary import BoundaryAttack
 from advlens.attacks.crafting import CatalogueEntry, built, crafted
 from advlens.attacks.deepfool import DeepFool
 from advlens.attacks.gradient import GradientAttack
+from advlens.attacks.intermediate import IntermediateLevelAttack
 from advlens.attacks.lbfgs import LBFGS
 from advlens.attacks.pixel import PixelAttack
 from advlens.classifier import Classifier
@@ -45,7 +49,15 @@ CATALOGUE: dict[str, CatalogueEntry] = {
     # The feature-response study's two searches, which see the network's outputs alone.
     "one_pixel": CatalogueEntry(PixelAttack),
     "boundary": CatalogueEntry(BoundaryAttack),
-    # The other scenarios that it names: a target class, a black box with and without scores, one perturbation for all.
+    # The attacks that the deep-k-nearest-neighbours study wanted, at the last convolution unless told another layer.
+    "ilap": CatalogueEntry(IntermediateLevelAttack, {"variant": "projection", "eps": 0.3}),
+    "ilaf": CatalogueEntry(IntermediateLevelAttack, {"variant": "flexible", "eps": 0.3}),
+    # With momentum, the rival of these; ART's own entry to it, MomentumIterativeMethod, refuses TensorFlow.
+    "mi_fgsm": CatalogueEntry(
+        ProjectedGradientDescentNumpy, {"eps": 0.3, "max_iter": 10, "decay": 1.0, "batch_size": 512}, step=0.2
+    ),
+    # The other scenarios of the feature-response study: a target class, a black box with and without scores, one
+    # perturbation for all.
     "bim_targeted": CatalogueEntry(
         BasicIterativeMethod, {"eps": 0.3, "max_iter": 10, "targeted": True, "batch_size": 512}, step=0.2
     ),
