@@ -1,0 +1,176 @@
+"""A poisoned data set: what an attacker makes of some images and labels of a training set."""
+
+import dataclasses
+import numbers
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from advlens.arrays import Array, checked_images, checked_labels, checked_seed, checked_whole
+from advlens.poisoning.backdoor import trigger
+from advlens.poisoning.svm import svm_points
+
+KINDS = ("svm", "backdoor", "relabelled")
+FEWEST_ASIDE = 2  # images of a class that the SVC needs, one to be trained on and one to be judged on
+RADIUS = 2.5  # L2, of the study's appendix B
+ARRAYS = ("images", "labels", "true_labels", "is_poisoned", "source")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PoisonedSet:
+    """A data set in which the attacker's points stand where their clean selves were.
+
+    Attributes:
+        kind: one of `KINDS`; parameters: how it was made.
+        images: (n, h, w, channels) float32 in [0, 1].
+        labels: (n,) int64, as the attacker gives them; true_labels: (n,) int64.
+        is_poisoned: (n,) bool.
+        source: (n,) int64, the images' places in the set that they were taken from.
+    """
+
+    kind: str
+    parameters: Mapping[str, Any]
+    images: Array
+    labels: Array
+    true_labels: Array
+    is_poisoned: Array
+    source: Array
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def select(self, rows: Array) -> "PoisonedSet":
+        """The same for some of the images; `rows` is a (n,) bool mask or an array of row numbers."""
+        return dataclasses.replace(self, **{name: getattr(self, name)[rows] for name in ARRAYS})
+
+    def to_parts(self) -> dict[str, Any]:
+        """Parts for the artifact store."""
+        return {
+            "arrays": {name: getattr(self, name) for name in ARRAYS},
+            "poison": {"kind": self.kind, "parameters": dict(self.parameters)},
+        }
+
+    @classmethod
+    def from_parts(cls, parts: Mapping[str, Any]) -> "PoisonedSet":
+        """The poisoned set that `to_parts` took apart."""
+        return cls(**parts["poison"], **parts["arrays"])
+
+
+def poisoned_set(
+    images: Array,
+    labels: Array,
+    *,
+    source: Array,
+    kind: str,
+    count: int,
+    classes: Sequence[int],
+    seed: int,
+    svm_images: int = 25,
+    svm_validation: int = 10,
+    step: float = 0.5,
+    iterations: int = 6,
+    radius: float = RADIUS,
+) -> PoisonedSet:
+    """Poisons images of some classes, each of which gets the label of the next one, the last one's that of the first.
+
+    Args:
+        images: (n, h, w, channels) in [0, 1]; labels: (n,) true classes.
+        source: (n,) the images' places in the set that they were taken from.
+        kind: "svm" also moves the image by ART's attack on a linear SVC of the two classes, "backdoor" also puts the
+            trigger on it, "relabelled" changes the label alone.
+        count: how many are poisoned, in equal shares of the classes; where that can't be, the first ones get one more.
+        classes: two or more class numbers.
+        seed: governs which images those are, and the SVC's.
+        svm_images, svm_validation: images of each of two classes that the SVC is trained on, and that its error is to
+            grow on; none of them is poisoned. Where a class has too few, both are fewer, in proportion.
+        step, iterations, radius: of the attack on the SVC, see `svm.svm_points`.
+    Raises:
+        ValueError: for bad images, labels, places, seeds, classes or parameters, or too few images of a class.
+    """
+    images = checked_images(images)
+    labels = checked_labels(labels, n=len(images), num_classes=int(np.max(labels, initial=0)) + 1)
+    source = _checked_source(source, n=len(images))
+    classes = _checked_classes(classes, labels)
+    if kind not in KINDS:
+        raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
+    sizes = {"count": count, "svm_images": svm_images, "svm_validation": svm_validation, "iterations": iterations}
+    for name, value in sizes.items():
+        checked_whole(value, name=name, least=2 if name == "iterations" else 1)
+    if count < len(classes):
+        raise ValueError(f"count must be at least {len(classes)}, one a class, got {count}")
+    for name, value in {"step": step, "radius": radius}.items():
+        if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < value < np.inf:
+            raise ValueError(f"{name} must be a positive number, got {value!r}")
+    rng = np.random.default_rng(checked_seed(seed))
+    wanted = svm_images + svm_validation
+    members = _drawn(labels, classes, count=count, spare=FEWEST_ASIDE if kind == "svm" else 0, rng=rng)
+    aside = min(wanted, *(len(others) for _, others in members.values()))
+    fitted = max(aside * svm_images // wanted, 1)
+    made, given = images.copy(), labels.copy()
+    for place, label in enumerate(classes):
+        following = classes[(place + 1) % len(classes)]
+        rows = members[label][0]
+        given[rows] = following
+        if kind == "backdoor":
+            made[rows] = trigger(images[rows])
+        elif kind == "svm":
+            pair = np.stack([members[each][1][:aside] for each in (label, following)])
+            flat = images.reshape(len(images), -1).astype(np.float64)
+            moved = svm_points(
+                flat[rows],
+                np.ones(len(rows), bool),
+                train=_two_classes(flat, pair[:, :fitted]),
+                validation=_two_classes(flat, pair[:, fitted:]),
+                step=step,
+                iterations=iterations,
+                radius=radius,
+                seed=int(rng.integers(2**32)),
+            )
+            made[rows] = moved.reshape(-1, *images.shape[1:])
+    is_poisoned = np.zeros(len(images), bool)
+    is_poisoned[np.concatenate([rows for rows, _ in members.values()])] = True
+    about = {"count": count, "classes": classes, "seed": seed}
+    if kind == "svm":
+        about |= {"svm_images": fitted, "svm_validation": aside - fitted, "step": step}
+        about |= {"iterations": iterations, "radius": radius}
+    return PoisonedSet(kind, about, made, given, labels, is_poisoned, source)
+
+
+def _drawn(
+    labels: Array, classes: Sequence[int], *, count: int, spare: int, rng: np.random.Generator
+) -> dict[int, tuple[Array, Array]]:
+    """Class → rows of it to poison, and all its others, at least `spare` of them."""
+    drawn = {}
+    for place, label in enumerate(classes):
+        share = count // len(classes) + (place < count % len(classes))
+        rows = rng.permutation(np.flatnonzero(labels == label))
+        if len(rows) < share + spare:
+            raise ValueError(
+                f"class {label} has {len(rows)} images, too few to poison {share} and keep {spare} for the SVC: "
+                "poison fewer, or give more images"
+            )
+        drawn[label] = rows[:share], rows[share:]
+    return drawn
+
+
+def _two_classes(flat: Array, pair: Array) -> tuple[Array, Array]:
+    """(2m, d) inputs and (2m,) bool labels of (2, m) rows, those of a class and of the next."""
+    return flat[pair.ravel()], np.repeat([False, True], pair.shape[1])
+
+
+def _checked_source(source: Array, *, n: int) -> Array:
+    source = np.asarray(source)
+    if source.shape != (n,) or not np.issubdtype(source.dtype, np.integer):
+        raise ValueError(f"source must have shape ({n},) and be integers, got {source.dtype} {source.shape}")
+    return source.astype(np.int64)
+
+
+def _checked_classes(classes: Sequence[int], labels: Array) -> list[int]:
+    classes = [checked_whole(each, name="each of classes", least=0) for each in classes]
+    if len(classes) < 2 or len(set(classes)) < len(classes):
+        raise ValueError(f"classes must be two or more different class numbers, got {classes}")
+    missing = sorted(set(classes) - set(labels.tolist()))
+    if missing:
+        raise ValueError(f"no image is of class {missing[0]}: choose among {np.unique(labels).tolist()}")
+    return classes

@@ -1,0 +1,312 @@
+"""The study of poisoned data: its figures on made-up rows, its rankings on made-up neighbours, and a toy run."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from advlens.neighbours import Judgement, Neighbourhoods
+from advlens.poisoning import KINDS
+from advlens.studies.poisoning import Study, rankings, report, results
+from advlens.studies.poisoning.measures import Defended, carrying_column, share_column
+from advlens.studies.poisoning.settings import CORRECT, MISCLASSIFIED, POISONED, POISONED_THERE, two_labels
+from advlens.workbench import Workbench
+
+LAYERS = ("conv1", "conv2", "conv3", "logits")
+SEEDS = 3
+
+
+def made_up_run(seed: int, *, growth: float = 0.05, variance: float = 0.01) -> pd.DataFrame:
+    """40 correct and 20 misclassified test images, of which Deep kNN gets 36 and 10, and 30 poisoned points.
+
+    Influence grows by so much a layer for misclassified images alone; poisoned points' credibility varies so much.
+    """
+    rng = np.random.default_rng(seed)
+    truth = np.ones(90, int)
+    predicted, label = truth.copy(), truth.copy()
+    predicted[40:60], label[36:50] = 9, 9
+    role = np.repeat(["test", "poisoned"], [60, 30])
+    credibility = rng.uniform(0.5, 0.9, 90)
+    credibility[60:] = 0.2 + np.sqrt(variance) * np.tile([-1, 1], 15)
+    columns = {"role": role, "place": np.arange(90), "truth": truth, "given": np.where(role == "test", 1, 9)}
+    columns |= {"predicted": predicted, "label": label, "credibility": credibility, "with itself": credibility + 0.1}
+    for place, layer in enumerate(LAYERS):
+        share = 0.05 + 0.01 * seed + growth * place * (predicted != truth)
+        columns |= {share_column(layer): share, carrying_column(layer): share / 2}
+    return pd.DataFrame(columns).assign(tested=160, wrong=20)
+
+
+def made_up_shown(*, tells: int = 1) -> pd.DataFrame:
+    """60 points a seed, half of them poisoned; wrong decisions have a low credibility, or a high one."""
+    frames = []
+    for seed in range(SEEDS):
+        rng = np.random.default_rng(seed)
+        wrong = np.arange(60) % 4 == 0
+        credibility = np.clip(0.5 - tells * 0.4 * (wrong - 0.5) + rng.normal(0, 0.05, 60), 0, 1)
+        columns = {"source": np.arange(60), "is_poisoned": np.arange(60) < 30, "truth": 1, "predicted": 1 + 8 * wrong}
+        given = np.where(np.arange(60) < 30, 9, 1)
+        frames.append(pd.DataFrame(columns | {"given": given, "credibility": credibility, "kind": "svm", "seed": seed}))
+    return pd.concat(frames, ignore_index=True)
+
+
+def made_up_defended(seed: int, *, sign: int = 1) -> Defended:
+    """100 points, 10 of them poisoned, which every ranking but chance puts first, or last; removal undoes an attack."""
+    rng = np.random.default_rng(seed)
+    poisoned = np.arange(100) < 10
+    scores = {name: rng.random(100) + 2 * sign * (poisoned & (name != rankings.RANDOM)) for name in rankings.RANKINGS}
+    points = pd.DataFrame({"is_poisoned": poisoned, "truth": 1, "given": 1} | scores)
+    rows = [
+        {"ranking": name, "accuracy": 0.9 + 0.01 * (name == rankings.GIVEN), "tested": 50, "aimed": 40, "removed": 20}
+        | {"success": 0.8 - 0.01 * seed - sign * 0.6 * (name == rankings.GIVEN), "poison": 10}
+        for name in (rankings.NOTHING, *rankings.retrained("backdoor"))
+    ]
+    return Defended(points, pd.DataFrame(rows))
+
+
+@pytest.fixture(scope="module")
+def runs():
+    return [made_up_run(seed) for seed in range(SEEDS)]
+
+
+def test_the_interval_over_seeds_is_student_s():
+    values = [1.0, 2.0, 4.0, np.nan]
+    found = results.over_seeds(values)
+    low, high = stats.t.interval(0.95, 2, loc=np.mean(values[:3]), scale=stats.sem(values[:3]))
+    np.testing.assert_allclose([found.estimate, found.low, found.high], [7 / 3, low, high])
+    assert np.isnan(results.over_seeds([2.0]).low)
+    assert np.isnan(results.over_seeds([np.nan]).estimate)
+
+
+def test_recovered_and_lost_labels_are_counted_on_their_own_groups(runs):
+    found = results.recovered(runs).set_index("figure")
+    assert found.loc["misclassified", "estimate"] == 20
+    assert found.loc["with poison", "estimate"] == 20
+    assert found.loc["recovered", "estimate"] == pytest.approx(0.5)
+    assert found.loc["lost", "estimate"] == pytest.approx(0.1)
+    assert found.loc["net", "estimate"] == pytest.approx(0.5 * 20 - 0.1 * 140)
+    assert (found.loc["recovered", "n"], found.loc["lost", "n"]) == (60, 120)
+    swapped = [rows.assign(label=10 - rows["label"]) for rows in runs]
+    turned = results.recovered(swapped).set_index("figure")["estimate"]
+    assert turned["recovered"] == pytest.approx(0.5)
+    assert turned["lost"] == pytest.approx(0.9)
+
+
+def test_variance_of_poisoned_points_is_set_against_others(runs):
+    groups = {"made up": [results.credibility_groups(rows) for rows in runs]}
+    table = results.credibilities(groups).set_index(["group", "statistic"])
+    assert table.loc[(POISONED, "variance"), "estimate"] == pytest.approx(0.01)
+    assert table.loc[(POISONED, "mean"), "estimate"] == pytest.approx(0.2)
+    assert table.loc[(POISONED_THERE, "maximum"), "estimate"] == pytest.approx(0.4)
+    assert table.loc[(POISONED, "mean"), "n"] == 90
+    for variance, word, verdict in ((1e-4, "lower", report.CONFIRMED), (0.09, "higher", report.REFUTED)):
+        made = [results.credibility_groups(made_up_run(seed, variance=variance)) for seed in range(SEEDS)]
+        differences = results.variance_differences({"made up": made})
+        assert set(differences["group"]) == {CORRECT, MISCLASSIFIED}
+        assert {report.variance_verdict(row) for row in differences.itertuples()} == {word}
+        assert report._varies(differences)[0] == verdict
+
+
+def test_influence_is_of_each_group_and_layer_in_percent(runs):
+    table = results.influences({"svm": runs}, LAYERS).set_index(["group", "layer", "of"])
+    assert table.loc[(CORRECT, "logits", "poisoned"), "estimate"] == pytest.approx(6)
+    assert table.loc[(MISCLASSIFIED, "logits", "poisoned"), "estimate"] == pytest.approx(21)
+    assert table.loc[(MISCLASSIFIED, "logits", "carrying"), "estimate"] == pytest.approx(10.5)
+    assert table.loc[(MISCLASSIFIED, "logits", "poisoned"), "n"] == 60
+    assert table.loc[(CORRECT, "conv1", "poisoned"), "n"] == 120
+
+
+@pytest.mark.parametrize(("growth", "verdict"), [(0.05, report.CONFIRMED), (-0.01, report.REFUTED)])
+def test_growth_is_paired_by_seed_and_keeps_its_sign(growth, verdict):
+    runs = [made_up_run(seed, growth=growth) for seed in range(SEEDS)]
+    table = results.influence_differences({"svm": runs}, LAYERS)
+    found = table.set_index("difference")
+    assert found.loc[f"growth, {MISCLASSIFIED}", "estimate"] == pytest.approx(300 * growth)
+    assert found.loc[f"growth, {CORRECT}", "estimate"] == pytest.approx(0)
+    assert found.loc["last layer", "estimate"] == pytest.approx(300 * growth)
+    assert found.loc["first layer", "estimate"] == pytest.approx(0)
+    assert found.loc[f"growth, {MISCLASSIFIED}", "rises"] == (SEEDS if growth > 0 else 0)
+    assert report._grows(table)[0] == verdict
+
+
+@pytest.mark.parametrize(("tells", "verdict"), [(1, report.CONFIRMED), (-1, report.REFUTED)])
+def test_low_credibility_of_wrong_decisions_is_seen_with_its_sign(tells, verdict):
+    shown = made_up_shown(tells=tells)
+    table = results.shown_figures(shown, seed=0)
+    found = table.set_index(["group", "figure"])
+    assert (found.loc[("all", "auc"), "estimate"] > 0.9) == (tells > 0)
+    assert found.loc[("all", "accuracy"), "estimate"] == 0.75
+    assert found.loc[("clean", "obedience"), "estimate"] == pytest.approx(0.75, abs=0.05)
+    assert found.loc[("poisoned", "obedience"), "estimate"] == pytest.approx(0.25, abs=0.05)
+    assert found.loc[("all", "accuracy"), "one low"] < 0.75 < found.loc[("all", "accuracy"), "one high"]
+    assert found.loc[("all", "accuracy"), "n"] == 180
+    assert report._credible(table)[0] == verdict
+
+
+def test_reliability_bins_hold_each_point_once():
+    shown = made_up_shown()
+    table = results.reliability(shown)
+    whole = table[table["group"] == results.ALL_POINTS]
+    assert whole["n"].sum() == len(shown)
+    assert whole.set_index("bin")["estimate"].loc[0.7] == 1.0
+    low = whole[whole["bin"] < 0.5]
+    assert (low["n"] * low["estimate"]).sum() / low["n"].sum() < 0.1
+    panels = report.reliability_panels(table)
+    assert (panels[panels["group"] == "reliable"]["estimate"] == panels[panels["group"] == "reliable"]["bin"]).all()
+
+
+def test_mixtures_hold_as_many_poisoned_points_as_the_study_s():
+    points = made_up_shown()
+    mixed = results.mixtures(points[points["seed"] == 0], kind="svm", seed=0)
+    counts = mixed.groupby("mixture", sort=False)["is_poisoned"].agg(["sum", "size"])
+    assert counts.to_numpy().tolist() == [[4, 15], [25, 50], [30, 60]]
+    few = results.mixtures(points[points["seed"] == 0].iloc[20:45], kind="svm", seed=0)
+    assert few["mixture"].unique().tolist() == ["4 of 15", "10 of 25"]
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_rankings_and_outcomes_keep_their_sign(sign):
+    runs = {"backdoor": [made_up_defended(seed, sign=sign) for seed in range(SEEDS)]}
+    found = results.ranking_figures(runs, budget=20, seed=0)
+    table = found.set_index(["ranking", "figure"])["estimate"]
+    assert table[rankings.GIVEN, "auc"] == (1.0 if sign > 0 else 0.0)
+    assert table[rankings.GIVEN, "precision"] == (0.5 if sign > 0 else 0.0)
+    assert table[rankings.GIVEN, "recall"] == (1.0 if sign > 0 else 0.0)
+    assert abs(table[rankings.RANDOM, "auc"] - 0.5) < 0.2
+    gained = results.outcomes(runs)
+    after = gained.set_index(["ranking", "figure"])["estimate"]
+    assert after[rankings.GIVEN, "success gained"] == pytest.approx(-sign * 0.6)
+    assert after[rankings.GIVEN, "accuracy gained"] == pytest.approx(0.01)
+    assert after[rankings.RANDOM, "success gained"] == 0
+    assert report._thresholds(found.assign(low=found["estimate"], high=found["estimate"]))[0] == (
+        report.CONFIRMED if sign > 0 else report.REFUTED
+    )
+    assert report._defends(gained)[0] == (report.CONFIRMED if sign > 0 else report.REFUTED)
+
+
+def test_influence_counts_misleading_neighbours_alone():
+    indices = np.array([[[0, 1], [0, 2]], [[0, 3], [3, 2]]])
+    labels = np.array([5, 1, 5, 2])[indices]
+    hoods = Neighbourhoods(("one", "two"), indices, labels)
+    np.testing.assert_array_equal(rankings.influence(hoods, np.array([1, 2]), n=5), [3, 0, 2, 0, 0])
+
+
+def test_troubled_images_are_wrong_or_unsure():
+    said = Judgement(np.zeros((4, 2)), np.array([0, 1, 0, 0]), np.array([0.9, 0.9, 0.9, 0.05]), np.zeros(4))
+    truth, predicted = np.zeros(4, int), np.array([0, 0, 1, 0])
+    np.testing.assert_array_equal(rankings.troubled(said, predicted, truth), [False, True, True, True])
+
+
+def test_pixel_neighbours_leave_the_image_itself_out():
+    places = np.array([0.0, 0.1, 0.2, 0.8, 0.9, 1.0])
+    images = np.tile(places[:, None, None, None], (1, 2, 2, 1)).astype(np.float32)
+    found = rankings.disagreement(images, np.array([0, 0, 1, 1, 1, 1]), k=2)
+    np.testing.assert_allclose(found, [0.5, 0.5, 1.0, 0, 0, 0])
+
+
+def test_spectral_scores_are_of_each_label_and_find_what_stands_apart():
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(60, 5))
+    labels = np.repeat([0, 1], 30)
+    features[labels == 1] += 100
+    features[:4, 0] += 20
+    assert set(np.argsort(-rankings.spectral(features, labels))[:4]) == {0, 1, 2, 3}
+
+
+def test_the_top_breaks_ties_by_the_seed():
+    scores = np.array([1.0, 0, 0, 0, 0, 2])
+    chosen = [rankings.top(scores, 3, seed=seed) for seed in range(20)]
+    assert all({0, 5} <= set(rows) for rows in chosen)
+    assert len({tuple(rows) for rows in chosen}) > 1
+    np.testing.assert_array_equal(rankings.top(scores, 3, seed=1), chosen[1])
+
+
+def test_the_two_labels_are_the_study_s_where_there_are_both():
+    assert two_labels(10) == [1, 9]
+    assert two_labels(4) == [0, 3]
+
+
+SIZES = {
+    "epochs": 2, "neighbours": 5, "held_out": 10, "test_images": 0, "poison_seeds": 1, "shown_points": 12,
+    "poisoned_points": 4, "poison_epochs": 1, "correct_images": 20, "two_label_images": 100, "two_label_epochs": 2,
+    "defended_images": 400, "defence_epochs": 1, "poison_share": 0.05,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory, real_images, real_labels):
+    """A user's data set of four classes, each real image there three times with other noise."""
+    folder = tmp_path_factory.mktemp("poisoning")
+    rng = np.random.default_rng(0)
+    few = np.isin(real_labels, [0, 1, 2, 3])
+    images = np.clip(np.concatenate([real_images[few]] * 6) + rng.normal(0, 0.05, (6 * few.sum(), 28, 28, 1)), 0, 1)
+    np.savez(folder / "few.npz", x=images.astype(np.float32), y=np.tile(real_labels[few], 6))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ADVLENS_DATA", str(folder))
+        yield Workbench(run="test", dataset=str(folder / "few.npz"), seed=0)
+
+
+@pytest.fixture(scope="module")
+def study(bench):
+    return Study(bench, **SIZES)
+
+
+def test_seeds_differ_and_held_out_images_are_judged_by_nobody(bench):
+    study = Study(bench, **(SIZES | {"poison_seeds": 2}))
+    assert study.classes == [0, 3]
+    one, other = study.shown_sets["svm"]
+    assert (len(one), one.is_poisoned.sum()) == (12, 6)
+    assert set(one.source) != set(other.source)
+    assert not set(np.concatenate([one.source, other.source])) & set(study._calibration)
+    held_out = study._held_out(study.seeds[0], classes=study.classes)
+    judged = study._for_test(held_out, study.classes)
+    assert len(judged["test_images"]) + len(held_out) == np.isin(study.bench.data.test_labels, study.classes).sum()
+    assert set(study._held_out(study.seeds[1], classes=study.classes)) != set(held_out)
+
+
+def test_the_study_s_results_hang_together(study):
+    shown, influences, differences = study.shown_figures(), study.influences(), study.influence_differences()
+    assert set(influences["kind"]) == set(KINDS)
+    assert study.base_rate == pytest.approx(400 / 104)
+    for rows in study.all_labels:
+        assert (rows["role"] == "poisoned").sum() == 4
+        test = rows[rows["role"] == "test"]
+        assert (test["predicted"] != test["truth"]).sum() == test["wrong"].iloc[0]
+        assert (test["predicted"] == test["truth"]).sum() <= 20
+    for own in study.defended.values():
+        for made in own:
+            assert made.points["is_poisoned"].sum() == study.poison_count
+            assert (made.points["given"] != made.points["truth"]).sum() == study.poison_count
+            after = made.outcomes.set_index("ranking")
+            assert (after.loc[list(rankings.RETRAINED), "removed"] == study.budget).all()
+            assert after.loc[rankings.NOTHING, "removed"] == 0
+    found, gained, variances = study.ranking_figures(), study.outcomes(), study.variance_differences()
+    recovered = study.recovered()
+    for table in (
+        report.shown_table(shown),
+        report.credibility_table(study.credibilities()),
+        report.variance_table(variances),
+        report.recovered_table(recovered),
+        report.influence_table(influences, base_rate=study.base_rate),
+        report.difference_table(differences),
+        report.ranking_table(found)[0],
+        report.outcome_table(gained),
+        report.headline_table(influences, found, gained, base_rate=study.base_rate),
+    ):
+        assert len(table)
+        assert "nan" not in table.to_string()
+    text = report.lessons(shown, recovered, variances, differences, found, gained)
+    assert text.count("- **") == 7
+    assert "nan" not in text
+
+
+def test_wrong_sizes_are_named_before_work_starts(bench):
+    for wrong, message in (
+        ({"poison_seeds": 0}, "poison_seeds must be a whole number, 1 or more, got 0"),
+        ({"shown_points": 2}, "shown_points must be a whole number, 4 or more, got 2"),
+        ({"shown_points": 10_000}, "shown_points must be at most"),
+        ({"two_label_images": 100_000}, "two_label_images must be at most"),
+        ({"poison_share": 0.5}, "poison_share must be above 0 and at most 0.25, got 0.5"),
+        ({"defence_epochs": 1.5}, "defence_epochs must be a whole number"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Study(bench, **(SIZES | wrong))
