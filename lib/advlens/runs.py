@@ -15,12 +15,15 @@ import logging
 import os
 import shutil
 import sys
+import tempfile
+import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import papermill
+import traitlets
 import yaml
 from jupyter_client import AsyncKernelManager
 
@@ -47,9 +50,16 @@ class Plan:
 
 
 class LocalKernelManager(AsyncKernelManager):
-    """Talks to a kernel over sockets of this machine's file system: nothing listens on the network."""
+    """Talks to a kernel over sockets of this machine's file system: nothing listens on the network.
+
+    The sockets' names are a run's own; jupyter_client's are the same for all runs that start in one folder at once.
+    """
 
     transport = "ipc"
+
+    @traitlets.default("ip")
+    def _sockets(self) -> str:
+        return os.path.join(tempfile.gettempdir(), f"advlens-{uuid.uuid4().hex}")
 
 
 def notebooks() -> list[Path]:
