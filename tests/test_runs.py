@@ -30,6 +30,12 @@ def logging_cell(project, text: str) -> str:
     return f"with open({str(project / 'log')!r}, 'a') as log:\n    print({text}, file=log)"
 
 
+def test_two_runs_in_one_folder_have_sockets_of_their_own():
+    first, second = runs.LocalKernelManager(), runs.LocalKernelManager()
+    assert first.transport == "ipc"
+    assert first.ip != second.ip
+
+
 def test_notebooks_run_in_order_with_their_parameters_and_only_once(project):
     for name in ("02_second", "01_first"):
         write_notebook(project / "notebooks" / f"{name}.ipynb", logging_cell(project, f"'{name}', amount, run"))
