@@ -9,7 +9,6 @@ import pandas as pd
 from advlens.arrays import Array, checked_whole
 from advlens.attacks import AttackSet
 from advlens.attacks.intermediate import STEPS
-from advlens.attacks.intermediate import STEPS
 from advlens.classifier import Classifier
 from advlens.datasets import split_groups
 from advlens.progress import progress
