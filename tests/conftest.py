@@ -6,6 +6,7 @@ from pathlib import Path
 os.environ["ADVLENS_PROGRESS"] = "off"  # before advlens: libraries read it at their import
 
 import keras
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
@@ -58,3 +59,10 @@ def real_labels(mnist) -> np.ndarray:
 def right(average_pooling_classifier, real_images, real_labels) -> np.ndarray:
     """The places of the first 40 images that `average_pooling_classifier` gets right."""
     return np.flatnonzero(average_pooling_classifier.predict(real_images).argmax(axis=1) == real_labels)[:40]
+
+
+@pytest.fixture(autouse=True)
+def _no_figure_is_left_open():
+    """A test that only draws leaves none to the next."""
+    yield
+    plt.close("all")
