@@ -94,7 +94,7 @@ def test_recovered_and_lost_labels_are_counted_on_their_own_groups(runs):
 def test_variance_of_poisoned_points_is_set_against_others(runs):
     groups = {"made up": [results.credibility_groups(rows) for rows in runs]}
     table = results.credibilities(groups).set_index(["group", "statistic"])
-    assert table.loc[(POISONED, "variance"), "estimate"] == pytest.approx(0.01)
+    assert table.loc[(POISONED, "variance"), "estimate"] == pytest.approx(0.01 * 30 / 29)
     assert table.loc[(POISONED, "mean"), "estimate"] == pytest.approx(0.2)
     assert table.loc[(POISONED_THERE, "maximum"), "estimate"] == pytest.approx(0.4)
     assert table.loc[(POISONED, "mean"), "n"] == 90
@@ -104,6 +104,14 @@ def test_variance_of_poisoned_points_is_set_against_others(runs):
         assert set(differences["group"]) == {CORRECT, MISCLASSIFIED}
         assert {report.variance_verdict(row) for row in differences.itertuples()} == {word}
         assert report._varies(differences)[0] == verdict
+
+
+def test_a_variance_of_few_images_says_nothing():
+    few = [{POISONED: np.linspace(0, 1, 20), MISCLASSIFIED: np.array([0.5])} for _ in range(SEEDS)]
+    differences = results.variance_differences({"few": few})
+    assert differences["seeds"].tolist() == [0]
+    assert differences["others"].tolist() == [SEEDS]
+    assert report._varies(differences)[0] == report.OPEN
 
 
 def test_influence_is_of_each_group_and_layer_in_percent(runs):
@@ -177,6 +185,7 @@ def test_rankings_and_outcomes_keep_their_sign(sign):
     assert after[rankings.GIVEN, "success gained"] == pytest.approx(-sign * 0.6)
     assert after[rankings.GIVEN, "accuracy gained"] == pytest.approx(0.01)
     assert after[rankings.RANDOM, "success gained"] == 0
+    assert after[rankings.GIVEN, "success less random"] == pytest.approx(-sign * 0.6)
     assert report._thresholds(found.assign(low=found["estimate"], high=found["estimate"]))[0] == (
         report.CONFIRMED if sign > 0 else report.REFUTED
     )

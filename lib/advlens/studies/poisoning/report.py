@@ -113,7 +113,9 @@ def variance_table(differences: pd.DataFrame) -> pd.DataFrame:
             "poisoned less": differences["group"],
             "difference of variances": [told(row, digits=4) for row in differences.itertuples()],
             "": [variance_verdict(row) for row in differences.itertuples()],
-            "n poisoned (seeds)": [_n(row) for _, row in differences.iterrows()],
+            "n poisoned / others (seeds that count)": [
+                f"{row.n} / {row.others} ({row.seeds})" for row in differences.itertuples()
+            ],
         }
     )
 
@@ -234,6 +236,7 @@ def outcome_table(outcomes: pd.DataFrame) -> pd.DataFrame:
         "accuracy gained": "gained",
         "success": "attack success",
         "success gained": "less without removal",
+        "success less random": "less after random removal",
     }
     rows = []
     for (kind, ranking), own in outcomes.groupby(["kind", "ranking"], sort=False):
@@ -309,7 +312,7 @@ def lessons(
         "Poisoned points' credibility varies less": _varies(variances),
         "Influence grows towards the last layer": _grows(differences),
         "A threshold on credibility finds poison": _thresholds(rankings),
-        "Removing suspects and training anew stops a backdoor": _defends(outcomes),
+        "Removing suspects weakens a backdoor more than removing at random": _defends(outcomes),
     }
     return "\n".join(
         [
@@ -357,7 +360,7 @@ def _varies(variances: pd.DataFrame) -> tuple[str, str]:
     counts = {word: verdicts.count(word) for word in ("lower", "higher")}
     judged = len(verdicts) - verdicts.count(OPEN)
     if judged == 0:
-        return OPEN, "One seed gives no interval."
+        return OPEN, "No comparison has two seeds with enough images of both groups."
     verdict = CONFIRMED if counts["lower"] == judged else REFUTED if counts["higher"] else OPEN
     return verdict, (
         f"Of {judged} comparisons with other points of the same training (kinds of poison, numbers of labels), the "
@@ -383,10 +386,12 @@ def _defends(outcomes: pd.DataFrame) -> tuple[str, str]:
     lost = outcomes[outcomes["ranking"] == RANDOM].set_index(["kind", "figure"])
     before = outcomes[outcomes["ranking"] == NOTHING].set_index(["kind", "figure"])
     backdoor, by_chance = (rows.loc[("backdoor", "success gained")] for rows in (found, lost))
+    above = found.loc[("backdoor", "success less random")]
     accuracy = _listed({kind: told(found.loc[(kind, "accuracy gained")]) for kind in found.index.unique("kind")})
-    return _verdict([-backdoor["high"]], [-backdoor["low"]]), (
+    return _verdict([-above["high"]], [-above["low"]]), (
         f"Dropping by the given label changes the backdoor's success, {told(before.loc[('backdoor', 'success')])} "
-        f"before, by {told(backdoor)} (dropping at random: {told(by_chance)}) and clean accuracy by {accuracy}."
+        f"before, by {told(backdoor)} (dropping at random: {told(by_chance)}; less that, paired: {told(above)}) and "
+        f"clean accuracy by {accuracy}."
     )
 
 

@@ -12,7 +12,7 @@ from advlens.arrays import Array
 from advlens.evaluation import Estimate, expected_calibration_error, mean_estimate, roc_auc
 from advlens.evaluation.bootstrap import LEVEL
 from advlens.studies.poisoning.measures import Defended, carrying_column, share_column
-from advlens.studies.poisoning.rankings import CREDIBILITY, NOTHING, RANKINGS, retrained, top
+from advlens.studies.poisoning.rankings import CREDIBILITY, NOTHING, RANDOM, RANKINGS, retrained, top
 from advlens.studies.poisoning.settings import (
     CORRECT,
     MISCLASSIFIED,
@@ -23,9 +23,17 @@ from advlens.studies.poisoning.settings import (
 
 BINS = 5  # of credibility, of equal width
 ALL_POINTS = "all"
+FEWEST = 10  # images of a group in one seed under which its variance says nothing
+
+
+def variance(values: Array) -> float:
+    """Unbiased; NaN of fewer than `FEWEST` values."""
+    return float(np.var(values, ddof=1)) if len(values) >= FEWEST else float("nan")
+
+
 STATISTICS: dict[str, Callable[[Array], float]] = {
     "mean": lambda values: float(np.mean(values)),
-    "variance": lambda values: float(np.var(values)),
+    "variance": variance,
     "maximum": lambda values: float(np.max(values)),
 }
 
@@ -202,17 +210,15 @@ def variance_differences(runs: Mapping[str, Sequence[Mapping[str, Array]]]) -> p
     """By how much the variance of poisoned points' credibility lies above that of each other group, paired by seed.
 
     Returns:
-        A row a setting and other group: setting, group, estimate, low, high, seeds, n (poisoned points).
+        A row a setting and other group: setting, group, estimate, low, high, seeds (those with `FEWEST` of both), n
+        (poisoned points), others (of the other group).
     """
     rows = []
     for setting, seeds in runs.items():
         for group in [each for each in seeds[0] if each not in (POISONED, POISONED_THERE)]:
-            values = [
-                np.var(groups[POISONED]) - np.var(groups[group]) if len(groups[group]) else float("nan")
-                for groups in seeds
-            ]
-            n = sum(len(groups[POISONED]) for groups in seeds)
-            rows.append({"setting": setting, "group": group} | _counted(values, n))
+            values = [variance(groups[POISONED]) - variance(groups[group]) for groups in seeds]
+            n, others = (sum(len(groups[each]) for groups in seeds) for each in (POISONED, group))
+            rows.append({"setting": setting, "group": group} | _counted(values, n) | {"others": others})
     return pd.DataFrame(rows)
 
 
@@ -331,9 +337,10 @@ def outcomes(runs: Mapping[str, Sequence[Defended]]) -> pd.DataFrame:
     """What training anew without the suspects is worth.
 
     Returns:
-        A row a kind, ranking (`NOTHING` first) and figure: "accuracy", "success" (of the attack), and both less their
-        value with nothing removed, paired by seed ("accuracy gained", "success gained"): kind, ranking, figure,
-        estimate, low, high, seeds, n (images).
+        A row a kind, ranking (`NOTHING` first) and figure: "accuracy", "success" (of the attack), both less their value
+        with nothing removed, paired by seed ("accuracy gained", "success gained"), and "success less random": less that
+        after a random removal, whose network started alike. Columns kind, ranking, figure, estimate, low, high, seeds,
+        n (images).
     """
     rows = []
     told = [(kind, seeds, ranking) for kind, seeds in runs.items() for ranking in (NOTHING, *retrained(kind))]
@@ -347,4 +354,7 @@ def outcomes(runs: Mapping[str, Sequence[Defended]]) -> pd.DataFrame:
             rows.append(about | {"figure": figure} | _counted(values, n))
             if ranking != NOTHING:
                 rows.append(about | {"figure": f"{figure} gained"} | _counted(values - before, n))
+            if figure == "success" and ranking not in (NOTHING, RANDOM):
+                by_chance = np.array([table.loc[RANDOM, figure] for table in by_ranking])
+                rows.append(about | {"figure": "success less random"} | _counted(values - by_chance, n))
     return pd.DataFrame(rows)
