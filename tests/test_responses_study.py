@@ -10,6 +10,7 @@ from advlens.detectors.decision_metrics import SIX
 from advlens.detectors.entropy import SpatialEntropy
 from advlens.image_files import CODECS
 from advlens.studies.closeness.protocols import BASELINES, EIGHT_BIT, PARTS
+from advlens.studies.detection import ABOVE_BASELINE
 from advlens.studies.responses import PUBLISHED_RESPONSE, Study, protocols, report, results
 from advlens.studies.responses.measures import decisions, entropies
 from advlens.studies.responses.protocols import BITS, CENTRED, CHOSEN, ENTROPY, JOINED, NETWORKS
@@ -160,7 +161,7 @@ def test_the_bar_is_the_baseline_that_is_best_on_validation_groups(scores):
     }
     table = results.corrected_results(swapped, calibration, seed=0)
     assert set(table["baseline"]) == {BASELINES[0]}
-    above = table[table["figure"] == results.ABOVE_BASELINE].set_index(["attack", "detector"])["estimate"]
+    above = table[table["figure"] == ABOVE_BASELINE].set_index(["attack", "detector"])["estimate"]
     assert above["strong", BASELINES[-1]] > 0.2  # the best on the test groups is above the bar
     assert above["strong", BASELINES[0]] == 0
 
@@ -343,9 +344,7 @@ def test_tables_hold_what_the_results_say(measured, scores):
     table, bold = report.methods_table(published, corrected)
     assert table["method"].tolist().count(ENTROPY) == 2
     for place in bold:
-        above = corrected[
-            (corrected["figure"] == results.ABOVE_BASELINE) & (corrected["attack"] == results.ALL_ATTACKS)
-        ]
+        above = corrected[(corrected["figure"] == ABOVE_BASELINE) & (corrected["attack"] == results.ALL_ATTACKS)]
         assert above.set_index("detector").loc[table["method"][place], "low"] > 0
     sentence = report.carries_over(
         published, corrected, noise, [*map(Setting, measured, measured), Setting("gone", "fgsm")]
@@ -361,7 +360,7 @@ def test_an_idea_carries_over_only_above_noise_and_baseline(measured, scores):
     published = results.published_results(measured, seed=0)
     corrected = results.corrected_results(frames, calibration, seed=0)
     noise = results.against_noise(frames, seed=0).assign(low=0.6)
-    above = corrected["figure"] == results.ABOVE_BASELINE
+    above = corrected["figure"] == ABOVE_BASELINE
     better, worse = corrected.copy(), corrected.copy()
     better.loc[above, "low"], worse.loc[above, "low"] = 0.01, -0.01
     mixed = noise.assign(low=np.where(noise["attack"] == "weak", 0.4, 0.6))

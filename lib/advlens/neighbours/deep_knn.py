@@ -9,7 +9,7 @@ from advlens.arrays import Array, checked_images, checked_labels, checked_whole
 from advlens.classifier import Classifier, checked_classifier
 from advlens.neighbours.conformal import CONVENTIONS, true_nonconformity
 from advlens.neighbours.judgement import Judgement
-from advlens.neighbours.search import SEARCHES, row_search
+from advlens.neighbours.search import SEARCHES, row_search, without_own
 
 AT_ONCE = 2048  # images whose activations are held beside those of the training set
 SMALLEST_NORM = 1e-12  # so that a layer in which nothing is active divides by no zero
@@ -150,7 +150,7 @@ class DeepKNN:
         represented = self._representations(images)
         wanted = self.k if own is None else self.k + 1
         found = np.stack([self.searches_[layer].nearest(represented[layer], wanted) for layer in self.layers], axis=1)
-        return found if own is None else _without(found, own)
+        return found if own is None else without_own(found, own)
 
     def _representations(self, images: Array) -> dict[str, Array]:
         """Layer → (n, d) float32 activations of norm 1, of all layers in one pass."""
@@ -163,13 +163,6 @@ class DeepKNN:
                 kept = rows.setdefault(layer, np.empty((len(images), values.shape[1]), np.float32))
                 np.divide(values, np.maximum(norms, SMALLEST_NORM), out=kept[start : start + len(values)])
         return rows
-
-
-def _without(found: Array, own: Array) -> Array:
-    """(n, l, k + 1) rows without each image's own one, or without the furthest where it is not among them."""
-    is_own = found == own[:, None, None]
-    is_own[..., -1] |= ~is_own.any(axis=-1)
-    return found[~is_own].reshape(*found.shape[:2], -1)
 
 
 def _checked_own(own: Array, *, n: int, rows: int) -> Array:

@@ -126,6 +126,17 @@ def row_search(rows: Array, *, kind: str = "exact") -> RowSearch:
     return ExactSearch(rows) if kind == "exact" else ApproximateSearch(rows, kind=kind)
 
 
+def without_own(found: Array, own: Array) -> Array:
+    """(n, …, k + 1) row numbers without each query's own one, (n,), or without the furthest where a twin pushed it out.
+
+    Returns:
+        (n, …, k).
+    """
+    is_own = found == own.reshape(-1, *[1] * (found.ndim - 1))
+    is_own[..., -1] |= ~is_own.any(axis=-1)
+    return found[~is_own].reshape(*found.shape[:-1], -1)
+
+
 def recall(found: Array, truth: Array) -> float:
     """The share of true neighbours, (…, k) row numbers, that are among those found, (…, k)."""
     pairs = zip(*(rows.reshape(-1, rows.shape[-1]) for rows in (truth, found)), strict=True)

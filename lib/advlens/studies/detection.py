@@ -1,4 +1,4 @@
-"""Detection as the protocol has it, for detectors that learn from no attack: shared by the studies of neighbours."""
+"""Detection as the protocol has it: the figures of one detector, and of those that learn from no attack together."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from advlens.arrays import Array
 from advlens.evaluation import (
     NOMINAL_FPRS,
     Estimate,
@@ -48,7 +49,7 @@ def detection(
         baseline = best_baseline(validation)
         for detector in (*detectors, *BASELINES):
             thresholds = committed_thresholds(thresholds_from[detector].to_numpy(np.float64))
-            figures = _figures(test, detector, baseline=baseline, thresholds=thresholds, seed=seed)
+            figures = figures_of(test, detector, baseline=baseline, thresholds=thresholds, seed=seed)
             about = {"attack": attack, "detector": detector, "baseline": baseline}
             rows += [about | row for row in _rows(figures, truth_of(test))]
     return pd.DataFrame(rows, columns=list(COLUMNS))
@@ -60,11 +61,27 @@ def best_baseline(validation: pd.DataFrame) -> str:
     return max(BASELINES, key=lambda name: tpr_at_fpr(validation[name].to_numpy(np.float64), truth, fpr=NOMINAL_FPR))
 
 
-def _figures(
-    test: pd.DataFrame, detector: str, *, baseline: str, thresholds: Mapping[float, float], seed: int
+def figures_of(
+    test: pd.DataFrame,
+    detector: str,
+    *,
+    baseline: str,
+    thresholds: Mapping[float, float],
+    seed: int,
+    probabilities: Array | None = None,
 ) -> dict[str, Estimate]:
+    """The figures of one detector on some rows, by the names that `detection` lists.
+
+    Args:
+        test: rows without failed attacks.
+        baseline: the column of the best trivial baseline; thresholds: committed, by nominal FPR.
+        probabilities: (n,) that each row is adversarial, where the detector gives them.
+    """
     values, truth, source = test[detector].to_numpy(np.float64), truth_of(test), test["source"].to_numpy()
-    figures = dict(evaluate(values, truth, source, seed=seed, thresholds=thresholds, fprs=NOMINAL_FPRS).figures)
+    evaluated = evaluate(
+        values, truth, source, seed=seed, thresholds=thresholds, fprs=NOMINAL_FPRS, probabilities=probabilities
+    )
+    figures = dict(evaluated.figures)
     for role in ("clean", "noisy"):
         negatives = test[test["role"] == role]
         if len(negatives):
@@ -104,7 +121,7 @@ def aucs(
     return pd.DataFrame(rows, columns=[name for name in COLUMNS if name != "baseline"])
 
 
-def _rows(figures: Mapping[str, Estimate], truth: np.ndarray) -> list[dict[str, Any]]:
+def _rows(figures: Mapping[str, Estimate], truth: Array) -> list[dict[str, Any]]:
     counts = {"n_positive": int(truth.sum()), "n_negative": int((~truth).sum())}
     return [
         {"figure": name, "estimate": each.estimate, "low": each.low, "high": each.high} | counts

@@ -62,12 +62,13 @@ def measure(
     knn = DeepKNN(classifier, k=k, layers=layers).fit(train_images, train_labels)
     held_out = knn.neighbours(calibration_images)
     hoods = knn.neighbours(images)
-    predicted = classifier.predict(images).argmax(axis=1)
+    logits = classifier.predict(images)
+    predicted = logits.argmax(axis=1)
     about = {"num_classes": classifier.nb_classes, "labels": calibration_labels}
     conformal, published = (_judged(hoods, held_out, **about, k=k, convention=each) for each in CONVENTIONS)
     columns = {
         "predicted": predicted,
-        "softmax": softmax(classifier.predict(images).astype(np.float64), axis=1).max(axis=1),
+        "softmax": softmax(logits.astype(np.float64), axis=1).max(axis=1),
         "label": conformal.predicted,
         "true α": true_nonconformity(hoods.labels, labels, num_classes=classifier.nb_classes),
         "credibility": conformal.credibility,

@@ -12,6 +12,7 @@ from advlens.datasets import DataSet
 from advlens.evaluation import NOMINAL_FPRS, Stratum
 from advlens.studies.closeness.protocols import BASELINES
 from advlens.studies.deep_knn.measures import CONFIDENCE, DEEP_KNN, NETWORKS_LABEL, OF_DEEP_KNN, PUBLISHED
+from advlens.studies.deep_knn.results import SPLITS
 from advlens.studies.detection import ABOVE_BASELINE, FEWEST, NOMINAL_FPR
 from advlens.tables import interval_text
 
@@ -78,7 +79,7 @@ def promise_panels(promise: pd.DataFrame) -> pd.DataFrame:
     """The rows, and what is allowed: the level itself."""
     levels = promise["level"].unique()
     allowed = {"convention": "allowed", "level": levels, "estimate": levels, "low": levels, "high": levels}
-    told = f"mean and middle 95 % of 500 draws, n = {promise['n'].iloc[0]} judged in each"
+    told = f"mean and middle 95 % of {SPLITS} draws, n = {promise['n'].iloc[0]} judged in each"
     rows = pd.concat([promise, pd.DataFrame(allowed)], ignore_index=True)
     return rows.assign(panel=told, family=np.where(rows["convention"] == "allowed", "baseline", "neighbours"))
 
@@ -169,11 +170,11 @@ def auc_panels(detection: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(panel=panel, family=family, detector=rows["detector"].replace(SHORT))
 
 
-def wide_aucs(aucs: pd.DataFrame, *, column: str = "detector") -> pd.DataFrame:
+def wide_aucs(aucs: pd.DataFrame) -> pd.DataFrame:
     """ROC-AUCs, a row an attack and a column a detector, with n."""
     texts = aucs.assign(text=[interval_text(row) for row in aucs.itertuples()])
-    table = texts.pivot(index="attack", columns=column, values="text").reindex(aucs["attack"].unique())
-    table = table[list(aucs[column].unique())]
+    table = texts.pivot(index="attack", columns="detector", values="text").reindex(aucs["attack"].unique())
+    table = table[list(aucs["detector"].unique())]
     first = aucs.drop_duplicates("attack").set_index("attack")
     counts = first["n_positive"].astype(str) + " / " + first["n_negative"].astype(str)
     return table.assign(**{"n (attacked / normal)": counts}).rename_axis(columns=None).reset_index()

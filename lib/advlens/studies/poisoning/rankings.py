@@ -9,7 +9,7 @@ from advlens.arrays import Array
 from advlens.classifier import Classifier
 from advlens.neighbours import DeepKNN, Judgement, Neighbourhoods
 from advlens.neighbours.conformal import true_nonconformity
-from advlens.neighbours.search import row_search
+from advlens.neighbours.search import row_search, without_own
 
 NOTHING = "nothing removed"
 CREDIBILITY, GIVEN, INFLUENCE, BOTH = "credibility", "given label", "influence", "given label and influence"
@@ -95,9 +95,7 @@ def disagreement(images: Array, labels: Array, *, k: int) -> Array:
     """(n,) shares of the k nearest other images, in pixels, whose label is another."""
     flat = images.reshape(len(images), -1)
     found = row_search(flat).nearest(flat, k + 1)
-    is_own = found == np.arange(len(flat))[:, None]
-    is_own[:, -1] |= ~is_own.any(axis=1)  # a twin pushed it out: the furthest goes instead
-    others = found[~is_own].reshape(len(flat), k)
+    others = without_own(found, np.arange(len(flat)))
     return (labels[others] != labels[:, None]).mean(axis=1)
 
 

@@ -14,9 +14,10 @@ from advlens.classifier import Classifier
 from advlens.evaluation import Stratum
 from advlens.explanations.entropy import grey_levels, local_entropy
 from advlens.explanations.responses import LAST_CONVOLUTION, METHODS, PREDICTED, responses
+from advlens.studies.detection import ABOVE_BASELINE, FEWEST, NOMINAL_FPR
 from advlens.studies.responses.measures import decisions
 from advlens.studies.responses.protocols import CENTRED, CHOSEN, DETECTORS, ENTROPY, Choice
-from advlens.studies.responses.results import ABOVE_BASELINE, ALL_ATTACKS, FEWEST, NOMINAL_FPR
+from advlens.studies.responses.results import ALL_ATTACKS
 from advlens.studies.responses.settings import PUBLISHED_METHODS, PUBLISHED_RESPONSE, RATES, Setting
 from advlens.tables import interval_text
 

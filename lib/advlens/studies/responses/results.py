@@ -16,16 +16,15 @@ from advlens.evaluation import (
     Stratum,
     bootstrap_weights,
     committed_thresholds,
-    compare,
     evaluate,
     mean_estimate,
     positives,
     rates,
-    tpr_at_fpr,
 )
 from advlens.evaluation.aucs import auc_estimates
 from advlens.evaluation.bootstrap import over_draws, percentile_interval
 from advlens.studies.closeness.protocols import BASELINES, EIGHT_BIT, PARTS, successful, truth_of
+from advlens.studies.detection import FEWEST, NOMINAL_FPR, best_baseline, figures_of
 from advlens.studies.responses.protocols import (
     BITS,
     CHOSEN,
@@ -40,9 +39,6 @@ from advlens.studies.responses.protocols import (
 from advlens.studies.responses.settings import PUBLISHED_RESPONSE, RATES, ResponseEntropy
 
 ALL_ATTACKS = "all attacks"
-NOMINAL_FPR = 0.05
-ABOVE_BASELINE = "tpr_at_fpr_0.05 above the best baseline"
-FEWEST = 10  # attacks under which no figure is given
 TOLD = (ENTROPY, CHOSEN, *BASELINES)  # whose comparisons with noise, strata and file formats are told
 EIGHT_BIT_OF = (*TOLD, *JOINED, *NETWORKS)
 PROBABILISTIC = (*JOINED, *NETWORKS)  # whose scores are log odds
@@ -120,8 +116,8 @@ def corrected_results(scores: Mapping[str, pd.DataFrame], calibration: pd.DataFr
     Returns:
         Columns as `published_results`, and baseline. Figures are those of `evaluate` with thresholds committed from
         the calibration images, observed_fpr_0.05 on clean and on noisy images, recall and precision at the committed
-        threshold of 5 %, and `ABOVE_BASELINE`: paired, over the baseline with the highest TPR at 5 % FPR on the
-        validation groups.
+        threshold of 5 %, and `detection.ABOVE_BASELINE`: paired, over the baseline with the highest TPR at 5 % FPR on
+        the validation groups.
     """
     frames = {**scores, ALL_ATTACKS: pooled(scores)}
     rows: list[dict[str, Any]] = []
@@ -129,9 +125,7 @@ def corrected_results(scores: Mapping[str, pd.DataFrame], calibration: pd.DataFr
         validation, test = (successful(frame[frame["part"] == part]) for part in ("validation", "test"))
         if truth_of(test).sum() < FEWEST or not truth_of(validation).any():
             continue
-        baseline = max(
-            BASELINES, key=lambda name: tpr_at_fpr(validation[name].to_numpy(), truth_of(validation), fpr=NOMINAL_FPR)
-        )
+        baseline = best_baseline(validation)
         for detector in DETECTORS:
             thresholds = committed_thresholds(calibration[detector].to_numpy(), RATES)
             figures = _figures(test, detector, baseline=baseline, thresholds=thresholds, seed=seed)
@@ -142,22 +136,11 @@ def corrected_results(scores: Mapping[str, pd.DataFrame], calibration: pd.DataFr
 def _figures(
     test: pd.DataFrame, detector: str, *, baseline: str, thresholds: Mapping[float, float], seed: int
 ) -> dict[str, Estimate]:
-    values, truth, source = test[detector].to_numpy(), truth_of(test), test["source"].to_numpy()
+    values = test[detector].to_numpy()
     probabilities = expit(values) if detector in PROBABILISTIC else None
-    figures = dict(
-        evaluate(
-            values, truth, source, seed=seed, thresholds=thresholds, fprs=RATES, probabilities=probabilities
-        ).figures
-    )
-    for role in ("clean", "noisy"):
-        negatives = test[test["role"] == role]
-        if len(negatives):
-            flagged = negatives[detector].to_numpy() > thresholds[NOMINAL_FPR]
-            rate = mean_estimate(flagged, negatives["source"].to_numpy(), seed=seed)
-            figures[f"observed_fpr_{NOMINAL_FPR} on {role}"] = rate
-    figures |= recall_and_precision(values, test, threshold=thresholds[NOMINAL_FPR], seed=seed)
-    bar = test[baseline].to_numpy()
-    return figures | {ABOVE_BASELINE: compare(values, bar, truth, source, seed=seed)["tpr_at_fpr_0.05"]}
+    about = {"baseline": baseline, "thresholds": thresholds, "seed": seed}
+    figures = figures_of(test, detector, **about, probabilities=probabilities)
+    return figures | recall_and_precision(values, test, threshold=thresholds[NOMINAL_FPR], seed=seed)
 
 
 def recall_and_precision(values: Array, rows: pd.DataFrame, *, threshold: float, seed: int) -> dict[str, Estimate]:
