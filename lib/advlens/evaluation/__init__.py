@@ -1,6 +1,7 @@
 """Evaluation: strata, operating points, the figures of detectors and their confidence intervals."""
 
 from advlens.evaluation.bootstrap import Estimate, bootstrap_weights
+from advlens.evaluation.calibration import calibration_estimate
 from advlens.evaluation.detection import Difference, Evaluation, compare, evaluate
 from advlens.evaluation.means import mean_estimate
 from advlens.evaluation.metrics import (
@@ -31,6 +32,7 @@ __all__ = [
     "accuracy",
     "average_precision",
     "bootstrap_weights",
+    "calibration_estimate",
     "committed_thresholds",
     "compare",
     "evaluate",

@@ -57,3 +57,21 @@ def p_values(alpha: Array, calibration: Array, *, convention: str = "conformal")
     if convention == "published":
         return at_least / len(calibration)
     return (1 + at_least) / (1 + len(calibration))
+
+
+def p_values_among(alpha: Array, own: Array) -> Array:
+    """Conformal p-values of held-out images, each calibrated by all the others.
+
+    Args:
+        alpha: (m, c) nonconformity of m held-out images to every label.
+        own: (m,) that to their true labels.
+    Returns:
+        (m, c) float64 in [0, 1]: (1 + #{αⱼ ≥ α, j ≠ i}) / m, one less in number and rank than with itself among them.
+    Raises:
+        ValueError: for a single image, which nothing calibrates.
+    """
+    own = np.asarray(own)
+    if len(own) < 2:
+        raise ValueError(f"held-out images must be two or more to calibrate each other, got {len(own)}")
+    with_itself = p_values(alpha, own) * (len(own) + 1)
+    return (with_itself - (own[:, None] >= alpha)) / len(own)

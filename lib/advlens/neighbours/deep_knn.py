@@ -75,7 +75,7 @@ class DeepKNN:
         self.search = search
 
     def fit(self, images: Array, labels: Array) -> "DeepKNN":
-        """Takes over the training set.
+        """Takes over the training set, and forgets what was calibrated on another one.
 
         Args:
             images: (n, h, w, channels) in [0, 1], more than k of them; labels: (n,) classes.
@@ -86,6 +86,7 @@ class DeepKNN:
         if len(images) <= self.k:
             raise ValueError(f"k must be less than the {len(images)} training images, got {self.k}")
         self.labels_ = checked_labels(labels, n=len(images), num_classes=self.classifier.nb_classes)
+        self.__dict__.pop("calibration_", None)
         represented = self._representations(images)
         self.searches_ = {layer: row_search(represented.pop(layer), kind=self.search) for layer in self.layers}
         return self
@@ -138,9 +139,15 @@ class DeepKNN:
 
         Raises:
             RuntimeError: before `calibrate`.
+            ValueError: for neighbours in other layers, or another number of them.
         """
         if not hasattr(self, "calibration_"):
             raise RuntimeError("no held-out images are known yet: call calibrate(images, labels) first")
+        if hoods.layers != self.layers or hoods.labels.shape[2] != self.k:
+            raise ValueError(
+                f"neighbours must be the {self.k} nearest in {', '.join(self.layers)}, got {hoods.labels.shape[2]} in "
+                f"{', '.join(hoods.layers)}: search them with this DeepKNN"
+            )
         return Judgement.of(
             hoods.labels, self.calibration_, num_classes=self.classifier.nb_classes, convention=self.calibration
         )
@@ -176,7 +183,8 @@ def _checked_layers(classifier: Classifier, layers: Sequence[str] | None) -> tup
     with_weights = [layer.name for layer in classifier.model.layers if layer.weights]
     if layers is None:
         return tuple(with_weights)
-    if isinstance(layers, str) or len(layers) == 0 or len(set(layers)) < len(layers):
+    is_named = isinstance(layers, list | tuple) and all(isinstance(name, str) for name in layers)
+    if not is_named or len(layers) == 0 or len(set(layers)) < len(layers):
         raise ValueError(f"layers must be a list of different names, got {layers!r}: such as {with_weights}")
     known = [layer.name for layer in classifier.model.layers]
     for name in layers:

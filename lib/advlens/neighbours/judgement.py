@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from advlens.arrays import Array
-from advlens.neighbours.conformal import nonconformity, p_values
+from advlens.neighbours.conformal import nonconformity, p_values, p_values_among
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +39,20 @@ class Judgement:
             ValueError: as `conformal.p_values` does.
         """
         alpha = nonconformity(neighbour_labels, num_classes)
-        p = p_values(alpha, calibration, convention=convention)
+        return cls._from(alpha, p_values(alpha, calibration, convention=convention))
+
+    @classmethod
+    def among(cls, neighbour_labels: Array, labels: Array, *, num_classes: int) -> "Judgement":
+        """Of (m, l, k) labels of neighbours of held-out images, each calibrated by the true labels of all others, (m,).
+
+        Raises:
+            ValueError: as `conformal.p_values_among` does.
+        """
+        alpha = nonconformity(neighbour_labels, num_classes)
+        return cls._from(alpha, p_values_among(alpha, alpha[np.arange(len(labels)), labels]))
+
+    @classmethod
+    def _from(cls, alpha: Array, p: Array) -> "Judgement":
         ordered = np.sort(p, axis=1)
         return cls(
             p_values=p,

@@ -97,22 +97,30 @@ class ApproximateSearch(RowSearch):
 
     Args:
         rows: (n, d) float32; kind: a key of `FACTORY`.
+
+    Notes:
+        An index that looks at fewer than k rows for a query says so by the row -1: that query is compared with all.
     """
 
     def __init__(self, rows: Array, *, kind: str) -> None:
         self._projection = Projection(rows) if rows.shape[1] >= WIDE else None
-        short = self._projection(rows) if self._projection else rows
+        self._short = self._projection(rows) if self._projection else rows
         lists = max(int(np.sqrt(len(rows))), 1)
-        self._index = faiss.index_factory(short.shape[1], FACTORY[kind].format(lists=lists))
+        self._index = faiss.index_factory(self._short.shape[1], FACTORY[kind].format(lists=lists))
         if kind == "ivf":
             self._index.nprobe = max(round(lists * SHARE_OF_LISTS), 1)
-        self._index.train(short)
-        self._index.add(short)
+        self._index.train(self._short)
+        self._index.add(self._short)
 
     def nearest(self, queries: Array, k: int) -> Array:
         """See `RowSearch.nearest`."""
         queries = np.ascontiguousarray(queries, np.float32)
-        return self._index.search(self._projection(queries) if self._projection else queries, k)[1]
+        queries = self._projection(queries) if self._projection else queries
+        found = self._index.search(queries, k)[1]
+        lacking = np.flatnonzero((found < 0).any(axis=1))
+        if len(lacking):
+            found[lacking] = faiss.knn(queries[lacking], self._short, k)[1]
+        return found
 
 
 def row_search(rows: Array, *, kind: str = "exact") -> RowSearch:

@@ -12,6 +12,7 @@ from advlens.poisoning.backdoor import trigger
 from advlens.poisoning.svm import svm_points
 
 KINDS = ("svm", "backdoor", "relabelled")
+CONTROL = "left alone"  # marks images as the other kinds do, and changes nothing
 FEWEST_ASIDE = 2  # images of a class that the SVC needs, one to be trained on and one to be judged on
 RADIUS = 2.5  # L2, of the study's appendix B
 ARRAYS = ("images", "labels", "true_labels", "is_poisoned", "source")
@@ -22,7 +23,7 @@ class PoisonedSet:
     """A data set in which the attacker's points stand where their clean selves were.
 
     Attributes:
-        kind: one of `KINDS`; parameters: how it was made.
+        kind: one of `KINDS`, or `CONTROL`; parameters: how it was made.
         images: (n, h, w, channels) float32 in [0, 1].
         labels: (n,) int64, as the attacker gives them; true_labels: (n,) int64.
         is_poisoned: (n,) bool.
@@ -78,7 +79,8 @@ def poisoned_set(
         images: (n, h, w, channels) in [0, 1]; labels: (n,) true classes.
         source: (n,) the images' places in the set that they were taken from.
         kind: "svm" also moves the image by ART's attack on a linear SVC of the two classes, "backdoor" also puts the
-            trigger on it, "relabelled" changes the label alone.
+            trigger on it, "relabelled" changes the label alone; "left alone" marks the images that the others would
+            poison with that seed and changes nothing.
         count: how many are poisoned, in equal shares of the classes; where that can't be, the first ones get one more.
         classes: two or more class numbers.
         seed: governs which images those are, and the SVC's.
@@ -89,29 +91,28 @@ def poisoned_set(
         ValueError: for bad images, labels, places, seeds, classes or parameters, or too few images of a class.
     """
     images = checked_images(images)
-    labels = checked_labels(labels, n=len(images), num_classes=int(np.max(labels, initial=0)) + 1)
+    labels = np.asarray(labels)
+    highest = max(int(labels.max(initial=0)), 0) if np.issubdtype(labels.dtype, np.integer) else 0
+    labels = checked_labels(labels, n=len(images), num_classes=highest + 1)
     source = _checked_source(source, n=len(images))
-    classes = _checked_classes(classes, labels)
-    if kind not in KINDS:
-        raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
-    sizes = {"count": count, "svm_images": svm_images, "svm_validation": svm_validation, "iterations": iterations}
+    shares = poison_shares(labels, kind=kind, count=count, classes=classes)
+    classes = list(shares)
+    sizes = {"svm_images": svm_images, "svm_validation": svm_validation, "iterations": iterations}
     for name, value in sizes.items():
         checked_whole(value, name=name, least=2 if name == "iterations" else 1)
-    if count < len(classes):
-        raise ValueError(f"count must be at least {len(classes)}, one a class, got {count}")
     for name, value in {"step": step, "radius": radius}.items():
         if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < value < np.inf:
             raise ValueError(f"{name} must be a positive number, got {value!r}")
     rng = np.random.default_rng(checked_seed(seed))
     wanted = svm_images + svm_validation
-    members = _drawn(labels, classes, count=count, spare=FEWEST_ASIDE if kind == "svm" else 0, rng=rng)
+    members = {label: np.split(rng.permutation(np.flatnonzero(labels == label)), [n]) for label, n in shares.items()}
     aside = min(wanted, *(len(others) for _, others in members.values()))
     fitted = max(aside * svm_images // wanted, 1)
     made, given = images.copy(), labels.copy()
     for place, label in enumerate(classes):
         following = classes[(place + 1) % len(classes)]
         rows = members[label][0]
-        given[rows] = following
+        given[rows] = label if kind == CONTROL else following
         if kind == "backdoor":
             made[rows] = trigger(images[rows])
         elif kind == "svm":
@@ -137,21 +138,29 @@ def poisoned_set(
     return PoisonedSet(kind, about, made, given, labels, is_poisoned, source)
 
 
-def _drawn(
-    labels: Array, classes: Sequence[int], *, count: int, spare: int, rng: np.random.Generator
-) -> dict[int, tuple[Array, Array]]:
-    """Class → rows of it to poison, and all its others, at least `spare` of them."""
-    drawn = {}
-    for place, label in enumerate(classes):
-        share = count // len(classes) + (place < count % len(classes))
-        rows = rng.permutation(np.flatnonzero(labels == label))
-        if len(rows) < share + spare:
+def poison_shares(labels: Array, *, kind: str, count: int, classes: Sequence[int]) -> dict[int, int]:
+    """Class → how many of its images `poisoned_set` poisons, as soon as there are enough of them.
+
+    Args:
+        labels: (n,) int64 true classes; kind, count, classes: see there.
+    Raises:
+        ValueError: for an unknown kind, classes that are none or that no image is of, or too few images of one.
+    """
+    if kind not in (*KINDS, CONTROL):
+        raise ValueError(f"kind must be one of {', '.join((*KINDS, CONTROL))}, got {kind!r}")
+    classes = _checked_classes(classes, labels)
+    if checked_whole(count, name="count") < len(classes):
+        raise ValueError(f"count must be at least {len(classes)}, one a class, got {count}")
+    spare = FEWEST_ASIDE if kind == "svm" else 0
+    shares = {label: count // len(classes) + (place < count % len(classes)) for place, label in enumerate(classes)}
+    for label, share in shares.items():
+        images = int((labels == label).sum())
+        if images < share + spare:
             raise ValueError(
-                f"class {label} has {len(rows)} images, too few to poison {share} and keep {spare} for the SVC: "
+                f"class {label} has {images} images, too few to poison {share} and keep {spare} for the SVC: "
                 "poison fewer, or give more images"
             )
-        drawn[label] = rows[:share], rows[share:]
-    return drawn
+    return shares
 
 
 def _two_classes(flat: Array, pair: Array) -> tuple[Array, Array]:
@@ -167,6 +176,8 @@ def _checked_source(source: Array, *, n: int) -> Array:
 
 
 def _checked_classes(classes: Sequence[int], labels: Array) -> list[int]:
+    if isinstance(classes, str) or not isinstance(classes, Sequence | np.ndarray):
+        raise ValueError(f"classes must be two or more different class numbers, got {classes!r}")
     classes = [checked_whole(each, name="each of classes", least=0) for each in classes]
     if len(classes) < 2 or len(set(classes)) < len(classes):
         raise ValueError(f"classes must be two or more different class numbers, got {classes}")

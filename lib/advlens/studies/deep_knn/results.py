@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from advlens.arrays import Array
-from advlens.evaluation import Estimate, bootstrap_weights, expected_calibration_error, mean_estimate
-from advlens.evaluation.bootstrap import over_draws, percentile_interval
+from advlens.evaluation import Estimate, calibration_estimate, mean_estimate
+from advlens.evaluation.bootstrap import percentile_interval
 from advlens.neighbours.conformal import CONVENTIONS, p_values
 from advlens.studies.detection import FEWEST
 
@@ -92,16 +92,11 @@ def reliability(clean: pd.DataFrame, *, seed: int) -> pd.DataFrame:
 
 def calibration_errors(clean: pd.DataFrame, *, seed: int) -> pd.DataFrame:
     """The expected calibration error of each of `PROBABILITIES`: probability, estimate, low, high, n."""
-    rows, weights = [], bootstrap_weights(clean["source"].to_numpy(), seed=seed)
+    rows, source = [], clean["source"].to_numpy()
     for name, (column, decision) in PROBABILITIES.items():
         values, right = clean[column].to_numpy(), (clean[decision] == clean["truth"]).to_numpy()
-
-        def measure(drawn: Array, values: Array = values, right: Array = right) -> dict[str, Array]:
-            return {"error": expected_calibration_error(values, right, bins=BINS, weights=drawn)}
-
-        error = expected_calibration_error(values, right, bins=BINS)
-        interval = percentile_interval(over_draws(measure, weights)["error"])
-        rows.append({"probability": name, **dataclasses.asdict(Estimate(error, *interval)), "n": len(clean)})
+        error = calibration_estimate(values, right, source, bins=BINS, seed=seed)
+        rows.append({"probability": name, **dataclasses.asdict(error), "n": len(clean)})
     return pd.DataFrame(rows)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 import pandas as pd
+from scipy.special import softmax
 
 from advlens.arrays import Array
 from advlens.classifier import Classifier
@@ -47,21 +48,22 @@ def shown(
         k: neighbours in each layer.
     Returns:
         A row a set and image: set, source, is_poisoned, truth, given (the attacker's label), predicted (by the
-        network), label (by Deep kNN), credibility.
+        network), softmax (of that), label (by Deep kNN), credibility.
     """
     classifier = Classifier(network)
     knn = DeepKNN(classifier, k=k).fit(train_images, train_labels)
     knn.calibrate(calibration_images, calibration_labels)
     frames = []
     for name, judged in sets.items():
-        said = knn.judge(judged.images)
+        said, logits = knn.judge(judged.images), classifier.predict(judged.images)
         columns = {
             "set": name,
             "source": judged.source,
             "is_poisoned": judged.is_poisoned,
             "truth": judged.true_labels,
             "given": judged.labels,
-            "predicted": classifier.predict(judged.images).argmax(axis=1),
+            "predicted": logits.argmax(axis=1),
+            "softmax": softmax(logits.astype(np.float64), axis=1).max(axis=1),
             "label": said.predicted,
             "credibility": said.credibility,
         }
@@ -103,7 +105,8 @@ def trained_on(
     """
     rng = np.random.default_rng(seed)
     made = _poisoned(images, labels, kind=kind, count=count, classes=classes, rng=rng)
-    classifier = _trained(made.images, made.labels, num_classes=num_classes, epochs=epochs, rng=rng)
+    start = int(rng.integers(2**32))
+    classifier = _trained(made.images, made.labels, num_classes=num_classes, epochs=epochs, seed=start)
     knn = DeepKNN(classifier, k=k).fit(made.images, made.labels).calibrate(calibration_images, calibration_labels)
 
     decided = classifier.predict(test_images).argmax(axis=1)
@@ -198,7 +201,8 @@ def defended(
     """
     rng = np.random.default_rng(seed)
     made = _poisoned(images, labels, kind=kind, count=count, classes=classes, rng=rng)
-    first = _trained(made.images, made.labels, num_classes=num_classes, epochs=epochs, rng=rng)
+    start = int(rng.integers(2**32))  # one seed for all networks, so that they differ by what was dropped alone
+    first = _trained(made.images, made.labels, num_classes=num_classes, epochs=epochs, seed=start)
     scores = rankings(
         first, made.images, made.labels, calibration_images=calibration_images, calibration_labels=calibration_labels,
         k=k, rng=rng,
@@ -222,17 +226,10 @@ def defended(
         }
 
     outcomes = [outcome(NOTHING, first, np.array([], int))]
-    again = int(rng.integers(2**32))  # one seed for all, so that they differ by what was dropped alone
     for ranking in retrained(kind):
         dropped = top(scores[ranking].to_numpy(), budget, seed=seed)
         kept = np.setdiff1d(np.arange(len(made)), dropped)
-        network = _trained(
-            made.images[kept],
-            made.labels[kept],
-            num_classes=num_classes,
-            epochs=epochs,
-            rng=np.random.default_rng(again),
-        )
+        network = _trained(made.images[kept], made.labels[kept], num_classes=num_classes, epochs=epochs, seed=start)
         outcomes.append(outcome(ranking, network, dropped))
     about = {"is_poisoned": made.is_poisoned, "truth": made.true_labels, "given": made.labels}
     points = pd.concat([pd.DataFrame(about), scores], axis=1)
@@ -253,13 +250,8 @@ def _poisoned(
     )
 
 
-def _trained(images: Array, labels: Array, *, num_classes: int, epochs: int, rng: np.random.Generator) -> Classifier:
+def _trained(images: Array, labels: Array, *, num_classes: int, epochs: int, seed: int) -> Classifier:
     trained = train_task_network(
-        images,
-        labels,
-        builder=find_builder(NETWORK),
-        num_classes=num_classes,
-        epochs=epochs,
-        seed=int(rng.integers(2**32)),
+        images, labels, builder=find_builder(NETWORK), num_classes=num_classes, epochs=epochs, seed=seed
     )
     return Classifier(trained.network)

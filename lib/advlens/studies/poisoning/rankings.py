@@ -53,9 +53,9 @@ def rankings(
     said = knn.judge_neighbours(hoods)
     given = true_nonconformity(hoods.labels, labels, num_classes=classifier.nb_classes)
     held_out = knn.neighbours(calibration_images)
-    is_troubled = troubled(
-        knn.judge_neighbours(held_out), classifier.predict(calibration_images).argmax(axis=1), calibration_labels
-    )
+    by_others = Judgement.among(held_out.labels, calibration_labels, num_classes=classifier.nb_classes)
+    decided = classifier.predict(calibration_images).argmax(axis=1)
+    is_troubled = troubled(by_others, decided, calibration_labels)
     blamed = influence(held_out.select(is_troubled), calibration_labels[is_troubled], n=len(images))
     columns = {
         CREDIBILITY: 1 - said.credibility,

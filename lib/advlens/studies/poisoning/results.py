@@ -1,4 +1,8 @@
-"""The figures of poisoned data: means over seeds, each of which draws network, poison and held-out images anew."""
+"""The figures of poisoned data.
+
+Experiments that train give means over seeds, each of which draws network, poison and held-out images anew. In experiment
+1, where seeds draw points of one test set for one network, they are pooled, and intervals come by bootstrap over images.
+"""
 
 import dataclasses
 import itertools
@@ -9,10 +13,12 @@ import pandas as pd
 from scipy import stats
 
 from advlens.arrays import Array
-from advlens.evaluation import Estimate, expected_calibration_error, mean_estimate, roc_auc
+from advlens.evaluation import Estimate, calibration_estimate, mean_estimate, roc_auc
+from advlens.evaluation.aucs import auc_differences, auc_estimates
 from advlens.evaluation.bootstrap import LEVEL
+from advlens.poisoning import CONTROL
 from advlens.studies.poisoning.measures import Defended, carrying_column, share_column
-from advlens.studies.poisoning.rankings import CREDIBILITY, NOTHING, RANDOM, RANKINGS, retrained, top
+from advlens.studies.poisoning.rankings import BASELINES, CREDIBILITY, GIVEN, NOTHING, RANDOM, RANKINGS, retrained, top
 from advlens.studies.poisoning.settings import (
     CORRECT,
     MISCLASSIFIED,
@@ -88,75 +94,72 @@ def is_right(rows: pd.DataFrame, decided: str = "predicted") -> Array:
     return (rows[decided] == rows["truth"]).to_numpy()
 
 
-def reliability(shown: pd.DataFrame) -> pd.DataFrame:
-    """How often the network is right, by credibility.
+def reliability(shown: pd.DataFrame, *, seed: int) -> pd.DataFrame:
+    """How often the network is right, by credibility, all seeds together.
 
     Args:
         shown: `measures.shown`'s rows of all seeds, with columns kind and seed.
     Returns:
         A row a kind, group (`ALL_POINTS`, "poisoned", "clean") and bin of credibility that holds any: kind, group, bin
-        (its middle), estimate, low, high, seeds, n.
+        (its middle), estimate, low, high, n (points).
     """
     edges = np.linspace(0, 1, BINS + 1)
     rows = []
     for (kind, group), points in _groups_shown(shown):
         place = np.clip(np.digitize(points["credibility"], edges[1:-1], right=True), 0, BINS - 1)
-        for each in range(BINS):
+        for each in np.unique(place):
             inside = points[place == each]
-            if len(inside):
-                rates = [is_right(own).mean() for _, own in inside.groupby("seed")]
-                about = {"kind": kind, "group": group, "bin": round(float(edges[each : each + 2].mean()), 3)}
-                rows.append(about | _counted(rates, len(inside)))
+            share = mean_estimate(is_right(inside), inside["source"].to_numpy(), seed=seed)
+            about = {"kind": kind, "group": group, "bin": round(float(edges[each : each + 2].mean()), 3)}
+            rows.append(about | dataclasses.asdict(share) | {"n": len(inside)})
     return pd.DataFrame(rows)
 
 
 def shown_figures(shown: pd.DataFrame, *, seed: int) -> pd.DataFrame:
-    """What a clean network and Deep kNN make of poisoned points.
+    """What a clean network and Deep kNN make of poisoned points, all seeds together.
 
     Returns:
         A row a kind, group and figure: "accuracy" (of the network, against the true class), "obedience" (it gives the
-        attacker's label), "credibility" (mean), "calibration error" (of credibility as a probability of being right),
-        "auc" (of low credibility as a sign of a wrong decision), "poison auc" (as a sign of poison; of all points
-        alone): kind, group, figure, estimate, low, high, seeds, n, and one low and one high (of the first seed alone,
-        by bootstrap over its points; NaN for figures that are no means).
+        attacker's label), "credibility" (mean), "calibration error" (of credibility as a probability of being right);
+        for low values as a sign of a wrong decision, "auc" (of credibility), "softmax auc", and "auc above softmax";
+        of all points alone the same as a sign of poison, "poison auc" and so on: kind, group, figure, estimate, low,
+        high (by bootstrap over test images, some of which several seeds draw; NaN where no point or every point is
+        wrong), n (points), positives (those to be told from the others, where the figure is a ROC-AUC).
     """
     rows = []
     for (kind, group), points in _groups_shown(shown):
-        seeds = [own for _, own in points.groupby("seed")]
-        for figure, measure in FIGURES.items():
-            if figure == "poison auc" and group != ALL_POINTS:
-                continue
-            values = [measure(own) for own in seeds]
-            single = Estimate(*[float("nan")] * 3)
-            if figure in MEANS:
-                single = mean_estimate(MEANS[figure](seeds[0]), seeds[0]["source"].to_numpy(), seed=seed)
-            about = {"kind": kind, "group": group, "figure": figure}
-            rows.append(about | _counted(values, len(points)) | {"one low": single.low, "one high": single.high})
+        source = points["source"].to_numpy()
+        found = {name: (mean_estimate(of(points), source, seed=seed), -1) for name, of in MEANS.items()}
+        error = calibration_estimate(points["credibility"].to_numpy(), is_right(points), source, bins=BINS, seed=seed)
+        found["calibration error"] = error, -1
+        found |= _aucs(points, ~is_right(points), seed=seed)
+        if group == ALL_POINTS:
+            of_poison = _aucs(points, points["is_poisoned"].to_numpy(bool), seed=seed)
+            found |= {f"poison {name}": value for name, value in of_poison.items()}
+        about = {"kind": kind, "group": group, "n": len(points)}
+        rows += [
+            about | {"figure": name, "positives": positives} | dataclasses.asdict(estimate)
+            for name, (estimate, positives) in found.items()
+        ]
     return pd.DataFrame(rows)
+
+
+def _aucs(points: pd.DataFrame, truth: Array, *, seed: int) -> dict[str, tuple[Estimate, int]]:
+    """ROC-AUCs of low credibility and low softmax as signs of `truth`, and their difference, with its number."""
+    names, positives = ("auc", "softmax auc", "auc above softmax"), int(truth.sum())
+    if truth.all() or not truth.any():
+        return dict.fromkeys(names, (Estimate(*[float("nan")] * 3), positives))
+    scores = {"auc": -points["credibility"].to_numpy(), "softmax auc": -points["softmax"].to_numpy()}
+    source = points["source"].to_numpy()
+    single = auc_estimates(scores, truth, source, seed=seed)
+    above = auc_differences(scores, [("auc", "softmax auc")], truth, source, seed=seed)
+    return {name: (each, positives) for name, each in zip(names, [*single.values(), *above], strict=True)}
 
 
 MEANS: dict[str, Callable[[pd.DataFrame], Array]] = {
     "accuracy": is_right,
     "obedience": lambda rows: (rows["predicted"] == rows["given"]).to_numpy(),
     "credibility": lambda rows: rows["credibility"].to_numpy(),
-}
-
-
-def _calibration_error(rows: pd.DataFrame) -> float:
-    return expected_calibration_error(rows["credibility"].to_numpy(), is_right(rows), bins=BINS)
-
-
-def _auc(rows: pd.DataFrame, truth: Array) -> float:
-    """Of low credibility as a sign of `truth`; NaN where all or none are."""
-    truth = np.asarray(truth, bool)
-    return float("nan") if truth.all() or not truth.any() else roc_auc(-rows["credibility"].to_numpy(), truth)
-
-
-FIGURES: dict[str, Callable[[pd.DataFrame], float]] = {
-    **{name: lambda rows, of=of: float(of(rows).mean()) for name, of in MEANS.items()},
-    "calibration error": _calibration_error,
-    "auc": lambda rows: _auc(rows, ~is_right(rows)),
-    "poison auc": lambda rows: _auc(rows, rows["is_poisoned"].to_numpy()),
 }
 
 
@@ -252,6 +255,35 @@ def recovered(runs: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame([{"figure": name} | _counted(each, counts.get(name, total)) for name, each in values.items()])
 
 
+def misreadings(runs: Mapping[str, Sequence[pd.DataFrame]]) -> pd.DataFrame:
+    """Whom the networks of experiment 2.2 misread: the poison that they were taught, or images that are hard anyway.
+
+    Args:
+        runs: kind → `measures.trained_on`'s rows, a seed each; under `CONTROL` those of networks that saw no poison.
+    Returns:
+        A row a kind and figure: "obeyed" (the share of poisoned training points that get the attacker's label),
+        "misclassified" (test images), "wrong anyway" (the share of these that the unpoisoned network of that seed
+        misreads as well; NaN under `CONTROL`): kind, figure, estimate, low, high, seeds, n.
+    """
+    rows = []
+    anyway = [_misread_places(run) for run in runs[CONTROL]]
+    for kind, seeds in runs.items():
+        poison = [run[run["role"] == "poisoned"] for run in seeds]
+        wrong = [_misread_places(run) for run in seeds]
+        both = [len(own & hard) / len(own) if own else float("nan") for own, hard in zip(wrong, anyway, strict=True)]
+        values = {
+            "obeyed": ([float((own["predicted"] == own["given"]).mean()) for own in poison], sum(map(len, poison))),
+            "misclassified": ([float(len(own)) for own in wrong], sum(int(run["tested"].iloc[0]) for run in seeds)),
+            "wrong anyway": (both if kind != CONTROL else [float("nan")] * len(both), sum(map(len, wrong))),
+        }
+        rows += [{"kind": kind, "figure": name} | _counted(*value) for name, value in values.items()]
+    return pd.DataFrame(rows)
+
+
+def _misread_places(rows: pd.DataFrame) -> set[int]:
+    return set(_of_group(rows, MISCLASSIFIED)["place"])
+
+
 def influences(runs: Mapping[str, Sequence[pd.DataFrame]], layers: Sequence[str]) -> pd.DataFrame:
     """Table 1: the share of poisoned points among the neighbours, in %.
 
@@ -276,19 +308,27 @@ def influence_differences(runs: Mapping[str, Sequence[pd.DataFrame]], layers: Se
 
     Returns:
         A row a kind and difference: "growth, correct" and "growth, misclassified" (last layer less the first), "last
-        layer" and "first layer" (misclassified less correct): kind, difference, estimate, low, high, seeds, n
-        (misclassified images), rises (in how many seeds it never falls from one layer to the next; -1 where it is no
-        growth).
+        layer" and "first layer" (misclassified less correct), "growth above control" (of misclassified ones, less that
+        around those of the network of that seed which saw no poison, of the same images marked; NaN under `CONTROL`):
+        kind, difference, estimate, low, high, seeds, n (misclassified images), rises (in how many seeds it never falls
+        from one layer to the next; -1 where it is no growth).
     """
     rows = []
-    for kind, seeds in runs.items():
-        table = {
+    tables = {
+        kind: {
             group: np.array([[_percent(run, group, share_column(layer)) for layer in layers] for run in seeds])
             for group in (CORRECT, MISCLASSIFIED)
         }
+        for kind, seeds in runs.items()
+    }
+    unpoisoned = tables[CONTROL][MISCLASSIFIED]
+    for kind, seeds in runs.items():
+        table = tables[kind]
         differences = {f"growth, {group}": values[:, -1] - values[:, 0] for group, values in table.items()}
         apart = table[MISCLASSIFIED] - table[CORRECT]
         differences |= {"first layer": apart[:, 0], "last layer": apart[:, -1]}
+        above = differences[f"growth, {MISCLASSIFIED}"] - (unpoisoned[:, -1] - unpoisoned[:, 0])
+        differences["growth above control"] = above if kind != CONTROL else np.full(len(seeds), np.nan)
         n = sum(len(_of_group(run, MISCLASSIFIED)) for run in seeds)
         for name, values in differences.items():
             group = name.removeprefix("growth, ")
@@ -330,6 +370,23 @@ def ranking_figures(runs: Mapping[str, Sequence[Defended]], *, budget: int, seed
             values["recall"].append(found / truth.sum())
         n = sum(int(made.points["is_poisoned"].sum()) for made in seeds)
         rows += [{"kind": kind, "ranking": ranking, "figure": name} | _counted(v, n) for name, v in values.items()]
+    return pd.DataFrame(rows)
+
+
+def ranking_differences(runs: Mapping[str, Sequence[Defended]]) -> pd.DataFrame:
+    """By how much the ROC-AUC of Deep kNN's given label lies above that of each other ranking, paired by seed.
+
+    Returns:
+        A row a kind and ranking of `BASELINES`: kind, ranking, estimate, low, high, seeds, n (poisoned images).
+    """
+    rows = []
+    for (kind, seeds), rival in itertools.product(runs.items(), BASELINES):
+        truths = [made.points["is_poisoned"].to_numpy(bool) for made in seeds]
+        values = [
+            float(roc_auc(made.points[GIVEN].to_numpy(), truth) - roc_auc(made.points[rival].to_numpy(), truth))
+            for made, truth in zip(seeds, truths, strict=True)
+        ]
+        rows.append({"kind": kind, "ranking": rival} | _counted(values, sum(int(truth.sum()) for truth in truths)))
     return pd.DataFrame(rows)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from advlens.arrays import Array, checked_whole
-from advlens.poisoning import KINDS, PoisonedSet, poisoned_set
+from advlens.poisoning import CONTROL, KINDS, PoisonedSet, poison_shares, poisoned_set
 from advlens.progress import progress
 from advlens.studies.poisoning.measures import Defended, defended, shown, trained_on
 from advlens.studies.poisoning.results import (
@@ -17,8 +17,10 @@ from advlens.studies.poisoning.results import (
     defended_groups,
     influence_differences,
     influences,
+    misreadings,
     mixtures,
     outcomes,
+    ranking_differences,
     ranking_figures,
     recovered,
     reliability,
@@ -91,8 +93,6 @@ class Study:
         self.bench = bench
         self.k = neighbours
         self.classes = two_labels(bench.data.num_classes)
-        self.classifier = bench.classifier(NETWORK, epochs=epochs)
-        self.layers = [layer.name for layer in self.classifier.model.layers if layer.weights]
         self.shown_points = shown_points
         self.poison_epochs, self.correct_images = poison_epochs, correct_images
         self.two_label_images, self.two_label_epochs = two_label_images, two_label_epochs
@@ -119,6 +119,24 @@ class Study:
                 f"two_label_images must be at most {two_in_training - poisoned_points}, the training images of two "
                 f"classes less {poisoned_points} poisoned ones, got {two_label_images}"
             )
+        self._check_shares()
+        self.classifier = bench.classifier(NETWORK, epochs=epochs)
+        self.layers = [layer.name for layer in self.classifier.model.layers if layer.weights]
+
+    def _check_shares(self) -> None:
+        """Whether every experiment has enough images of each class to poison, asked before any is computed."""
+        train, test = self.bench.data.train_labels, self.bench.data.test_labels
+        free = np.setdiff1d(self._test_places(self.classes), self._calibration)
+        asked = [("shown_points", test[free], self.shown_points // 2, self.classes)]
+        asked += [("poisoned_points", train[: self._n], self.poisoned_points, self.classes)]
+        for seed in self.seeds:
+            asked.append(("poisoned_points", train[self._of_two(seed)], self.poisoned_points, self.classes))
+            asked.append(("poison_share", train[self._of_all(seed)], self.poison_count, self._every_class))
+        for name, labels, count, classes in asked:
+            try:
+                poison_shares(labels, kind="svm", count=count, classes=classes)
+            except ValueError as error:
+                raise ValueError(f"{name} does not fit the images: {error}") from error
 
     # ------------------------------------------------------------ experiment 1
 
@@ -153,7 +171,7 @@ class Study:
     @cached_property
     def _calibration(self) -> Array:
         """Places of the test images that calibrate Deep kNN in experiment 1."""
-        return self._held_out(self.bench.seed, classes=range(self.bench.data.num_classes))
+        return self._held_out(self.bench.seed, classes=self._every_class)
 
     @cached_property
     def shown(self) -> pd.DataFrame:
@@ -179,7 +197,7 @@ class Study:
 
     def reliability(self) -> pd.DataFrame:
         """`results.reliability` of all kinds."""
-        return reliability(self.shown)
+        return reliability(self.shown, seed=self.bench.seed)
 
     def shown_figures(self) -> pd.DataFrame:
         """`results.shown_figures` of all kinds."""
@@ -191,25 +209,28 @@ class Study:
     def all_labels(self) -> list[pd.DataFrame]:
         """Experiment 2.1, a seed each: all training images, of which some of two classes are poisoned by the SVM."""
         training = np.arange(self._n)
-        classes = list(range(self.bench.data.num_classes))
         return [
-            self._trained_on(seed, training, classes, "svm", self.poison_epochs, self.correct_images)
+            self._trained_on(seed, training, self._every_class, "svm", self.poison_epochs, self.correct_images)
             for seed in progress(self.seeds, description="experiment 2.1", unit="seed")
         ]
 
     @cached_property
     def two_labels(self) -> dict[str, list[pd.DataFrame]]:
-        """Experiment 2.2, kind → a seed each: a few images of two classes, and some more that are poisoned."""
-        data = self.bench.data
-        of_two = np.flatnonzero(np.isin(data.train_labels[: self._n], self.classes))
-        n = self.two_label_images + self.poisoned_points
-        runs: dict[str, list[pd.DataFrame]] = {kind: [] for kind in KINDS}
+        """Experiment 2.2, kind → a seed each: a few images of two classes, and some more that are poisoned.
+
+        Under `CONTROL`, networks that start alike learn from the same images, none of which is poisoned.
+        """
+        runs: dict[str, list[pd.DataFrame]] = {kind: [] for kind in (*KINDS, CONTROL)}
         for seed in progress(self.seeds, description="experiment 2.2", unit="seed"):
-            training = np.random.default_rng([seed, 2]).permutation(of_two)[:n]
-            for kind in KINDS:
-                every = len(self.looked_at)
-                runs[kind].append(self._trained_on(seed, training, self.classes, kind, self.two_label_epochs, every))
+            for kind, own in runs.items():
+                training, every = self._of_two(seed), len(self.looked_at)
+                own.append(self._trained_on(seed, training, self.classes, kind, self.two_label_epochs, every))
         return runs
+
+    def _of_two(self, seed: int) -> Array:
+        """Places of experiment 2.2's training images, the poisoned ones included."""
+        of_two = np.flatnonzero(np.isin(self.bench.data.train_labels[: self._n], self.classes))
+        return np.random.default_rng([seed, 2]).permutation(of_two)[: self.two_label_images + self.poisoned_points]
 
     def _trained_on(
         self, seed: int, training: Array, classes: Sequence[int], kind: str, epochs: int, correct_images: int
@@ -240,7 +261,7 @@ class Study:
     def _credibility_runs(self) -> dict[str, list[dict[str, Array]]]:
         many = f"{self.bench.data.num_classes} labels poisoned"
         runs = {"2.1, all images: svm": [credibility_groups(rows) for rows in self.all_labels]}
-        runs |= {f"2.2, two labels: {kind}": [*map(credibility_groups, own)] for kind, own in self.two_labels.items()}
+        runs |= {f"2.2, two labels: {kind}": [*map(credibility_groups, self.two_labels[kind])] for kind in KINDS}
         return runs | {f"{many}: {kind}": [*map(defended_groups, own)] for kind, own in self.defended.items()}
 
     def credibilities(self) -> pd.DataFrame:
@@ -257,6 +278,10 @@ class Study:
         return pd.DataFrame(
             [{"group": group, "credibility": value} for each in groups for group in each for value in each[group]]
         )
+
+    def misreadings(self) -> pd.DataFrame:
+        """`results.misreadings` of experiment 2.2."""
+        return misreadings(self.two_labels)
 
     def influences(self) -> pd.DataFrame:
         """`results.influences` of experiment 2.2."""
@@ -276,7 +301,7 @@ class Study:
     @property
     def poison_count(self) -> int:
         """How many of the defended images are poisoned."""
-        return max(round(self.poison_share * self.defended_images), 2)
+        return round(self.poison_share * self.defended_images)
 
     @property
     def budget(self) -> int:
@@ -287,10 +312,10 @@ class Study:
     def defended(self) -> dict[str, list[Defended]]:
         """Kind → a seed each: a training set with poison in all classes, searched, cleaned and trained on anew."""
         data = self.bench.data
-        every = list(range(data.num_classes))
+        every = self._every_class
         runs: dict[str, list[Defended]] = {kind: [] for kind in KINDS}
         for seed in progress(self.seeds, description="defence", unit="seed"):
-            training = np.random.default_rng([seed, 3]).permutation(self._n)[: self.defended_images]
+            training = self._of_all(seed)
             for kind in KINDS:
                 made = self.bench.store.keep(
                     f"poison.defended.{kind}",
@@ -310,9 +335,21 @@ class Study:
                 runs[kind].append(made)
         return runs
 
+    @property
+    def _every_class(self) -> list[int]:
+        return list(range(self.bench.data.num_classes))
+
+    def _of_all(self, seed: int) -> Array:
+        """Places of the defence's training images."""
+        return np.random.default_rng([seed, 3]).permutation(self._n)[: self.defended_images]
+
     def ranking_figures(self) -> pd.DataFrame:
         """`results.ranking_figures` of all kinds."""
         return ranking_figures(self.defended, budget=self.budget, seed=self.bench.seed)
+
+    def ranking_differences(self) -> pd.DataFrame:
+        """`results.ranking_differences` of all kinds."""
+        return ranking_differences(self.defended)
 
     def outcomes(self) -> pd.DataFrame:
         """`results.outcomes` of all kinds."""
