@@ -266,11 +266,12 @@ def _promise_text(promise: pd.DataFrame) -> str:
     levels = (float(promise["level"].min()), NOMINAL_FPR)
     told = []
     for convention, rows in promise.groupby("convention", sort=False):
-        at = rows.set_index("level")["estimate"]
-        told.append(f"{convention} " + " and ".join(f"{at[level]:.4f}" for level in levels))
+        at = rows.set_index("level")
+        shares = " and ".join(interval_text(at.loc[level], digits=4) for level in levels)
+        told.append(f"{convention} {shares}")
     return (
         f"At levels of {levels[0]:.1%} and {levels[1]:.0%} the true label's p-value falls to the level or below, as a "
-        f"share of images: {'; '.join(told)}."
+        f"share of images (mean and middle 95 % of draws, n = {promise['n'].iloc[0]} in each): {'; '.join(told)}."
     )
 
 
@@ -295,6 +296,9 @@ def _seen(detection: pd.DataFrame) -> str:
 def _best_layer(by_layer: pd.DataFrame) -> str:
     if len(by_layer) == 0:
         return "Which layer sees most can't be said: too few attacks succeed."
-    means = by_layer.groupby("detector", sort=False)["estimate"].mean()
-    told = ", ".join(f"{name.removeprefix('neighbours in ')} {value:.3f}" for name, value in means.items())
-    return f"One layer alone, mean ROC-AUC over attacks: {told}."
+    over_attacks = by_layer.groupby("detector", sort=False)["estimate"]
+    told = ", ".join(
+        f"{name.removeprefix('neighbours in ')} {values.mean():.3f} ({values.min():.3f} to {values.max():.3f})"
+        for name, values in over_attacks
+    )
+    return f"One layer alone, mean ROC-AUC over {by_layer['attack'].nunique()} attacks (lowest to highest): {told}."
