@@ -7,7 +7,7 @@ from art.attacks.poisoning.perturbations import add_pattern_bd
 from art.estimators.classification.scikitlearn import ScikitlearnSVC
 from sklearn.svm import SVC
 
-from advlens.poisoning import KINDS, PoisonedSet, poisoned_set, trigger
+from advlens.poisoning import CONTROL, KINDS, PoisonedSet, poisoned_set, trigger
 from advlens.poisoning.svm import LinearMachine, one_hot, svm_points, within
 from advlens.store import Store
 
@@ -62,6 +62,13 @@ def test_with_ten_labels_each_goes_to_the_next_and_the_last_to_the_first(real_im
 def test_all_kinds_poison_the_same_images(sets):
     for made in sets.values():
         np.testing.assert_array_equal(made.is_poisoned, sets["svm"].is_poisoned)
+
+
+def test_the_control_marks_them_and_changes_nothing(sets, real_images, real_labels):
+    control = poisoned(real_images, real_labels, kind=CONTROL)
+    np.testing.assert_array_equal(control.is_poisoned, sets["svm"].is_poisoned)
+    np.testing.assert_array_equal(control.images, real_images)
+    np.testing.assert_array_equal(control.labels, real_labels)
 
 
 def test_where_a_class_is_small_the_svm_sees_fewer_images_in_proportion(real_images, real_labels):
@@ -160,10 +167,12 @@ def test_a_poisoned_set_is_stored_and_selected_whole(tmp_path, real_images, real
 
 def test_bad_input_is_named(real_images, real_labels):
     for wrong, message in (
-        ({"kind": "collision"}, "kind must be one of svm, backdoor, relabelled, got 'collision'"),
+        ({"kind": "collision"}, "kind must be one of svm, backdoor, relabelled, control, got 'collision'"),
         ({"count": 1}, "count must be at least 2, one a class, got 1"),
         ({"count": 300}, r"class 1 has \d+ images, too few to poison 150 and keep 2 for the SVC"),
         ({"classes": [1]}, r"classes must be two or more different class numbers, got \[1\]"),
+        ({"classes": 3}, "classes must be two or more different class numbers, got 3"),
+        ({"classes": "19"}, "classes must be two or more different class numbers, got '19'"),
         ({"classes": [1, 1]}, "two or more different class numbers"),
         ({"classes": [1, 12]}, "no image is of class 12: choose among"),
         ({"radius": 0}, "radius must be a positive number, got 0"),

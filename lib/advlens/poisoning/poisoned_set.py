@@ -12,7 +12,7 @@ from advlens.poisoning.backdoor import trigger
 from advlens.poisoning.svm import svm_points
 
 KINDS = ("svm", "backdoor", "relabelled")
-CONTROL = "left alone"  # marks images as the other kinds do, and changes nothing
+CONTROL = "control"  # marks images as the other kinds do, and changes nothing
 FEWEST_ASIDE = 2  # images of a class that the SVC needs, one to be trained on and one to be judged on
 RADIUS = 2.5  # L2, of the study's appendix B
 ARRAYS = ("images", "labels", "true_labels", "is_poisoned", "source")
@@ -79,7 +79,7 @@ def poisoned_set(
         images: (n, h, w, channels) in [0, 1]; labels: (n,) true classes.
         source: (n,) the images' places in the set that they were taken from.
         kind: "svm" also moves the image by ART's attack on a linear SVC of the two classes, "backdoor" also puts the
-            trigger on it, "relabelled" changes the label alone; "left alone" marks the images that the others would
+            trigger on it, "relabelled" changes the label alone; "control" marks the images that the others would
             poison with that seed and changes nothing.
         count: how many are poisoned, in equal shares of the classes; where that can't be, the first ones get one more.
         classes: two or more class numbers.
