@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from advlens import plots
 from advlens.datasets import DataSet
-from advlens.poisoning import PoisonedSet
+from advlens.poisoning import CONTROL, PoisonedSet
 from advlens.studies.poisoning.rankings import BASELINES, CREDIBILITY, GIVEN, NOTHING, OF_DEEP_KNN, RANDOM
 from advlens.studies.poisoning.results import ALL_POINTS, is_right
 from advlens.studies.poisoning.settings import (
@@ -68,7 +68,8 @@ def reliability_panels(reliability: pd.DataFrame) -> pd.DataFrame:
         for kind in reliability["kind"].unique()
     ]
     rows = pd.concat([reliability, *ideal], ignore_index=True)
-    return rows.fillna({"low": rows["estimate"], "high": rows["estimate"]})
+    points = reliability[reliability["group"] == ALL_POINTS].groupby("kind")["n"].sum()
+    return rows.assign(panel=rows["kind"] + ", n = " + rows["kind"].map(points).astype(str))
 
 
 def shown_table(figures: pd.DataFrame) -> pd.DataFrame:
@@ -78,17 +79,18 @@ def shown_table(figures: pd.DataFrame) -> pd.DataFrame:
         "obedience": "gives the attacker's label",
         "credibility": "mean credibility",
         "calibration error": "calibration error of credibility",
-        "auc": "ROC-AUC of low credibility: wrong",
-        "poison auc": "poisoned",
+        "auc": "ROC-AUC for a wrong decision: low credibility",
+        "softmax auc": "low max softmax",
+        "auc above softmax": "difference",
+        "poison auc": "ROC-AUC for poison: low credibility",
+        "poison softmax auc": "low max softmax, poison",
     }
     rows = []
     for (kind, group), own in figures.groupby(["kind", "group"], sort=False):
         found = own.set_index("figure")
         row: dict[str, Any] = {"kind": kind, "points": group}
         row |= {title: told(found.loc[name]) if name in found.index else MISSING for name, title in titles.items()}
-        single = found.loc["accuracy"]
-        row["network right, first seed"] = f"[{single['one low']:.3f}, {single['one high']:.3f}]"
-        rows.append(row | {"n (seeds)": _n(found.iloc[0])})
+        rows.append(row | {"n (of these wrong)": f"{found.loc['auc', 'n']} ({found.loc['auc', 'positives']})"})
     return pd.DataFrame(rows)
 
 
@@ -155,6 +157,23 @@ def recovered_table(recovered: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def misreading_table(misreadings: pd.DataFrame) -> pd.DataFrame:
+    """Whom the networks of experiment 2.2 misread, a row a kind of poison."""
+    titles = {
+        "obeyed": ("poisoned training points that get the attacker's label", 3),
+        "misclassified": ("misclassified test images", 1),
+        "wrong anyway": ("share of these that the network without poison misreads too", 3),
+    }
+    rows = []
+    for kind, own in misreadings.groupby("kind", sort=False):
+        found = own.set_index("figure")
+        texts = {title: told(found.loc[name], digits=digits) for name, (title, digits) in titles.items()}
+        n = f"{found.loc['obeyed', 'n']} / {found.loc['misclassified', 'n']} / {found.loc['wrong anyway', 'n']}"
+        seeds = found.loc["misclassified", "seeds"]
+        rows.append({"poison": kind} | texts | {"n poisoned / tested / misclassified (seeds)": f"{n} ({seeds})"})
+    return pd.DataFrame(rows)
+
+
 def influence_panels(influences: pd.DataFrame) -> pd.DataFrame:
     """Table 1's rows for `plots.intervals`: a panel a kind, a line a layer and group."""
     rows = influences[(influences["of"] == "poisoned") & np.isfinite(influences["estimate"])]
@@ -187,6 +206,7 @@ def difference_table(differences: pd.DataFrame) -> pd.DataFrame:
     titles = {
         f"growth, {CORRECT}": "last layer less first, correct",
         f"growth, {MISCLASSIFIED}": "last layer less first, misclassified",
+        "growth above control": "less the control's",
         "first layer": "misclassified less correct, first layer",
         "last layer": "misclassified less correct, last layer",
     }
@@ -227,6 +247,15 @@ def _best(figures: pd.DataFrame, figure: str, among: Sequence[str] = (*OF_DEEP_K
 
 def _named(ranking: str) -> str:
     return f"Deep kNN: {ranking}" if ranking in OF_DEEP_KNN else ranking
+
+
+def ranking_difference_table(differences: pd.DataFrame) -> pd.DataFrame:
+    """What the ROC-AUC of Deep kNN's given label has above each baseline, a row a kind."""
+    rows = []
+    for kind, own in differences.groupby("kind", sort=False):
+        texts = {f"less {row.ranking}": told(row) for row in own.itertuples()}
+        rows.append({"poison": kind} | texts | {"n poisoned (seeds)": _n(own.iloc[0])})
+    return pd.DataFrame(rows)
 
 
 def outcome_table(outcomes: pd.DataFrame) -> pd.DataFrame:
@@ -286,6 +315,12 @@ def headline_table(
             for layer in (first, last):
                 title = f"{group}: % poisoned neighbours, {layer}"
                 row[title] = told(found.loc[(kind, group, layer)], digits=2)
+        counts = (found.loc[(kind, group, first), "n"] for group in (CORRECT, MISCLASSIFIED))
+        row["n correct / misclassified"] = " / ".join(map(str, counts))
+        row["seeds"] = str(found.loc[(kind, MISCLASSIFIED, first), "seeds"])
+        if kind == CONTROL:
+            rows.append(row)
+            continue
         baseline = _best(rankings[rankings["kind"] == kind], "auc", BASELINES)
         row["base rate, %"] = f"{base_rate:.2f}"
         row["ROC-AUC of poison: Deep kNN, given label"] = told(auc.loc[(kind, GIVEN)])
@@ -293,8 +328,12 @@ def headline_table(
         for figure, title in (("accuracy", "clean accuracy"), ("success", "attack success")):
             row[f"{title}, poisoned"] = told(after.loc[(kind, NOTHING, figure)])
             row[f"{title}, suspects removed"] = told(after.loc[(kind, GIVEN, figure)])
-        rows.append(row | {"seeds": str(after.loc[(kind, NOTHING, "accuracy"), "seeds"])})
+        counts = (auc.loc[(kind, GIVEN), "n"], *(after.loc[(kind, NOTHING, name), "n"] for name in OUTCOMES))
+        rows.append(row | {"n poisoned / tested / attacked": " / ".join(map(str, counts))})
     return pd.DataFrame(rows).fillna(MISSING)
+
+
+OUTCOMES = ("accuracy", "success")
 
 
 def lessons(
@@ -302,7 +341,9 @@ def lessons(
     recovered: pd.DataFrame,
     variances: pd.DataFrame,
     differences: pd.DataFrame,
+    misreadings: pd.DataFrame,
     rankings: pd.DataFrame,
+    ranking_differences: pd.DataFrame,
     outcomes: pd.DataFrame,
 ) -> str:
     """The study's claims and questions, each with a verdict that its figures give."""
@@ -311,13 +352,14 @@ def lessons(
         "Deep kNN recovers labels": _recovers(recovered),
         "Poisoned points' credibility varies less": _varies(variances),
         "Influence grows towards the last layer": _grows(differences),
+        "Poison makes it grow": _grows_by_poison(differences, misreadings),
         "A threshold on credibility finds poison": _thresholds(rankings),
         "Removing suspects weakens a backdoor more than removing at random": _defends(outcomes),
     }
     return "\n".join(
         [
             *(f"- **{claim}: {verdict}.** {figures_of_it}" for claim, (verdict, figures_of_it) in judged.items()),
-            f"- **What finds poison.** {_finds(rankings)}",
+            f"- **What finds poison.** {_finds(rankings, ranking_differences)}",
             "",
             "Next: [notebook 11](11_intermediate_level_attacks.ipynb), the attack that the study did not achieve.",
         ]
@@ -336,12 +378,14 @@ def _credible(figures: pd.DataFrame) -> tuple[str, str]:
     found = figures[figures["group"] == ALL_POINTS].set_index(["kind", "figure"])
     kinds = found.index.unique("kind")
     aucs = {kind: found.loc[(kind, "auc")] for kind in kinds}
-    texts = _listed({kind: told(row) for kind, row in aucs.items()})
-    poison = _listed({kind: told(found.loc[(kind, "poison auc")]) for kind in kinds})
+    texts = _listed({kind: f"{told(row)} (n wrong = {row['positives']})" for kind, row in aucs.items()})
+    softmax, poison = (
+        _listed({kind: told(found.loc[(kind, figure)]) for kind in kinds}) for figure in ("softmax auc", "poison auc")
+    )
     verdict = _verdict([row["low"] for row in aucs.values()], [row["high"] for row in aucs.values()], reference=0.5)
     return verdict, (
-        f"A network that saw no poison: ROC-AUC of low credibility for a wrong decision {texts}; for being poisoned "
-        f"{poison}."
+        f"A network that saw no poison: ROC-AUC of low credibility for a wrong decision {texts}; of low max softmax "
+        f"{softmax}. Of low credibility for being poisoned: {poison}."
     )
 
 
@@ -350,8 +394,9 @@ def _recovers(recovered: pd.DataFrame) -> tuple[str, str]:
     net, gained, lost = (found.loc[name] for name in ("net", "recovered", "lost"))
     share = PUBLISHED_RECOVERED / PUBLISHED_MISCLASSIFIED
     return _verdict([net["low"]], [net["high"]]), (
-        f"It sets right {told(gained)} of the misclassified (the study: {share:.3f}) and loses {told(lost, digits=4)} "
-        f"of the correctly classified, which the study does not count: {told(net, digits=1)} labels gained in all."
+        f"It sets right {told(gained)} of the misclassified (n = {gained['n']}; the study: {share:.3f}) and loses "
+        f"{told(lost, digits=4)} of the correctly classified (n = {lost['n']}), which the study does not count: "
+        f"{told(net, digits=1)} labels gained in all, a seed."
     )
 
 
@@ -371,13 +416,31 @@ def _varies(variances: pd.DataFrame) -> tuple[str, str]:
 def _grows(differences: pd.DataFrame) -> tuple[str, str]:
     growth = differences[differences["difference"] == f"growth, {MISCLASSIFIED}"]
     apart = differences[differences["difference"] == "last layer"].set_index("kind")
-    texts = _listed({row.kind: told(row, digits=2) for row in growth.itertuples()})
+    growth = growth[growth["kind"] != CONTROL]
+    apart = apart.drop(index=CONTROL)
+    texts = _listed({row.kind: f"{told(row, digits=2)} (n = {row.n})" for row in growth.itertuples()})
     gaps = _listed({kind: told(row, digits=2) for kind, row in apart.iterrows()})
     published = PUBLISHED_INFLUENCE[MISCLASSIFIED][-1] - PUBLISHED_INFLUENCE[MISCLASSIFIED][0]
     return _verdict(growth["low"], growth["high"]), (
         f"For misclassified images the share of poisoned neighbours rises from the first to the last layer by {texts} "
         f"percentage points (the study: {published:.2f}); in "
         f"the last layer it lies above that of correct ones by {gaps}."
+    )
+
+
+def _grows_by_poison(differences: pd.DataFrame, misreadings: pd.DataFrame) -> tuple[str, str]:
+    above = differences[(differences["difference"] == "growth above control") & (differences["kind"] != CONTROL)]
+    control = differences.set_index(["difference", "kind"]).loc[(f"growth, {MISCLASSIFIED}", CONTROL)]
+    figures = misreadings[misreadings["kind"] != CONTROL].set_index(["figure", "kind"])
+    obeyed, anyway = (
+        _listed({kind: f"{told(row)} (n = {row['n']})" for kind, row in figures.loc[name].iterrows()})
+        for name in ("obeyed", "wrong anyway")
+    )
+    texts = _listed({row.kind: f"{told(row, digits=2)} ({row.seeds} seeds)" for row in above.itertuples()})
+    return _verdict(above["low"], above["high"]), (
+        f"The growth less that around the same images unpoisoned, {told(control, digits=2)}: {texts} percentage "
+        f"points. Poisoned training points get the attacker's label in a share of {obeyed}; of the misclassified "
+        f"the network of that seed that saw no poison misreads {anyway} too."
     )
 
 
@@ -390,26 +453,30 @@ def _defends(outcomes: pd.DataFrame) -> tuple[str, str]:
     accuracy = _listed({kind: told(found.loc[(kind, "accuracy gained")]) for kind in found.index.unique("kind")})
     return _verdict([-above["high"]], [-above["low"]]), (
         f"Dropping by the given label changes the backdoor's success, {told(before.loc[('backdoor', 'success')])} "
-        f"before, by {told(backdoor)} (dropping at random: {told(by_chance)}; less that, paired: {told(above)}) and "
-        f"clean accuracy by {accuracy}."
+        f"before, by {told(backdoor)} (dropping at random: {told(by_chance)}; less that, paired: {told(above)}; "
+        f"{above['n']} attacked images in {above['seeds']} seeds) and clean accuracy by {accuracy}."
     )
 
 
 def _thresholds(rankings: pd.DataFrame) -> tuple[str, str]:
     found = rankings[(rankings["figure"] == "auc") & (rankings["ranking"] == CREDIBILITY)]
-    texts = _listed({row.kind: told(row) for row in found.itertuples()})
+    texts = _listed({row.kind: f"{told(row)} (n = {row.n})" for row in found.itertuples()})
     return _verdict(found["low"], found["high"], reference=0.5), (
         f"ROC-AUC of low credibility for being poisoned, among training images: {texts}."
     )
 
 
-def _finds(rankings: pd.DataFrame) -> str:
+def _finds(rankings: pd.DataFrame, differences: pd.DataFrame) -> str:
+    above = differences.set_index(["kind", "ranking"])
     texts = {}
     for kind, own in rankings.groupby("kind", sort=False):
         auc = own[own["figure"] == "auc"].set_index("ranking")
-        ours, other = _best(own, "auc", OF_DEEP_KNN), _best(own, "auc", BASELINES)
-        texts[kind] = f"{told(auc.loc[ours])} ({ours}) against {told(auc.loc[other])} ({other})"
-    return f"ROC-AUC of the best Deep-kNN ranking against the best baseline: {_listed(texts)}."
+        other = _best(own, "auc", BASELINES)
+        texts[kind] = (
+            f"{told(auc.loc[GIVEN])} against {told(auc.loc[other])} ({other}), paired difference "
+            f"{told(above.loc[(kind, other)])}, n = {auc.loc[GIVEN, 'n']}"
+        )
+    return f"ROC-AUC of Deep kNN's given label against the best baseline: {_listed(texts)}."
 
 
 def _listed(texts: Mapping[str, str]) -> str:

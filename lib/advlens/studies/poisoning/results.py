@@ -1,7 +1,7 @@
 """The figures of poisoned data.
 
-Experiments that train give means over seeds, each of which draws network, poison and held-out images anew. In experiment
-1, where seeds draw points of one test set for one network, they are pooled, and intervals come by bootstrap over images.
+Experiments that train give means over seeds, each of which draws network, poison and held-out images anew. The seeds of
+experiment 1 draw points of one test set for one network: they are pooled, with intervals by bootstrap over images.
 """
 
 import dataclasses
