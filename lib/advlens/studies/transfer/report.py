@@ -33,6 +33,7 @@ from advlens.studies.transfer.settings import (
 from advlens.tables import interval_text
 
 TOO_FEW = "too few"
+MAX_SOFTMAX = "max softmax"
 EXAMPLES = 6  # columns of the gallery
 FAMILIES = {"clean": "input", "noisy": "baseline", "attacked": "neighbours"}  # colours of kinds of image
 RIVAL_TEXTS = {
@@ -176,13 +177,17 @@ def credibility_table(credibilities: pd.DataFrame, changes: pd.DataFrame) -> pd.
     return pd.DataFrame(rows)
 
 
-def detection_table(detections: pd.DataFrame) -> tuple[pd.DataFrame, list[int]]:
+def detection_table(detections: pd.DataFrame, eight_bit: pd.DataFrame) -> tuple[pd.DataFrame, list[int]]:
     """Each network's Deep kNN on attacks that fool that network, beside the best trivial baseline.
 
+    Args:
+        detections, eight_bit: of images as they are, and as a file keeps them, where a baseline can't see grey levels
+            that no file has.
     Returns:
         The table, and the places of the rows whose TPR at 5 % FPR lies above the baseline's with its whole interval.
     """
     rows, bold = [], []
+    rounded = eight_bit.set_index(["network", "eps", "attack", "detector"])
     for (network, eps, attack), frame in detections.groupby(["network", "eps", "attack"], sort=False):
         found = frame.set_index(["detector", "figure"])
         baseline = frame["baseline"].iloc[0]
@@ -208,11 +213,17 @@ def detection_table(detections: pd.DataFrame) -> tuple[pd.DataFrame, list[int]]:
                 },
                 "best baseline: ROC-AUC": f"{interval_text(found.loc[(baseline, 'roc_auc')])} ({baseline})",
                 "TPR at 5% FPR above it": interval_text(found.loc[(DEEP_KNN, ABOVE_BASELINE)]),
+                "in 8 bits: ROC-AUC": _rounded(rounded, network, eps, attack, DEEP_KNN),
+                "max softmax": _rounded(rounded, network, eps, attack, MAX_SOFTMAX),
                 "n attacked / normal": f"{first['n_positive']} / {first['n_negative']}",
             }
         )
     nothing = {"judged by": "all", "attack": f"under {FEWEST} attacks succeed: no figures"}
     return pd.DataFrame(rows or [nothing]), bold
+
+
+def _rounded(rounded: pd.DataFrame, *key: str | float) -> str:
+    return interval_text(rounded.loc[key]) if key in rounded.index else TOO_FEW
 
 
 def figures_table(detections: pd.DataFrame) -> pd.DataFrame:
@@ -226,13 +237,18 @@ def figures_table(detections: pd.DataFrame) -> pd.DataFrame:
 
 
 def headline_table(
-    success: pd.DataFrame, differences: pd.DataFrame, detections: pd.DataFrame, choice: Choice
+    success: pd.DataFrame,
+    differences: pd.DataFrame,
+    detections: pd.DataFrame,
+    eight_bit: pd.DataFrame,
+    choice: Choice,
 ) -> pd.DataFrame:
     """The study in one table: who is fooled, whether the attack earns its name, and what Deep kNN sees of it."""
     fooled = success.set_index(["method", "eps", "network"])
     gained = differences.set_index(["rival", "eps", "network"])
     seen = detections[(detections["network"] == SOURCE) & (detections["attack"] == ILA_OF_BIM)]
     seen = seen.set_index(["eps", "detector", "figure"])
+    rounded = eight_bit.set_index(["network", "eps", "attack", "detector"])
     rows = []
     for eps in sorted(success["eps"].unique()):
         row = {"ε": eps, "attacked network: BIM": interval_text(fooled.loc[(BIM, eps, SOURCE)])}
@@ -246,6 +262,8 @@ def headline_table(
         baseline = seen.loc[(eps, DEEP_KNN, "roc_auc"), "baseline"] if there else ""
         for title, detector in (("Deep kNN", DEEP_KNN), ("best baseline", baseline)):
             row[f"seen by {title}: ROC-AUC"] = interval_text(seen.loc[(eps, detector, "roc_auc")]) if there else TOO_FEW
+        for title, detector in (("Deep kNN", DEEP_KNN), (MAX_SOFTMAX, MAX_SOFTMAX)):
+            row[f"in 8 bits: {title}"] = _rounded(rounded, SOURCE, eps, ILA_OF_BIM, detector)
         positives = seen.loc[(eps, DEEP_KNN, "roc_auc"), "n_positive"] if there else TOO_FEW
         row["n (transfer / seen)"] = f"{fooled['n'].iloc[0]} / {positives}"
         rows.append(row)

@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 
 from advlens.evaluation import Estimate, mean_estimate
-from advlens.studies.closeness.protocols import truth_of
-from advlens.studies.detection import COLUMNS, FEWEST, detection
+from advlens.studies.closeness.protocols import EIGHT_BIT, truth_of
+from advlens.studies.detection import COLUMNS, FEWEST, aucs, detection
 from advlens.studies.transfer.settings import (
     BIM,
     CONTROL,
@@ -164,6 +164,16 @@ def detections(
         for row in detection(of_method, thresholds_from[network], detectors=detectors, seed=seed).to_dict("records")
     ]
     return pd.DataFrame(rows, columns=["network", "eps", *COLUMNS])
+
+
+def eight_bit(measured: Measured, *, detectors: Sequence[str], seed: int) -> pd.DataFrame:
+    """The ROC-AUCs of images as an 8-bit file keeps them: `studies.detection.aucs`, with network and eps."""
+    found = [
+        aucs(of_method, detectors=detectors, seed=seed, part=EIGHT_BIT).assign(network=network, eps=eps)
+        for network, of_eps in measured.items()
+        for eps, of_method in of_eps.items()
+    ]
+    return pd.concat(found, ignore_index=True)
 
 
 def credibilities(measured: Measured, *, seed: int) -> pd.DataFrame:

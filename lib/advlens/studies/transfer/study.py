@@ -1,5 +1,6 @@
 """The transfer study on a workbench: attacks on one network, read by others, and judged by each one's Deep kNN."""
 
+import itertools
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -11,7 +12,9 @@ from advlens.attacks import AttackSet
 from advlens.attacks.intermediate import STEPS
 from advlens.classifier import Classifier
 from advlens.datasets import split_groups
+from advlens.image_files import CODECS
 from advlens.progress import progress
+from advlens.studies.closeness.protocols import BASELINES, EIGHT_BIT
 from advlens.studies.closeness.settings import published_of
 from advlens.studies.deep_knn.measures import DEEP_KNN, NETWORKS_LABEL, measure
 from advlens.studies.detection import FEWEST
@@ -23,6 +26,7 @@ from advlens.studies.transfer.results import (
     credibility_changes,
     detections,
     differences,
+    eight_bit,
     success,
     sweep,
 )
@@ -233,27 +237,48 @@ class Study:
     ) -> tuple[dict[float, dict[str, pd.DataFrame]], pd.DataFrame]:
         """All that one network's Deep kNN judges, measured in one go, since its training images are the same."""
         data = self.bench.data
-        stacks = [data.test_images[self.calibration_source], data.test_images[self.source]]
-        stacks += [images for of_eps in sets.values() for made in of_eps.values() for images in _twins(made)]
-        labels = [data.test_labels[self.calibration_source]]
-        labels += [data.test_labels[self.source]] * (len(stacks) - 1)
-        rows = self._measure(name, np.concatenate(stacks), np.concatenate(labels))
+        sources = [self.calibration_source, self.source]
+        stacks = [data.test_images[source] for source in sources]
+        for made in (made for of_eps in sets.values() for made in of_eps.values()):
+            rounded = [CODECS["8-bit"](images[self.is_test]) for images in _twins(made)]
+            stacks += [*_twins(made), *rounded]
+            sources += [self.source, self.source, *[self.source[self.is_test]] * 2]
+        rows = self._measure(name, np.concatenate(stacks), data.test_labels[np.concatenate(sources)])
         ends = np.cumsum([len(stack) for stack in stacks])[:-1]
-        thresholds_from, clean, *twins = (rows.iloc[places] for places in np.split(np.arange(len(rows)), ends))
-        pairs = iter(zip(twins[::2], twins[1::2], strict=True))
+        parts = iter([rows.iloc[places] for places in np.split(np.arange(len(rows)), ends)])
+        thresholds_from, clean = next(parts), next(parts)
         measured = {
-            eps: {method: self._of_attack(clean, *next(pairs)) for method in of_eps} for eps, of_eps in sets.items()
+            eps: {method: self._of_attack(clean, *itertools.islice(parts, 4)) for method in of_eps}
+            for eps, of_eps in sets.items()
         }
         return measured, thresholds_from
 
-    def _of_attack(self, clean: pd.DataFrame, noisy: pd.DataFrame, attacked: pd.DataFrame) -> pd.DataFrame:
-        """The rows of one attack, with role, source, part and success: whether the judged network misreads it."""
-        labels = self.bench.data.test_labels[self.source]
-        won = attacked["predicted"].to_numpy() != labels
-        about = {"source": self.source, "part": np.where(self.is_test, "test", "validation")}
+    def _of_attack(
+        self,
+        clean: pd.DataFrame,
+        noisy: pd.DataFrame,
+        attacked: pd.DataFrame,
+        noisy_rounded: pd.DataFrame,
+        attacked_rounded: pd.DataFrame,
+    ) -> pd.DataFrame:
+        """The rows of one attack, with role, source, part and success: whether the judged network misreads it.
+
+        Those of the test part are there once more, rounded, as part `protocols.EIGHT_BIT`; clean ones as they are.
+        """
+        part = np.where(self.is_test, "test", "validation")
+        floats = {"clean": clean, "noisy": noisy, "adversarial": attacked}
+        rounded = {"clean": clean[self.is_test], "noisy": noisy_rounded, "adversarial": attacked_rounded}
+        about = ((floats, self.source, part), (rounded, self.source[self.is_test], EIGHT_BIT))
+        labels = self.bench.data.test_labels
         rows = [
-            frame.assign(role=role, success=won & (role == "adversarial"), **about)
-            for role, frame in (("clean", clean), ("noisy", noisy), ("adversarial", attacked))
+            frame.assign(
+                role=role,
+                source=source,
+                part=part,
+                success=(frame["predicted"].to_numpy() != labels[source]) & (role == "adversarial"),
+            )
+            for frames, source, part in about
+            for role, frame in frames.items()
         ]
         return pd.concat(rows, ignore_index=True)
 
@@ -293,6 +318,10 @@ class Study:
             detectors=DETECTORS,
             seed=self.bench.seed,
         )
+
+    def eight_bit(self) -> pd.DataFrame:
+        """`results.eight_bit` of all networks."""
+        return eight_bit(self.judged[0], detectors=(*DETECTORS, *BASELINES), seed=self.bench.seed)
 
 
 def _twins(made: AttackSet) -> tuple[Array, Array]:
