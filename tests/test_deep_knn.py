@@ -1,15 +1,16 @@
 """Deep kNN against brute force in NumPy and against scikit-learn, and the promise of its p-values."""
 
 import faiss
+import keras
 import numpy as np
 import pytest
 from sklearn.neighbors import NearestNeighbors
 
 from advlens.classifier import Classifier
 from advlens.detectors import DeepKNNDetector
-from advlens.neighbours import DeepKNN, search
-from advlens.neighbours.conformal import nonconformity, p_values
-from advlens.neighbours.search import ApproximateSearch, ExactSearch, Projection, recall, row_search
+from advlens.neighbours import DeepKNN, Judgement, Neighbourhoods, search
+from advlens.neighbours.conformal import nonconformity, p_values, p_values_among
+from advlens.neighbours.search import ApproximateSearch, ExactSearch, Projection, recall, row_search, without_own
 from advlens.networks import build, deep_knn_cnn
 from advlens.training import train_task_network
 
@@ -59,6 +60,7 @@ def projects(monkeypatch):
     """So that small test data goes the way that large data goes."""
     monkeypatch.setattr(search, "MANY", 100)
     monkeypatch.setattr(search, "AXES", 40)
+    monkeypatch.setattr(search, "SAMPLE", 300)
 
 
 @pytest.mark.usefixtures("projects")
@@ -83,6 +85,18 @@ def test_the_exact_search_stays_exact_where_its_projection_is_of_no_use():
     assert (exact.nearest(queries, 5) == faiss.knn(queries, rows, 5)[1]).all()
 
 
+def test_candidates_that_are_not_certain_are_not_believed(monkeypatch):
+    """Two axes of 60 tell next to nothing: most of the rows that the projection proposes are the wrong ones."""
+    for name, value in {"WIDE": 50, "MANY": 100, "AXES": 2}.items():
+        monkeypatch.setattr(search, name, value)
+    rows, queries = np.split(np.random.default_rng(0).standard_normal((220, 60)).astype(np.float32), [200])
+    exact, (_, expected) = ExactSearch(rows), faiss.knn(queries, rows, 3)
+    proposed, is_certain = exact._among_candidates(queries, 3, 12)
+    assert recall(proposed, expected) < 0.5
+    assert (proposed[is_certain] == expected[is_certain]).all()
+    np.testing.assert_array_equal(exact.nearest(queries, 3), expected)
+
+
 @pytest.mark.usefixtures("projects")
 def test_the_projection_never_moves_rows_apart():
     rows = clustered_rows(400, 1200, seed=2)
@@ -93,6 +107,7 @@ def test_the_projection_never_moves_rows_apart():
         assert (projected <= true + 1e-4 * true.max()).all()
 
 
+@pytest.mark.usefixtures("projects")
 @pytest.mark.parametrize("kind", ["ivf", "hnsw"])
 @pytest.mark.parametrize("d", [16, 1200])
 def test_an_approximate_search_finds_most_neighbours(kind, d):
@@ -103,6 +118,21 @@ def test_an_approximate_search_finds_most_neighbours(kind, d):
     assert 0.5 < recall(approximate.nearest(queries, 10), truth) <= 1
     assert recall(truth, truth) == 1
     assert recall(truth + len(rows), truth) == 0
+
+
+@pytest.mark.parametrize("kind", ["ivf", "hnsw"])
+def test_an_approximate_search_finds_as_many_as_it_is_asked_for(kind):
+    """Three heaps of rows far apart, of which FAISS looks at one, and more neighbours wanted than it holds."""
+    rng = np.random.default_rng(0)
+    rows = np.concatenate([rng.normal(100 * heap, 0.01, (40, 8)) for heap in range(3)]).astype(np.float32)
+    approximate = row_search(rows, kind=kind)
+    assert (approximate._index.search(rows[::7], 100)[1] < 0).any()
+    np.testing.assert_array_equal(approximate.nearest(rows[::7], 100), faiss.knn(rows[::7], rows, 100)[1])
+
+
+def test_the_own_row_is_left_out_or_the_furthest_where_it_is_not_there():
+    found = np.array([[[5, 3, 9], [3, 5, 9]], [[1, 7, 2], [2, 7, 8]]])
+    assert without_own(found, np.array([3, 8])).tolist() == [[[5, 9], [5, 9]], [[1, 7], [2, 7]]]
 
 
 # ---------------------------------------------------------------- conformal p-values
@@ -122,6 +152,26 @@ def test_p_values_against_a_count_in_a_loop():
         assert p_values(alpha, calibration)[i, j] == pytest.approx((1 + at_least) / 31)
         published = sum(value >= alpha[i, j] for value in kept) / len(kept)
         assert p_values(alpha, calibration, convention="published")[i, j] == pytest.approx(published)
+
+
+def test_held_out_images_are_calibrated_by_all_others():
+    rng = np.random.default_rng(0)
+    labels, own = rng.integers(0, 4, (30, 2, 5)), rng.integers(0, 4, 30)
+    alpha, rows = nonconformity(labels, 4), np.arange(30)
+    expected = np.concatenate([p_values(alpha[[i]], np.delete(alpha[rows, own], i)) for i in rows])
+    np.testing.assert_allclose(p_values_among(alpha, alpha[rows, own]), expected)
+    said = Judgement.among(labels, own, num_classes=4)
+    np.testing.assert_allclose(said.p_values, expected)
+    np.testing.assert_allclose(said.credibility, expected.max(axis=1))
+    np.testing.assert_array_equal(said.predicted, alpha.argmin(axis=1))
+    with pytest.raises(ValueError, match="two or more to calibrate each other, got 1"):
+        p_values_among(alpha[:1], own[:1])
+
+
+def test_of_labels_whose_p_values_tie_the_one_with_most_neighbours_is_predicted():
+    said = Judgement.of(np.array([[[1, 1, 2]]]), np.array([0, 0, 3]), num_classes=3)
+    assert said.p_values.tolist() == [[0.5, 0.5, 0.5]]
+    assert said.predicted.tolist() == [1]
 
 
 def test_the_conformal_p_value_of_the_true_label_is_super_uniform_and_the_published_one_is_not():
@@ -146,6 +196,51 @@ def test_nothing_left_to_calibrate_with_is_said():
 
 
 # ---------------------------------------------------------------- Deep kNN
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    """A Deep kNN on the pixels of 60 random images of three classes, uncalibrated, and their labels."""
+    rng = np.random.default_rng(0)
+    layers = [keras.layers.Input((4, 4, 1)), keras.layers.Flatten(name="flatten"), keras.layers.Dense(3, name="logits")]
+    knn = DeepKNN(Classifier(keras.Sequential(layers)), layers=["flatten"], k=4)
+    return knn, rng.random((60, 4, 4, 1), dtype=np.float32), rng.integers(0, 3, 60)
+
+
+def test_images_are_looked_at_in_parts_that_change_nothing(tiny, monkeypatch):
+    knn, images, labels = tiny
+    asked, own = images[5:30], np.arange(5, 30)
+
+    def found() -> list[np.ndarray]:
+        knn.fit(images, labels).calibrate(images[30:], labels[30:])
+        return [
+            *(knn.neighbours(asked, own=own).indices, knn.judge(asked, own=own).p_values),
+            *(knn.neighbours(asked).indices, knn.judge(asked).p_values),
+        ]
+
+    whole = found()
+    monkeypatch.setattr("advlens.neighbours.deep_knn.AT_ONCE", 7)
+    for together, in_parts in zip(whole, found(), strict=True):
+        np.testing.assert_array_equal(in_parts, together)
+    assert not (whole[0] == own[:, None, None]).any()
+
+
+def test_another_training_set_forgets_the_calibration(tiny):
+    knn, images, labels = tiny
+    knn.fit(images, labels).calibrate(images[30:], labels[30:]).judge(images[:2])
+    knn.fit(images[:40], labels[:40])
+    with pytest.raises(RuntimeError, match="call calibrate"):
+        knn.judge(images[:2])
+
+
+def test_neighbours_of_another_search_are_refused(tiny):
+    knn, images, labels = tiny
+    hoods = knn.fit(images, labels).calibrate(images[30:], labels[30:]).neighbours(images[:2])
+    fewer = Neighbourhoods(hoods.layers, hoods.indices[..., :3], hoods.labels[..., :3])
+    elsewhere = Neighbourhoods(("logits",), hoods.indices, hoods.labels)
+    for wrong, message in ((fewer, "the 4 nearest in flatten, got 3 in flatten"), (elsewhere, "got 4 in logits")):
+        with pytest.raises(ValueError, match=message):
+            knn.judge_neighbours(wrong)
 
 
 def test_neighbours_are_those_of_brute_force_in_every_layer(deep_knn, classifier, data):
@@ -216,6 +311,9 @@ def test_noise_is_less_credible_than_digits(data):
     [
         ({"layers": ["conv9"]}, "no layer is called 'conv9'"),
         ({"layers": "conv1"}, "list of different names"),
+        ({"layers": 3}, "layers must be a list of different names, got 3"),
+        ({"layers": [3]}, r"layers must be a list of different names, got \[3\]"),
+        ({"layers": [["conv1"]]}, "layers must be a list of different names"),
         ({"layers": []}, "list of different names"),
         ({"layers": ["conv1", "conv1"]}, "list of different names"),
         ({"k": 0}, "k must be a whole number"),

@@ -1,8 +1,11 @@
 """The Deep kNN study: its figures on made-up measurements, its measures on real images, and all of it once."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import softmax
 from sklearn.metrics import roc_auc_score
 
 from advlens.classifier import Classifier
@@ -14,7 +17,8 @@ from advlens.networks import deep_knn_cnn
 from advlens.studies import detection
 from advlens.studies.closeness.protocols import BASELINES, EIGHT_BIT
 from advlens.studies.deep_knn import Study, measures, report, results
-from advlens.studies.deep_knn.measures import DEEP_KNN, NETWORKS_LABEL, OF_DEEP_KNN, PUBLISHED
+from advlens.studies.deep_knn import study as deep_knn_study
+from advlens.studies.deep_knn.measures import CONFIDENCE, DEEP_KNN, NETWORKS_LABEL, OF_DEEP_KNN, PUBLISHED
 from advlens.training import train_task_network
 from advlens.workbench import Workbench
 
@@ -181,38 +185,68 @@ def network(mnist):
     return train_task_network(images, labels, builder=deep_knn_cnn, num_classes=10, epochs=6, seed=0).network
 
 
-def test_measures_are_those_of_the_detectors(network, mnist):
+@pytest.fixture(scope="module")
+def judged(mnist):
+    """80 images and their labels, which no Deep kNN below knows."""
+    return mnist[0][320:], mnist[1][320:].astype(np.int64)
+
+
+@pytest.fixture(scope="module")
+def fitted(network, mnist):
+    images, labels, classifier = mnist[0], mnist[1].astype(np.int64), Classifier(network)
+
+    def fit(**options) -> DeepKNN:
+        return (
+            DeepKNN(classifier, **options).fit(images[:240], labels[:240]).calibrate(images[240:320], labels[240:320])
+        )
+
+    return fit
+
+
+@pytest.fixture(scope="module")
+def measured(network, mnist, judged):
     images, labels = mnist[0], mnist[1].astype(np.int64)
-    train, held_out, judged = slice(0, 240), slice(240, 320), slice(320, 400)
-    measured = measures.measure(
+    return measures.measure(
         network,
-        images[judged],
-        labels[judged],
-        train_images=images[train],
-        train_labels=labels[train],
-        calibration_images=images[held_out],
-        calibration_labels=labels[held_out],
+        *judged,
+        train_images=images[:240],
+        train_labels=labels[:240],
+        calibration_images=images[240:320],
+        calibration_labels=labels[240:320],
         k=9,
         ks=[3],
     )
-    classifier = Classifier(network)
 
-    def fitted(**options) -> DeepKNN:
-        knn = DeepKNN(classifier, **options).fit(images[train], labels[train])
-        return knn.calibrate(images[held_out], labels[held_out])
 
-    np.testing.assert_allclose(measured[DEEP_KNN], DeepKNNDetector(fitted(k=9)).scores(images[judged]))
-    np.testing.assert_allclose(measured[measures.k_column(3)], DeepKNNDetector(fitted(k=3)).scores(images[judged]))
-    published = DeepKNNDetector(fitted(k=9, calibration="published")).scores(images[judged])
+def test_measures_are_those_of_the_detectors(network, fitted, judged, measured):
+    images, _ = judged
+    np.testing.assert_allclose(measured[DEEP_KNN], DeepKNNDetector(fitted(k=9)).scores(images))
+    np.testing.assert_allclose(measured[measures.k_column(3)], DeepKNNDetector(fitted(k=3)).scores(images))
+    published = DeepKNNDetector(fitted(k=9, calibration="published")).scores(images)
     np.testing.assert_allclose(measured[PUBLISHED], published)
-    np.testing.assert_allclose(measured["max softmax"], MaxSoftmax(classifier).scores(images[judged]))
-    assert (measured[NETWORKS_LABEL] >= measured[DEEP_KNN]).all()
-    hoods = fitted(k=9).neighbours(images[judged])
-    others = (hoods.labels[:, 0] != measured["predicted"].to_numpy()[:, None]).mean(axis=1)
-    np.testing.assert_allclose(measured[measures.layer_column("conv1")], others)
+    np.testing.assert_allclose(measured["max softmax"], MaxSoftmax(Classifier(network)).scores(images))
 
 
-def test_every_way_to_search_is_measured(network, mnist):
+def test_measures_tell_the_network_s_label_deep_knn_s_and_the_true_one_apart(network, fitted, judged, measured):
+    images, truth = judged
+    said, hoods = fitted(k=9).judge(images), fitted(k=9).neighbours(images)
+    logits = Classifier(network).predict(images)
+    predicted = logits.argmax(axis=1)
+    assert min((predicted != said.predicted).sum(), (predicted != truth).sum(), (said.predicted != truth).sum()) > 5
+    np.testing.assert_array_equal(measured["predicted"], predicted)
+    np.testing.assert_array_equal(measured["label"], said.predicted)
+    np.testing.assert_array_equal(measured["true α"], (hoods.labels != truth[:, None, None]).sum(axis=(1, 2)))
+    np.testing.assert_allclose(measured[NETWORKS_LABEL], 1 - said.p_values[np.arange(80), predicted])
+    np.testing.assert_allclose(measured["confidence"], said.confidence)
+    np.testing.assert_allclose(measured[CONFIDENCE], 1 - said.confidence)
+    np.testing.assert_allclose(measured["softmax"], softmax(logits, axis=1).max(axis=1), rtol=1e-5)
+    for place, layer in enumerate(("conv1", "conv2", "conv3", "logits")):
+        others = (hoods.labels[:, place] != predicted[:, None]).mean(axis=1)
+        np.testing.assert_allclose(measured[measures.layer_column(layer)], others)
+
+
+def test_every_way_to_search_is_measured(network, mnist, monkeypatch):
+    monkeypatch.setattr("advlens.neighbours.search.SAMPLE", 100)  # a projection that takes no seconds
     images, labels = mnist[0], mnist[1].astype(np.int64)
     found = measures.searches(network, images[300:], train_images=images[:300], train_labels=labels[:300], k=5)
     assert (found[found["search"] == "exact"]["recall"] == 1).all()
@@ -220,13 +254,14 @@ def test_every_way_to_search_is_measured(network, mnist):
     assert len(report.search_table(found)) == 3
 
 
-@pytest.fixture
-def bench(tmp_path, monkeypatch, mnist):
-    images, labels = mnist
-    x, y = np.tile(images, (2, 1, 1, 1)), np.tile(labels.astype(np.int64), 2)
-    np.savez(tmp_path / "toy.npz", x=images, y=labels.astype(np.int64), x_test=x, y_test=y)
-    monkeypatch.setenv("ADVLENS_DATA", str(tmp_path))
-    return Workbench(run="toy", dataset=str(tmp_path / "toy.npz"), seed=0)
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory, mnist):
+    folder, labels = tmp_path_factory.mktemp("study"), mnist[1].astype(np.int64)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ADVLENS_DATA", str(folder))
+        tests = {"x_test": np.tile(mnist[0], (2, 1, 1, 1)), "y_test": np.tile(labels, 2)}
+        np.savez(folder / "toy.npz", x=mnist[0], y=labels, **tests)
+        yield Workbench(run="toy", dataset=str(folder / "toy.npz"), seed=0)
 
 
 SIZES = {
@@ -237,28 +272,117 @@ SIZES = {
     "attacked_images": 60,
     "calibration_images": 100,
 }
+ATTACK = "fgsm 0.30"
 
 
-def test_the_whole_study_on_a_toy(bench):
-    study = Study(bench, **SIZES)
-    assert len(np.intersect1d(study.source, study.held_out)) == 0
-    assert len(np.intersect1d(study.source, study.calibration_source)) == 0
-    assert len(np.intersect1d(study.calibration_source, study.held_out)) == 0
-    frame = study.measured["fgsm 0.30"]
-    assert set(frame["part"]) == {"validation", "test", EIGHT_BIT}
-    made = study.attack_sets["fgsm 0.30"]
-    attacked = frame[(frame["role"] == "adversarial") & (frame["part"] != EIGHT_BIT)].set_index("source")
-    np.testing.assert_array_equal(attacked.loc[made.source, "success"], made.success)
-    np.testing.assert_array_equal(attacked.loc[made.source, "predicted"], made.predicted)
-    clean = frame[(frame["role"] == "clean") & (frame["part"] == "test")]
-    assert (clean["predicted"] == clean["truth"]).all()
+@pytest.fixture(scope="module")
+def study(bench):
+    return Study(bench, **SIZES)
+
+
+def test_no_image_has_two_uses_and_none_that_calibrates_is_judged(study):
+    uses = np.concatenate([study.source, study.held_out, study.calibration_source])
+    assert len(np.unique(uses)) == len(uses) == 60 + 80 + 100
+    clean, data = study.clean, study.bench.data
+    np.testing.assert_array_equal(clean["source"], np.setdiff1d(np.arange(800), study.held_out))
+    np.testing.assert_array_equal(clean["truth"], data.test_labels[clean["source"]])
+    predicted = study.classifier.predict(data.test_images[clean["source"]]).argmax(axis=1)
+    np.testing.assert_array_equal(clean["predicted"], predicted)
+    assert set(study.thresholds_from["source"]) == set(study.calibration_source)
+    # What calibrates is the held-out images with their own labels.
+    knn = DeepKNN(study.classifier, k=9).fit(data.train_images, data.train_labels)
+    knn.calibrate(data.test_images[study.held_out], data.test_labels[study.held_out])
+    said = knn.judge(data.test_images[clean["source"][:50]])
+    np.testing.assert_allclose(clean["credibility"][:50], said.credibility)
+
+
+@pytest.mark.parametrize("role", ["noisy", "adversarial"])
+def test_rows_are_of_the_images_that_they_name_as_they_are_and_rounded(study, role):
+    frame, made, is_test = study.measured[ATTACK], study.attack_sets[ATTACK], study._is_test
+    images = getattr(made, role)
+    rounded = (np.round(images * 255) / 255).astype(np.float32)
+    for part, seen, kept in (
+        ("validation", images, ~is_test),
+        ("test", images, is_test),
+        (EIGHT_BIT, rounded, is_test),
+    ):
+        rows = frame[(frame["part"] == part) & (frame["role"] == role)]
+        logits = study.classifier.predict(seen[kept])
+        np.testing.assert_array_equal(rows["source"], made.source[kept])
+        np.testing.assert_array_equal(rows["truth"], made.label[kept])
+        np.testing.assert_allclose(rows["softmax"], softmax(logits, axis=1).max(axis=1), rtol=1e-5)
+        won = (logits.argmax(axis=1) != made.label[kept]) & (role == "adversarial")
+        np.testing.assert_array_equal(rows["success"], won)
+        clean = frame[(frame["part"] == part) & (frame["role"] == "clean")]
+        np.testing.assert_array_equal(clean["source"], made.source[kept])
+        assert (clean["predicted"] == made.label[kept]).all()
+    assert np.abs(study.classifier.predict(images) - study.classifier.predict(rounded)).max() > 1e-3
+
+
+def test_the_noisy_twin_of_an_image_that_an_attack_left_alone_is_left_out(study):
+    made = study.attack_sets[ATTACK]
+    idle = dataclasses.replace(made, l2=np.where(np.arange(60) < 30, 0, made.l2))
+    rows, whole = study._of_attack(ATTACK, idle), study.measured[ATTACK]
+    is_left_out = (whole["role"] == "noisy") & whole["source"].isin(made.source[:30])
+    pd.testing.assert_frame_equal(
+        rows.drop(columns="l2"), whole[~is_left_out].reset_index(drop=True).drop(columns="l2")
+    )
+    assert is_left_out.sum() == 30 + study._is_test[:30].sum()
+
+
+def test_figures_use_the_thresholds_of_their_own_images(study):
+    frame = study.measured[ATTACK]
+    attacked = frame[(frame["part"] == "test") & frame["success"]]
+    threshold = np.sort(study.thresholds_from[DEEP_KNN])[-1 - 5]
+    expected = (attacked[DEEP_KNN] > threshold).mean()
+    assert figure(study.detection(), ATTACK, DEEP_KNN, "committed_tpr_0.05")["estimate"] == pytest.approx(expected)
+    rounded = frame[(frame["part"] == EIGHT_BIT) & ((frame["role"] != "adversarial") | frame["success"])]
+    expected = roc_auc_score(rounded["role"] == "adversarial", rounded[DEEP_KNN])
+    assert figure(study.eight_bit(), ATTACK, DEEP_KNN, "roc_auc")["estimate"] == pytest.approx(expected)
+
+
+def test_examples_are_the_most_and_the_least_credible_decisions():
+    rng, clean = np.random.default_rng(0), clean_rows()
+    attacked = {
+        name: made_up(seed, shift=0).assign(credibility=rng.random(3 * N))
+        for seed, name in enumerate(("first", "middle", "last"))
+    }
+    found = report.examples(clean, attacked)
+    assert {name: row["attack"] for name, row in found.items()} == {
+        "supported": "",
+        "wrong": "",
+        "seen": "first",
+        "missed": "middle",
+    }
+    assert (found["supported"]["source"], found["wrong"]["source"]) == (9, 0)
+    for name, attack, end in (("seen", "first", min), ("missed", "middle", max)):
+        rows = attacked[attack]
+        won = (rows["part"] == "test") & (rows["role"] == "adversarial") & rows["success"]
+        assert found[name]["credibility"] == end(rows.loc[won, "credibility"])
+    assert "wrong" not in report.examples(clean[2:], attacked)
+
+
+def test_the_gallery_shows_the_image_that_it_tells_of_beside_its_own_neighbours(study, monkeypatch):
+    monkeypatch.setattr(deep_knn_study, "gallery", lambda *given, **named: (*given, named))
+    attack = next(iter(study.attack_sets))
+    image, indices, named = study.gallery("seen")
+    made, data = study.attack_sets[attack], study.bench.data
+    assert named["judged"]["attack"] == attack
+    np.testing.assert_array_equal(image, made.adversarial[list(made.source).index(named["judged"]["source"])])
+    knn = DeepKNN(study.classifier, k=9).fit(data.train_images, data.train_labels)
+    np.testing.assert_array_equal(indices, knn.neighbours(image[None]).indices[0])
+    assert tuple(named["layers"]) == knn.layers
+
+
+def test_the_whole_study_on_a_toy(study):
     found = study.detection()
-    assert {"fgsm 0.30", "deepfool"} <= set(found["attack"])
+    assert {ATTACK, "deepfool"} <= set(found["attack"])
+    assert set(study.measured[ATTACK]["part"]) == {"validation", "test", EIGHT_BIT}
     assert len(report.headline_table(study.success_rates(), found, study.eight_bit(), study.recovered())) == 7
     assert study.gallery("supported") is not None
     assert study.gallery("nothing") is None
     lessons = report.lessons(study.accuracies(), study.promise(), found, study.recovered(), study.by_layer())
-    assert "fgsm 0.30" in lessons
+    assert ATTACK in lessons
 
 
 @pytest.mark.parametrize(

@@ -17,21 +17,25 @@ from advlens.training import train_task_network
 EPS = 0.1
 
 
-@pytest.fixture(scope="module")
-def classifier() -> Classifier:
-    """A random network of two small convolutions and three classes, whose units are all smooth."""
+def small_network(*first: keras.Layer) -> keras.Model:
+    """A random network of two small convolutions and three classes, whose units are all smooth, after other layers."""
     keras.utils.set_random_seed(3)
     layers = keras.layers
-    network = keras.Sequential(
+    return keras.Sequential(
         [
             layers.Input((6, 6, 1)),
+            *first,
             layers.Conv2D(3, 3, activation="softplus", name="conv1"),
             layers.Conv2D(4, 3, activation="softplus", name="conv2"),
             layers.Flatten(name="flatten"),
             layers.Dense(3, name="logits"),
         ]
     )
-    return Classifier(network)
+
+
+@pytest.fixture(scope="module")
+def classifier() -> Classifier:
+    return Classifier(small_network())
 
 
 @pytest.fixture(scope="module")
@@ -197,6 +201,17 @@ def test_an_image_that_the_base_attack_leaves_alone_stays(classifier, images, la
     for parameters in ({}, {"guide": "random"}, {"variant": "flexible"}, {"variant": "flexible", "guide": "random"}):
         attack = IntermediateLevelAttack(classifier, eps=EPS, base=Idle(classifier, verbose=False), **parameters)
         np.testing.assert_array_equal(attack.generate(images, labels), images)
+
+
+def test_the_network_is_attacked_as_it_decides_without_dropout(classifier, images, labels):
+    dropping = small_network(keras.layers.Dropout(0.5))
+    dropping.set_weights(classifier.model.get_weights())
+    for variant in ("projection", "flexible"):
+        one, other = (
+            IntermediateLevelAttack(attacked, layer="conv2", variant=variant, eps=EPS).generate(images, labels)
+            for attacked in (classifier, Classifier(dropping))
+        )
+        np.testing.assert_allclose(one, other, atol=1e-6)
 
 
 def test_the_catalogue_s_default_layer_is_the_last_convolution(deep_knn_classifier, average_pooling_classifier, mnist):

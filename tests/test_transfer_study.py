@@ -3,10 +3,13 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import softmax
 from sklearn.metrics import roc_auc_score
 
 from advlens.classifier import Classifier
-from advlens.studies.closeness.protocols import BASELINES
+from advlens.neighbours import DeepKNN
+from advlens.networks import build
+from advlens.studies.closeness.protocols import BASELINES, EIGHT_BIT
 from advlens.studies.deep_knn.measures import DEEP_KNN, NETWORKS_LABEL
 from advlens.studies.detection import ABOVE_BASELINE, FEWEST
 from advlens.studies.transfer import Study, report, results
@@ -140,7 +143,10 @@ def test_images_are_matched_by_their_source(rows, choice):
 
 
 def judged(seed: int, *, credibility: float, won: int = N) -> pd.DataFrame:
-    """Rows of N images whose credibility is 0.8 clean, 0.7 noisy and the given one attacked, each give or take."""
+    """Rows of N images whose credibility is 0.8 clean, 0.7 noisy and the given one attacked, each give or take.
+
+    In 8 bits the test part's scores are turned around, so that a ROC-AUC there is one less that of the floats.
+    """
     rng = np.random.default_rng(seed)
     frames = []
     for role, mean in (("clean", 0.8), ("noisy", 0.7), ("adversarial", credibility)):
@@ -152,7 +158,10 @@ def judged(seed: int, *, credibility: float, won: int = N) -> pd.DataFrame:
         # Of the attacks, every image's alike, so that some are in each part.
         success = (np.arange(N) % (N // won) == 0) if won else np.zeros(N, bool)
         frames.append(pd.DataFrame(columns | about | {"success": success & is_attack}))
-    return pd.concat(frames, ignore_index=True)
+    rows = pd.concat(frames, ignore_index=True)
+    scores = [DEEP_KNN, NETWORKS_LABEL, *BASELINES]
+    rounded = rows[rows["part"] == "test"].assign(part=EIGHT_BIT, **{name: -rows[name] for name in scores})
+    return pd.concat([rows, rounded], ignore_index=True)
 
 
 @pytest.fixture(scope="module")
@@ -166,11 +175,15 @@ def measured():
 @pytest.fixture(scope="module")
 def thresholds_from():
     rows = judged(6, credibility=0.5)
-    return {SOURCE: rows[rows["role"] == "clean"]}
+    return {SOURCE: rows[(rows["role"] == "clean") & (rows["part"] != EIGHT_BIT)]}
 
 
-def test_detection_is_of_each_network_s_own_successes(measured, thresholds_from):
-    table = results.detections(measured, thresholds_from, detectors=[DEEP_KNN, NETWORKS_LABEL], seed=0)
+@pytest.fixture(scope="module")
+def table(measured, thresholds_from):
+    return results.detections(measured, thresholds_from, detectors=[DEEP_KNN, NETWORKS_LABEL], seed=0)
+
+
+def test_detection_is_of_each_network_s_own_successes(measured, thresholds_from, table):
     assert set(table["eps"]) == {0.2}  # at the other strength 8 of 160 attacks succeed
     assert set(table["network"]) == {SOURCE}
     found = table.set_index(["attack", "detector", "figure"])
@@ -192,12 +205,29 @@ def test_detection_is_of_each_network_s_own_successes(measured, thresholds_from)
     assert turned.loc[(BIM, DEEP_KNN, "roc_auc"), "estimate"] < 0.2
 
 
+def test_figures_of_rounded_images_are_of_the_rounded_rows(measured, table):
+    rounded = results.eight_bit(measured, detectors=[DEEP_KNN, NETWORKS_LABEL, report.MAX_SOFTMAX], seed=0)
+    assert set(rounded["network"]) == {SOURCE}
+    assert set(rounded["eps"]) == {0.2}
+    assert set(rounded["n_positive"]) == {160}
+    aucs = rounded.set_index(["attack", "detector"])["estimate"].astype(float)
+    floats = table[table["figure"] == "roc_auc"].set_index(["attack", "detector"])["estimate"]
+    np.testing.assert_allclose(aucs, 1 - floats[aucs.index])
+    shown = report.detection_table(table, rounded)[0].set_index("attack")
+    for title, detector in (("in 8 bits: ROC-AUC", DEEP_KNN), ("max softmax", report.MAX_SOFTMAX)):
+        assert shown.loc[ILA_OF_FGSM, title].startswith(f"{aucs[ILA_OF_FGSM, detector]:.3f}")
+    shown, _ = report.detection_table(table, rounded[rounded["attack"] != BIM])
+    assert shown.set_index("attack").loc[BIM, "in 8 bits: ROC-AUC"] == report.TOO_FEW
+
+
 def test_without_enough_successes_there_is_no_figure(measured, thresholds_from):
     none = {SOURCE: {0.1: measured[SOURCE][0.1]}}
     table = results.detections(none, thresholds_from, detectors=[DEEP_KNN, NETWORKS_LABEL], seed=0)
     assert len(table) == 0
     assert "network" in table
-    shown, bold = report.detection_table(table)
+    rounded = results.eight_bit(none, detectors=[DEEP_KNN, NETWORKS_LABEL], seed=0)
+    assert len(rounded) == 0
+    shown, bold = report.detection_table(table, rounded)
     assert (len(shown), bold) == (1, [])
     assert len(results.credibility_changes(none, seed=0)) == 0
     kinds = results.credibilities(none, seed=0)["kind"]
@@ -228,21 +258,25 @@ def test_changes_of_credibility_are_against_the_own_base_attack(measured):
     assert set(table["attack"]) == {ILA_OF_FGSM}
 
 
-def test_tables_and_sentences_say_what_the_results_say(rows, choice, measured, thresholds_from):
+def test_tables_and_sentences_say_what_the_results_say(rows, choice, measured, table):
     success, differences = (make(rows, choice, seed=0) for make in (results.success, results.differences))
     sweep = results.sweep(rows, eps=0.1, seed=0)
-    detections = results.detections(measured, thresholds_from, detectors=[DEEP_KNN, NETWORKS_LABEL], seed=0)
     changes = results.credibility_changes(measured, seed=0)
-    table, bold = report.success_table(success)
-    assert table.shape == (2 * len(METHODS), 2 + 4 + 1)
+    shown, bold = report.success_table(success)
+    assert shown.shape == (2 * len(METHODS), 2 + 4 + 1)
     best = [place for place, network in bold if network == VICTIM and place < len(METHODS)]
-    assert table["method"].iloc[best].tolist() == [ILAF]
+    assert shown["method"].iloc[best].tolist() == [ILAF]
     assert report.choice_table(results.choose(rows, eps=0.1)[1], choice)[1] == [1]
     assert "refuted" in report.differences_table(differences).set_index(["ε", "rival"]).loc[(0.1, MOMENTUM), VICTIM]
-    headline = report.headline_table(success, differences, detections, choice).set_index("ε")
+    rounded = results.eight_bit(measured, detectors=[DEEP_KNN, report.MAX_SOFTMAX], seed=0)
+    headline = report.headline_table(success, differences, table, rounded, choice).set_index("ε")
     assert headline.loc[0.1, "seen by Deep kNN: ROC-AUC"] == report.TOO_FEW
     assert headline.loc[0.2, "seen by Deep kNN: ROC-AUC"].startswith("1.000")
-    text = report.lessons(success, sweep, differences, changes, detections, choice)
+    assert headline.loc[0.1, "in 8 bits: Deep kNN"] == report.TOO_FEW
+    assert headline.loc[0.2, "in 8 bits: Deep kNN"].startswith("0.000")
+    max_softmax = rounded[(rounded["attack"] == ILA_OF_BIM) & (rounded["detector"] == report.MAX_SOFTMAX)]
+    assert headline.loc[0.2, "in 8 bits: max softmax"].startswith(f"{max_softmax['estimate'].item():.3f}")
+    text = report.lessons(success, sweep, differences, changes, table, choice)
     assert "hangs on the rival" in text
     assert "confirmed in 1" in text
     only = differences[differences["rival"] == LONGER_BIM]
@@ -332,6 +366,7 @@ def test_what_deep_knn_judges_is_what_fools_the_network_that_it_belongs_to(study
         assert len(thresholds_from[network]) == 40
         for method in study.detected(0.3):
             made, frame = study.attack_set(method), of_eps[0.3][method.method]
+            frame = frame[frame["part"] != EIGHT_BIT]
             attacked = frame[frame["role"] == "adversarial"]
             expected = classifier.predict(made.adversarial).argmax(axis=1) != made.label
             np.testing.assert_array_equal(attacked["success"], expected)
@@ -345,6 +380,51 @@ def test_what_deep_knn_judges_is_what_fools_the_network_that_it_belongs_to(study
     assert follow_up[ILA_OF_BIM].parameters["base_steps"] == 5
 
 
+def test_what_deep_knn_judges_is_there_once_more_in_8_bits(study):
+    for network, of_eps in study.judged[0].items():
+        for method in study.detected(0.3):
+            made, frame = study.attack_set(method), of_eps[0.3][method.method]
+            frame = frame[frame["part"] == EIGHT_BIT]
+            assert frame["role"].value_counts().to_dict() == {"clean": 40, "noisy": 40, "adversarial": 40}
+            for role, images in (("clean", made.clean), ("noisy", made.noisy), ("adversarial", made.adversarial)):
+                rows, images = frame[frame["role"] == role], images[study.is_test]
+                rounded = (np.round(images * 255) / 255).astype(np.float32)
+                logits = study.classifiers[network].predict(rounded)
+                np.testing.assert_array_equal(rows["source"], made.source[study.is_test])
+                np.testing.assert_allclose(rows["softmax"], softmax(logits, axis=1).max(axis=1), rtol=1e-5)
+                won = (logits.argmax(axis=1) != made.label[study.is_test]) & (role == "adversarial")
+                np.testing.assert_array_equal(rows["success"], won)
+                assert np.abs(images - rounded).max() > (1e-3 if role != "clean" else -1)
+
+
+def test_each_network_s_deep_knn_looks_at_its_last_four_layers_and_is_calibrated_by_held_out_images(study):
+    data, (measured, thresholds_from) = study.bench.data, study.judged
+    layers = {SOURCE: LAYERS, "two_conv_cnn": ("conv1", "conv2", "hidden", "logits")}
+    for network, names in layers.items():
+        knn = DeepKNN(study.classifiers[network], layers=names, k=10).fit(data.train_images, data.train_labels)
+        knn.calibrate(data.test_images[study.held_out], data.test_labels[study.held_out])
+        said = knn.judge(data.test_images[study.calibration_source])
+        np.testing.assert_allclose(thresholds_from[network]["credibility"], said.credibility)
+        made, frame = study.attack_set(study.detected(0.3)[0]), measured[network][0.3][FGSM]
+        attacked = frame[(frame["role"] == "adversarial") & (frame["part"] != EIGHT_BIT)]
+        np.testing.assert_allclose(attacked["credibility"], knn.judge(made.adversarial).credibility)
+
+
+def test_deep_knn_looks_at_no_more_layers_than_four(study, monkeypatch):
+    monkeypatch.setitem(study.classifiers, "deep", Classifier(build("fashion_dropout_cnn")))
+    monkeypatch.setattr(study.bench.store, "keep", lambda name, make, **given: given)
+    assert study._measure("deep", None, None)["layers"] == ["conv4", "hidden1", "hidden2", "logits"]
+
+
+def test_each_variant_turns_to_its_own_best_layer_and_what_follows_to_the_choice_s(study, monkeypatch):
+    monkeypatch.setitem(vars(study), "choice", Choice(ILAF, {ILAP: "conv1", ILAF: "logits"}))
+    found = {method.method: (method.attack, method.layer) for method in [*study.compared(0.3), *study.detected(0.3)]}
+    of_choice = (ILAF, "logits")
+    assert {name: found[name] for name in (ILAP, ILAF)} == {ILAP: (ILAP, "conv1"), ILAF: of_choice}
+    assert {found[name] for name in (CONTROL, ILA_OF_FGSM, ILA_OF_BIM)} == {of_choice}
+    assert {layer for name, (_, layer) in found.items() if name in PLAIN} == {""}
+
+
 def test_the_study_s_results_hang_together(study):
     success, sweep, differences = study.success(), study.sweep(), study.differences()
     detections, changes = study.detections(), study.credibility_changes()
@@ -354,7 +434,9 @@ def test_the_study_s_results_hang_together(study):
     assert (detections["n_positive"] >= FEWEST).all()
     choice, tried = study.chosen_among
     assert len(tried) == len(VARIANTS) * len(LAYERS)
-    headline = report.headline_table(success, differences, detections, choice)
+    rounded = study.eight_bit()
+    headline = report.headline_table(success, differences, detections, rounded, choice)
+    assert len(report.detection_table(detections, rounded)[0]) == len(detections.groupby(["network", "eps", "attack"]))
     assert headline["ε"].tolist() == [0.05, 0.3]
     assert len(report.credibility_table(study.credibilities(), changes)) == 2 * len(DETECTED)
     assert len(report.figures_table(detections)) == detections.groupby(["network", "eps", "attack", "detector"]).ngroups
