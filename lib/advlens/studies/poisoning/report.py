@@ -394,8 +394,8 @@ def _recovers(recovered: pd.DataFrame) -> tuple[str, str]:
     net, gained, lost = (found.loc[name] for name in ("net", "recovered", "lost"))
     share = PUBLISHED_RECOVERED / PUBLISHED_MISCLASSIFIED
     return _verdict([net["low"]], [net["high"]]), (
-        f"It sets right {told(gained)} of the misclassified (n = {gained['n']}; the study: {share:.3f}) and loses "
-        f"{told(lost, digits=4)} of the correctly classified (n = {lost['n']}), which the study does not count: "
+        f"It sets right {told(gained)} of the misclassified (n = {int(gained['n'])}; the study: {share:.3f}) and loses "
+        f"{told(lost, digits=4)} of the correctly classified (n = {int(lost['n'])}), which the study does not count: "
         f"{told(net, digits=1)} labels gained in all, a seed."
     )
 
@@ -433,7 +433,7 @@ def _grows_by_poison(differences: pd.DataFrame, misreadings: pd.DataFrame) -> tu
     control = differences.set_index(["difference", "kind"]).loc[(f"growth, {MISCLASSIFIED}", CONTROL)]
     figures = misreadings[misreadings["kind"] != CONTROL].set_index(["figure", "kind"])
     obeyed, anyway = (
-        _listed({kind: f"{told(row)} (n = {row['n']})" for kind, row in figures.loc[name].iterrows()})
+        _listed({kind: f"{told(row)} (n = {int(row['n'])})" for kind, row in figures.loc[name].iterrows()})
         for name in ("obeyed", "wrong anyway")
     )
     texts = _listed({row.kind: f"{told(row, digits=2)} ({row.seeds} seeds)" for row in above.itertuples()})
