@@ -27,6 +27,7 @@ MISSING = "–"
 EXAMPLES = 8  # columns of the gallery
 POINT_COLOURS = {"clean, right": "neighbours", "poisoned, right": "closeness", "wrong": "relevancy"}
 GROUP_FAMILIES = {CORRECT: "neighbours", MISCLASSIFIED: "relevancy"}
+OUTCOMES = {"accuracy": "clean accuracy", "success": "attack success"}
 CONFIRMED, REFUTED, OPEN = "confirmed", "refuted", "open"
 
 
@@ -278,11 +279,10 @@ def outcome_table(outcomes: pd.DataFrame) -> pd.DataFrame:
 
 def outcome_panels(outcomes: pd.DataFrame) -> pd.DataFrame:
     """Accuracy and attack success for `plots.intervals`: a panel a kind and figure, a line a ranking."""
-    rows = outcomes[outcomes["figure"].isin(["accuracy", "success"])]
+    rows = outcomes[outcomes["figure"].isin(OUTCOMES)]
     rows = rows.fillna({"low": rows["estimate"], "high": rows["estimate"]})
-    names = {"accuracy": "clean accuracy", "success": "attack success"}
     family = np.where(rows["ranking"].isin(OF_DEEP_KNN), "neighbours", "baseline")
-    panel = rows["kind"] + ": " + rows["figure"].map(names)
+    panel = rows["kind"] + ": " + rows["figure"].map(OUTCOMES)
     return rows.assign(panel=panel, line=rows["ranking"].map(_named), family=family).sort_values(
         "figure", kind="stable"
     )
@@ -325,15 +325,12 @@ def headline_table(
         row["base rate, %"] = f"{base_rate:.2f}"
         row["ROC-AUC of poison: Deep kNN, given label"] = told(auc.loc[(kind, GIVEN)])
         row["best baseline"] = f"{told(auc.loc[(kind, baseline)])} ({baseline})"
-        for figure, title in (("accuracy", "clean accuracy"), ("success", "attack success")):
+        for figure, title in OUTCOMES.items():
             row[f"{title}, poisoned"] = told(after.loc[(kind, NOTHING, figure)])
             row[f"{title}, suspects removed"] = told(after.loc[(kind, GIVEN, figure)])
         counts = (auc.loc[(kind, GIVEN), "n"], *(after.loc[(kind, NOTHING, name), "n"] for name in OUTCOMES))
         rows.append(row | {"n poisoned / tested / attacked": " / ".join(map(str, counts))})
     return pd.DataFrame(rows).fillna(MISSING)
-
-
-OUTCOMES = ("accuracy", "success")
 
 
 def lessons(
@@ -414,10 +411,9 @@ def _varies(variances: pd.DataFrame) -> tuple[str, str]:
 
 
 def _grows(differences: pd.DataFrame) -> tuple[str, str]:
-    growth = differences[differences["difference"] == f"growth, {MISCLASSIFIED}"]
-    apart = differences[differences["difference"] == "last layer"].set_index("kind")
-    growth = growth[growth["kind"] != CONTROL]
-    apart = apart.drop(index=CONTROL)
+    poisoned = differences[differences["kind"] != CONTROL]
+    growth = poisoned[poisoned["difference"] == f"growth, {MISCLASSIFIED}"]
+    apart = poisoned[poisoned["difference"] == "last layer"].set_index("kind")
     texts = _listed({row.kind: f"{told(row, digits=2)} (n = {row.n})" for row in growth.itertuples()})
     gaps = _listed({kind: told(row, digits=2) for kind, row in apart.iterrows()})
     published = PUBLISHED_INFLUENCE[MISCLASSIFIED][-1] - PUBLISHED_INFLUENCE[MISCLASSIFIED][0]

@@ -361,14 +361,15 @@ def ranking_figures(runs: Mapping[str, Sequence[Defended]], *, budget: int, seed
     """
     rows = []
     for (kind, seeds), ranking in itertools.product(runs.items(), RANKINGS):
-        values: dict[str, list[float]] = {"auc": [], "precision": [], "recall": []}
-        for made in seeds:
-            scores, truth = made.points[ranking].to_numpy(), made.points["is_poisoned"].to_numpy(bool)
-            found = truth[top(scores, budget, seed=seed)].sum()
-            values["auc"].append(float(roc_auc(scores, truth)))
-            values["precision"].append(found / budget)
-            values["recall"].append(found / truth.sum())
-        n = sum(int(made.points["is_poisoned"].sum()) for made in seeds)
+        truths = [made.points["is_poisoned"].to_numpy(bool) for made in seeds]
+        dropped = [top(made.points[ranking].to_numpy(), budget, seed=seed) for made in seeds]
+        found = [truth[places].sum() for truth, places in zip(truths, dropped, strict=True)]
+        values = {
+            "auc": _ranking_aucs(seeds, ranking),
+            "precision": [hits / budget for hits in found],
+            "recall": [hits / truth.sum() for hits, truth in zip(found, truths, strict=True)],
+        }
+        n = sum(int(truth.sum()) for truth in truths)
         rows += [{"kind": kind, "ranking": ranking, "figure": name} | _counted(v, n) for name, v in values.items()]
     return pd.DataFrame(rows)
 
@@ -380,14 +381,17 @@ def ranking_differences(runs: Mapping[str, Sequence[Defended]]) -> pd.DataFrame:
         A row a kind and ranking of `BASELINES`: kind, ranking, estimate, low, high, seeds, n (poisoned images).
     """
     rows = []
-    for (kind, seeds), rival in itertools.product(runs.items(), BASELINES):
-        truths = [made.points["is_poisoned"].to_numpy(bool) for made in seeds]
-        values = [
-            float(roc_auc(made.points[GIVEN].to_numpy(), truth) - roc_auc(made.points[rival].to_numpy(), truth))
-            for made, truth in zip(seeds, truths, strict=True)
-        ]
-        rows.append({"kind": kind, "ranking": rival} | _counted(values, sum(int(truth.sum()) for truth in truths)))
+    for kind, seeds in runs.items():
+        ours, n = _ranking_aucs(seeds, GIVEN), sum(int(made.points["is_poisoned"].sum()) for made in seeds)
+        for rival in BASELINES:
+            rows.append({"kind": kind, "ranking": rival} | _counted(ours - _ranking_aucs(seeds, rival), n))
     return pd.DataFrame(rows)
+
+
+def _ranking_aucs(seeds: Sequence[Defended], ranking: str) -> Array:
+    """A ranking's ROC-AUC for being poisoned, a seed each."""
+    points = [made.points for made in seeds]
+    return np.array([roc_auc(own[ranking].to_numpy(), own["is_poisoned"].to_numpy(bool)) for own in points])
 
 
 def outcomes(runs: Mapping[str, Sequence[Defended]]) -> pd.DataFrame:

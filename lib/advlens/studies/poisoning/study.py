@@ -222,8 +222,8 @@ class Study:
         """
         runs: dict[str, list[pd.DataFrame]] = {kind: [] for kind in (*KINDS, CONTROL)}
         for seed in progress(self.seeds, description="experiment 2.2", unit="seed"):
+            training, every = self._of_two(seed), len(self.looked_at)
             for kind, own in runs.items():
-                training, every = self._of_two(seed), len(self.looked_at)
                 own.append(self._trained_on(seed, training, self.classes, kind, self.two_label_epochs, every))
         return runs
 

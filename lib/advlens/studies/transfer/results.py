@@ -168,12 +168,13 @@ def detections(
 
 def eight_bit(measured: Measured, *, detectors: Sequence[str], seed: int) -> pd.DataFrame:
     """The ROC-AUCs of images as an 8-bit file keeps them: `studies.detection.aucs`, with network and eps."""
-    found = [
-        aucs(of_method, detectors=detectors, seed=seed, part=EIGHT_BIT).assign(network=network, eps=eps)
+    rows = [
+        {"network": network, "eps": eps} | row
         for network, of_eps in measured.items()
         for eps, of_method in of_eps.items()
+        for row in aucs(of_method, detectors=detectors, seed=seed, part=EIGHT_BIT).to_dict("records")
     ]
-    return pd.concat(found, ignore_index=True)
+    return pd.DataFrame(rows, columns=["network", "eps", *(name for name in COLUMNS if name != "baseline")])
 
 
 def credibilities(measured: Measured, *, seed: int) -> pd.DataFrame:
