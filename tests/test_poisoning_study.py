@@ -120,6 +120,16 @@ def test_a_variance_of_few_images_says_nothing():
     assert report._varies(differences)[0] == report.OPEN
 
 
+def test_an_interval_of_two_seeds_is_told_but_not_drawn():
+    three = results.influences({"svm": [made_up_run(seed) for seed in range(3)]}, LAYERS)
+    two = results.influences({"svm": [made_up_run(seed) for seed in range(2)]}, LAYERS)
+    assert (two["high"] > two["estimate"]).all()
+    drawn, alone = report.influence_panels(three), report.influence_panels(two)
+    assert (drawn["low"] < drawn["estimate"]).all()
+    assert (alone["low"] == alone["estimate"]).all()
+    assert (alone["high"] == alone["estimate"]).all()
+
+
 def test_influence_is_of_each_group_and_layer_in_percent(runs):
     table = results.influences({"svm": runs}, LAYERS).set_index(["group", "layer", "of"])
     assert table.loc[(CORRECT, "logits", "poisoned"), "estimate"] == pytest.approx(6)

@@ -25,6 +25,7 @@ from advlens.tables import interval_text
 NONE = "none"
 MISSING = "–"
 EXAMPLES = 8  # columns of the gallery
+FEWEST_SEEDS = 3  # whose interval is drawn
 POINT_COLOURS = {"clean, right": "neighbours", "poisoned, right": "closeness", "wrong": "relevancy"}
 GROUP_FAMILIES = {CORRECT: "neighbours", MISCLASSIFIED: "relevancy"}
 OUTCOMES = {"accuracy": "clean accuracy", "success": "attack success"}
@@ -176,10 +177,14 @@ def misreading_table(misreadings: pd.DataFrame) -> pd.DataFrame:
 
 
 def influence_panels(influences: pd.DataFrame) -> pd.DataFrame:
-    """Table 1's rows for `plots.intervals`: a panel a kind, a line a layer and group."""
+    """Table 1's rows for `plots.intervals`: a panel a kind, a line a layer and group.
+
+    The interval of fewer than `FEWEST_SEEDS` seeds is left out: it would set the scale of all others.
+    """
     rows = influences[(influences["of"] == "poisoned") & np.isfinite(influences["estimate"])]
-    rows = rows.fillna({"low": rows["estimate"], "high": rows["estimate"]})
-    return rows.assign(line=rows["layer"] + ", " + rows["group"], family=rows["group"].map(GROUP_FAMILIES))
+    ends = {end: rows[end].where(rows["seeds"] >= FEWEST_SEEDS, rows["estimate"]) for end in ("low", "high")}
+    line, family = rows["layer"] + ", " + rows["group"], rows["group"].map(GROUP_FAMILIES)
+    return rows.assign(**ends, line=line, family=family)
 
 
 def influence_table(influences: pd.DataFrame, *, base_rate: float) -> pd.DataFrame:
@@ -317,7 +322,7 @@ def headline_table(
                 row[title] = told(found.loc[(kind, group, layer)], digits=2)
         counts = (found.loc[(kind, group, first), "n"] for group in (CORRECT, MISCLASSIFIED))
         row["n correct / misclassified"] = " / ".join(map(str, counts))
-        row["seeds"] = str(found.loc[(kind, MISCLASSIFIED, first), "seeds"])
+        row["seeds with misclassified images"] = str(found.loc[(kind, MISCLASSIFIED, first), "seeds"])
         if kind == CONTROL:
             rows.append(row)
             continue
@@ -329,7 +334,8 @@ def headline_table(
             row[f"{title}, poisoned"] = told(after.loc[(kind, NOTHING, figure)])
             row[f"{title}, suspects removed"] = told(after.loc[(kind, GIVEN, figure)])
         counts = (auc.loc[(kind, GIVEN), "n"], *(after.loc[(kind, NOTHING, name), "n"] for name in OUTCOMES))
-        rows.append(row | {"n poisoned / tested / attacked": " / ".join(map(str, counts))})
+        of_seeds = f"{' / '.join(map(str, counts))} ({auc.loc[(kind, GIVEN), 'seeds']})"
+        rows.append(row | {"n poisoned / tested / attacked (seeds)": of_seeds})
     return pd.DataFrame(rows).fillna(MISSING)
 
 
