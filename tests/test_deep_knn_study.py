@@ -393,6 +393,8 @@ def test_the_whole_study_on_a_toy(study):
         ({"held_out": 0}, "deep_knn_calibration must be a whole number"),
         ({"neighbours": 2.5}, "neighbours must be a whole number"),
         ({"test_images": -1}, "test_images must be a whole number"),
+        ({"neighbours": 60_000}, "neighbours must be fewer than the .* training images"),
+        ({"held_out": 60_000}, "deep_knn_calibration must be fewer than the .* test images"),
     ],
 )
 def test_bad_sizes_are_refused(bench, sizes, message):

@@ -9,7 +9,7 @@ import tensorflow as tf
 from art.attacks.evasion import BasicIterativeMethod, CarliniL2Method
 
 from advlens.attacks import craft, find_attack
-from advlens.attacks.intermediate import IntermediateLevelAttack
+from advlens.attacks.intermediate import IntermediateLevelAttack, _with_lengths_of
 from advlens.classifier import Classifier
 from advlens.networks import deep_knn_cnn
 from advlens.training import train_task_network
@@ -250,3 +250,19 @@ def test_bad_input_is_named(classifier, images):
         attack.generate(images * 255)
     with pytest.raises(ValueError, match="labels must lie in"):
         attack.generate(images, np.full(len(images), 3))
+
+
+def test_a_fresh_session_attacks_a_layer_behind_the_flattening_one(mnist):
+    """Keras names layers by counting: whatever the attack builds must not be called what the network has."""
+    keras.backend.clear_session()
+    fresh = Classifier(deep_knn_cnn())
+    attacked = IntermediateLevelAttack(fresh, layer="logits", eps=EPS, max_iter=2).generate(mnist[0][:2])
+    assert attacked.shape == (2, 28, 28, 1)
+
+
+def test_a_random_guide_is_as_long_as_the_one_that_it_stands_for():
+    guides, directions = np.random.default_rng(0).normal(size=(2, 5, 7))
+    made = _with_lengths_of(guides, directions)
+    np.testing.assert_allclose(np.linalg.norm(made, axis=1), np.linalg.norm(guides, axis=1))
+    cosines = (made * directions).sum(axis=1) / np.linalg.norm(made, axis=1) / np.linalg.norm(directions, axis=1)
+    np.testing.assert_allclose(cosines, 1)

@@ -35,7 +35,7 @@ def made_up_run(seed: int, *, growth: float = 0.05, variance: float = 0.01) -> p
     for place, layer in enumerate(LAYERS):
         share = 0.05 + 0.01 * seed + growth * place * (predicted != truth)
         columns |= {share_column(layer): share, carrying_column(layer): share / 2}
-    return pd.DataFrame(columns).assign(tested=160, wrong=20)
+    return pd.DataFrame(columns).assign(tested=160, wrong=20, source=np.where(role == "test", np.arange(90), -1))
 
 
 def made_up_shown(*, tells: int = 1) -> pd.DataFrame:
@@ -213,6 +213,7 @@ def test_rankings_and_outcomes_keep_their_sign(sign):
     assert report._thresholds(found.assign(low=found["estimate"], high=found["estimate"]))[0] == (
         report.CONFIRMED if sign > 0 else report.REFUTED
     )
+    assert report._thresholds(found.assign(low=0.45, high=0.55))[0] == report.OPEN
     assert report._defends(gained)[0] == (report.CONFIRMED if sign > 0 else report.REFUTED)
 
 
@@ -228,12 +229,17 @@ def test_seeds_of_experiment_1_are_pooled_by_image():
 
 
 def test_misreadings_are_set_against_those_of_the_unpoisoned_network(runs):
-    hard = [run.assign(predicted=np.where(run["place"] < 50, run["predicted"], 1)) for run in runs]
+    # Of the control each network also gives poisoned points, whose labels are true there, these labels.
+    hard = [run.assign(predicted=np.where(run["place"] < 50, run["predicted"], 1), given=1) for run in runs]
     table = results.misreadings({"svm": runs, CONTROL: hard}).set_index(["kind", "figure"])
     assert table.loc[("svm", "misclassified"), "estimate"] == 20
     assert table.loc[("svm", "wrong anyway"), "estimate"] == 0.5
     assert table.loc[("svm", "wrong anyway"), "n"] == 60
     assert np.isnan(table.loc[(CONTROL, "wrong anyway"), "estimate"])
+    assert table.loc[(CONTROL, "obeyed"), "estimate"] == 1
+    assert (table["images"].loc["svm"] == 20).all()  # all seeds misread the same
+    apart = [run.assign(source=run["source"] + 100 * seed) for seed, run in enumerate(runs)]
+    assert (results.misreadings({"svm": apart, CONTROL: hard}).set_index("kind").loc["svm", "images"] == 60).all()
     assert table.loc[("svm", "obeyed"), "estimate"] == 0
     obedient = [run.assign(predicted=np.where(run["role"] == "poisoned", 9, run["predicted"])) for run in runs]
     obeyed = results.misreadings({"svm": obedient, CONTROL: hard}).set_index(["kind", "figure"])
@@ -504,6 +510,7 @@ def test_the_study_s_results_hang_together(study):
         assert (rows["role"] == "poisoned").sum() == 4
         test = rows[rows["role"] == "test"]
         assert (test["predicted"] != test["truth"]).sum() == test["wrong"].iloc[0]
+        np.testing.assert_array_equal(study.bench.data.test_labels[test["source"]], test["truth"])
         assert (test["predicted"] == test["truth"]).sum() <= 20
     for own in study.defended.values():
         for made in own:
@@ -549,6 +556,7 @@ def test_wrong_sizes_are_named_before_work_starts(bench):
             "poisoned_points does not fit the images: class . has . images",
         ),
         ({"defence_epochs": 1.5}, "defence_epochs must be a whole number"),
+        ({"neighbours": 10_000}, "neighbours must be fewer than the .* images of the smallest training set"),
     ):
         with pytest.raises(ValueError, match=message):
             Study(bench, **(SIZES | wrong))

@@ -1,5 +1,7 @@
 """The transfer study: its figures on made-up readings, and the whole of it on a few real images."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -269,7 +271,10 @@ def test_tables_and_sentences_say_what_the_results_say(rows, choice, measured, t
     assert report.choice_table(results.choose(rows, eps=0.1)[1], choice)[1] == [1]
     assert "refuted" in report.differences_table(differences).set_index(["ε", "rival"]).loc[(0.1, MOMENTUM), VICTIM]
     rounded = results.eight_bit(measured, detectors=[DEEP_KNN, report.MAX_SOFTMAX], seed=0)
-    headline = report.headline_table(success, differences, table, rounded, choice).set_index("ε")
+    headline = report.headline_table(success, differences, table, rounded, choice, judged=[0.1, 0.2]).set_index("ε")
+    not_asked = report.headline_table(success, differences, table, rounded, choice, judged=[0.2]).set_index("ε")
+    assert not_asked.loc[0.1, "seen by Deep kNN: ROC-AUC"] == report.NOT_JUDGED
+    assert not_asked.loc[0.1, "n (transfer / seen / in 8 bits)"].endswith("not judged / not judged")
     assert headline.loc[0.1, "seen by Deep kNN: ROC-AUC"] == report.TOO_FEW
     assert headline.loc[0.2, "seen by Deep kNN: ROC-AUC"].startswith("1.000")
     assert headline.loc[0.1, "in 8 bits: Deep kNN"] == report.TOO_FEW
@@ -296,6 +301,12 @@ def test_rivals_take_as_many_gradients_at_the_same_strength():
     assert len(set(names)) == len(names)
     assert strengths_of("mnist")[0] == OTHER_STRENGTHS[0] == REPORT_EPS == 0.015
     assert set(RIVALS) < set(METHODS)
+
+
+def test_the_middle_strength_and_those_above_are_judged():
+    judged = Study.judged_strengths.fget
+    assert judged(SimpleNamespace(strengths=(0.1, 0.2, 0.3))) == (0.2, 0.3)
+    assert judged(SimpleNamespace(strengths=(0.1, 0.2))) == (0.2,)
 
 
 def test_misreading_is_against_the_true_class(average_pooling_classifier, max_pooling_classifier, mnist):
@@ -435,7 +446,7 @@ def test_the_study_s_results_hang_together(study):
     choice, tried = study.chosen_among
     assert len(tried) == len(VARIANTS) * len(LAYERS)
     rounded = study.eight_bit()
-    headline = report.headline_table(success, differences, detections, rounded, choice)
+    headline = report.headline_table(success, differences, detections, rounded, choice, judged=study.judged_strengths)
     assert len(report.detection_table(detections, rounded)[0]) == len(detections.groupby(["network", "eps", "attack"]))
     assert headline["ε"].tolist() == [0.05, 0.3]
     assert len(report.credibility_table(study.credibilities(), changes)) == 2 * len(DETECTED)
@@ -458,8 +469,16 @@ def test_wrong_sizes_are_named_before_work_starts(study):
         ({"iterations": 4}, "transfer_iterations must be a whole number, 5 or more, got 4"),
         ({"held_out": 0}, "deep_knn_calibration must be a whole number, 1 or more, got 0"),
         ({"judged_victims": -1}, "judged_victims must be a whole number, 0 or more, got -1"),
-        ({"strengths": [0.2, 0.1]}, r"transfer_strengths must rise in \(0, 1\], got \[0.2, 0.1\]"),
-        ({"strengths": [1.5]}, "transfer_strengths must rise"),
+        ({"judged_victims": 99}, "judged_victims must be at most 3, all there are, got 99"),
+        ({"task_epochs": 0}, "task_epochs must be a whole number, 1 or more, got 0"),
+        ({"neighbours": 400}, "neighbours must be fewer than the 400 training images, got 400"),
+        ({"held_out": 5000}, "deep_knn_calibration must be fewer than the 400 test images, got 5000"),
+        ({"strengths": [0.2, 0.1]}, r"transfer_strengths must be .* that rise in \(0, 1\], got \[0.2, 0.1\]"),
+        ({"strengths": [1.5]}, "transfer_strengths must be"),
+        ({"strengths": 0.1}, "transfer_strengths must be a list of numbers that rise in .*, got 0.1"),
+        ({"strengths": ["0.1"]}, "transfer_strengths must be"),
+        ({"strengths": "0.1"}, "transfer_strengths must be"),
+        ({"strengths": [True]}, "transfer_strengths must be"),
         ({"deep_knn_epochs": 0}, "epochs must be a whole number, 1 or more, got 0"),
     ):
         with pytest.raises(ValueError, match=message):

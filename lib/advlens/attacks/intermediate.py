@@ -137,8 +137,8 @@ class IntermediateLevelAttack(EvasionAttack):
         """Compiled, from images to the layer's activations, (n, h, w, channels) to (n, d)."""
         network = self.estimator.model
         layer = last_convolution(network) if self.layer is None else network.get_layer(self.layer)
-        part = keras.Model(network.inputs, keras.layers.Flatten()(layer.output))
-        return tf.function(lambda x: part(x, training=False), reduce_retracing=True)
+        part = keras.Model(network.inputs, layer.output)
+        return tf.function(lambda x: tf.reshape(part(x, training=False), (tf.shape(x)[0], -1)), reduce_retracing=True)
 
     def _follower(self, features: Callable[[Array], tf.Tensor]) -> Callable[[Array, Array], tf.Tensor]:
         """All steps on a batch, compiled: from images and their (n, d) guides to images."""

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from advlens import plots
 from advlens.arrays import Array
 from advlens.datasets import DataSet
-from advlens.evaluation import NOMINAL_FPRS, Stratum
+from advlens.evaluation import NOMINAL_FPRS, Estimate, Stratum
 from advlens.studies.closeness.protocols import BASELINES
 from advlens.studies.deep_knn.measures import CONFIDENCE, DEEP_KNN, NETWORKS_LABEL, OF_DEEP_KNN, PUBLISHED
 from advlens.studies.deep_knn.results import SPLITS
@@ -197,7 +197,7 @@ def recovery_table(recovered: pd.DataFrame) -> pd.DataFrame:
 
 
 def headline_table(
-    success: Mapping[str, float], detection: pd.DataFrame, eight_bit: pd.DataFrame, recovered: pd.DataFrame
+    success: Mapping[str, Estimate], detection: pd.DataFrame, eight_bit: pd.DataFrame, recovered: pd.DataFrame
 ) -> pd.DataFrame:
     """The answer in one table: what Deep kNN sees of each attack, at which rates, and the bar to beat.
 
@@ -207,7 +207,7 @@ def headline_table(
     rows = []
     for attack, share in success.items():
         frame = detection[detection["attack"] == attack]
-        row = {"attack": attack, "success rate": f"{share:.3f}"}
+        row = {"attack": attack, "success rate": interval_text(share)}
         if len(frame) == 0:
             rows.append(row | {"Deep kNN: ROC-AUC": f"under {FEWEST} attacks succeed"})
             continue
@@ -229,7 +229,11 @@ def headline_table(
         for title, name in (("in 8 bits: Deep kNN", DEEP_KNN), ("max softmax", "max softmax")):
             row[title] = interval_text(rounded.loc[name]) if name in rounded.index else TOO_FEW
         first = ours.iloc[0]
-        rows.append(row | {"n (attacked / normal)": f"{first['n_positive']} / {first['n_negative']}"})
+        row["n (attacked / normal)"] = f"{first['n_positive']} / {first['n_negative']}"
+        row["n (label / in 8 bits)"] = " / ".join(
+            str(table.iloc[0][n]) if len(table) else TOO_FEW for table, n in ((right, "n"), (rounded, "n_positive"))
+        )
+        rows.append(row)
     return pd.DataFrame(rows).fillna("")
 
 

@@ -11,13 +11,13 @@ from matplotlib.figure import Figure
 from advlens.arrays import Array, checked_whole
 from advlens.attacks import AttackSet
 from advlens.datasets import split_groups
-from advlens.evaluation import Stratum
+from advlens.evaluation import Estimate, Stratum, mean_estimate
 from advlens.image_files import CODECS
 from advlens.studies.closeness.protocols import BASELINES, EIGHT_BIT
 from advlens.studies.deep_knn.measures import DEEP_KNN, OF_DEEP_KNN, k_column, layer_column, measure, nearest, searches
 from advlens.studies.deep_knn.report import examples, gallery
 from advlens.studies.deep_knn.results import accuracies, calibration_errors, promise, recovered, reliability
-from advlens.studies.deep_knn.settings import FEWER_NEIGHBOURS, settings
+from advlens.studies.deep_knn.settings import FEWER_NEIGHBOURS, checked_sizes, settings
 from advlens.studies.detection import FEWEST, aucs, detection
 from advlens.workbench import Workbench
 
@@ -60,11 +60,12 @@ class Study:
             checked_whole(value, name=name)
         if checked_whole(attacked_images, name="deep_knn_images") < LEAST_IMAGES:
             raise ValueError(f"deep_knn_images must be at least {LEAST_IMAGES}, got {attacked_images}")
+        checked_whole(test_images, name="test_images", least=0)
+        checked_sizes(bench, neighbours=neighbours, held_out=held_out, test_images=test_images)
         self.bench = bench
         self.k = neighbours
         self.classifier = bench.classifier(NETWORK, epochs=epochs)
         self.settings = settings(bench.data.name)
-        checked_whole(test_images, name="test_images", least=0)
         # A seed of its own, so that this is another order than that of the attacked images in other studies.
         order = np.random.default_rng([bench.seed, 9]).permutation(len(bench.data.test_labels))
         self.looked_at = order[: test_images or None]
@@ -204,13 +205,17 @@ class Study:
 
     def searches(self, n: int) -> pd.DataFrame:
         """`measures.searches` of n clean test images."""
+        checked_whole(n, name="search_images")
         return self._kept("searches", searches, images=self.bench.data.test_images[:n])
 
     # ------------------------------------------------------------ results
 
-    def success_rates(self) -> dict[str, float]:
+    def success_rates(self) -> dict[str, Estimate]:
         """Attack → the share of attacked images whose decision changes."""
-        return {name: float(made.success.mean()) for name, made in self.attack_sets.items()}
+        return {
+            name: mean_estimate(made.success, made.source, seed=self.bench.seed)
+            for name, made in self.attack_sets.items()
+        }
 
     def accuracies(self) -> pd.DataFrame:
         """`results.accuracies` of the clean test images."""

@@ -92,7 +92,9 @@ def shown_table(figures: pd.DataFrame) -> pd.DataFrame:
         found = own.set_index("figure")
         row: dict[str, Any] = {"kind": kind, "points": group}
         row |= {title: told(found.loc[name]) if name in found.index else MISSING for name, title in titles.items()}
-        rows.append(row | {"n (of these wrong)": f"{found.loc['auc', 'n']} ({found.loc['auc', 'positives']})"})
+        wrong = found.loc["auc"]
+        counts = f"{wrong['n']} ({wrong['positives']}, of {wrong['images']} images)"
+        rows.append(row | {"n (of these wrong)": counts})
     return pd.DataFrame(rows)
 
 
@@ -171,8 +173,10 @@ def misreading_table(misreadings: pd.DataFrame) -> pd.DataFrame:
         found = own.set_index("figure")
         texts = {title: told(found.loc[name], digits=digits) for name, (title, digits) in titles.items()}
         n = f"{found.loc['obeyed', 'n']} / {found.loc['misclassified', 'n']} / {found.loc['wrong anyway', 'n']}"
-        seeds = found.loc["misclassified", "seeds"]
-        rows.append({"poison": kind} | texts | {"n poisoned / tested / misclassified (seeds)": f"{n} ({seeds})"})
+        seeds, images = (int(found.loc["misclassified", column]) for column in ("seeds", "images"))
+        counts = {"distinct images misclassified": str(images)}
+        counts |= {"n poisoned / tested / misclassified (seeds)": f"{n} ({seeds})"}
+        rows.append({"poison": kind} | texts | counts)
     return pd.DataFrame(rows)
 
 
@@ -351,12 +355,12 @@ def lessons(
 ) -> str:
     """The study's claims and questions, each with a verdict that its figures give."""
     judged = {
-        "Credibility tells right from wrong among poisoned points": _credible(figures),
+        "Low credibility marks wrong decisions, on poisoned points too": _credible(figures),
         "Deep kNN recovers labels": _recovers(recovered),
         "Poisoned points' credibility varies less": _varies(variances),
         "Influence grows towards the last layer": _grows(differences),
         "Poison makes it grow": _grows_by_poison(differences, misreadings),
-        "A threshold on credibility finds poison": _thresholds(rankings),
+        "A low credibility ranks poison above other training images": _thresholds(rankings),
         "Removing suspects weakens a backdoor more than removing at random": _defends(outcomes),
     }
     return "\n".join(
@@ -378,18 +382,24 @@ def _verdict(lows: Sequence[float], highs: Sequence[float], *, reference: float 
 
 
 def _credible(figures: pd.DataFrame) -> tuple[str, str]:
-    found = figures[figures["group"] == ALL_POINTS].set_index(["kind", "figure"])
+    found = figures.set_index(["group", "kind", "figure"])
     kinds = found.index.unique("kind")
-    aucs = {kind: found.loc[(kind, "auc")] for kind in kinds}
-    texts = _listed({kind: f"{told(row)} (n wrong = {row['positives']})" for kind, row in aucs.items()})
-    softmax, poison = (
-        _listed({kind: told(found.loc[(kind, figure)]) for kind in kinds}) for figure in ("softmax auc", "poison auc")
+    aucs = found.xs("auc", level="figure").loc[[ALL_POINTS, "poisoned"]]
+    texts = _listed({kind: _of_wrong(found.loc[(ALL_POINTS, kind, "auc")]) for kind in kinds})
+    softmax, poison, poison_softmax = (
+        _listed({kind: told(found.loc[(ALL_POINTS, kind, figure)]) for kind in kinds})
+        for figure in ("softmax auc", "poison auc", "poison softmax auc")
     )
-    verdict = _verdict([row["low"] for row in aucs.values()], [row["high"] for row in aucs.values()], reference=0.5)
-    return verdict, (
-        f"A network that saw no poison: ROC-AUC of low credibility for a wrong decision {texts}; of low max softmax "
-        f"{softmax}. Of low credibility for being poisoned: {poison}."
+    alone = _listed({kind: _of_wrong(found.loc[("poisoned", kind, "auc")]) for kind in kinds})
+    return _verdict(aucs["low"], aucs["high"], reference=0.5), (
+        f"A network that saw no poison: ROC-AUC of low credibility for a wrong decision {texts}; on poisoned points "
+        f"alone {alone}; of low max softmax {softmax}. Of low credibility for being poisoned: {poison}; of low max "
+        f"softmax: {poison_softmax}."
     )
+
+
+def _of_wrong(row: pd.Series) -> str:
+    return f"{told(row)} (n wrong = {row['positives']}, of {row['images']} images)"
 
 
 def _recovers(recovered: pd.DataFrame) -> tuple[str, str]:
@@ -439,10 +449,13 @@ def _grows_by_poison(differences: pd.DataFrame, misreadings: pd.DataFrame) -> tu
         for name in ("obeyed", "wrong anyway")
     )
     texts = _listed({row.kind: f"{told(row, digits=2)} ({row.seeds} seeds)" for row in above.itertuples()})
+    wrong = figures.loc["misclassified"]
+    images = "on " + _listed({kind: f"{int(row['images'])} different images" for kind, row in wrong.iterrows()})
     return _verdict(above["low"], above["high"]), (
-        f"The growth less that around the same images unpoisoned, {told(control, digits=2)}: {texts} percentage "
-        f"points. Poisoned training points get the attacker's label in a share of {obeyed}; of the misclassified "
-        f"the network of that seed that saw no poison misreads {anyway} too."
+        "The growth, less that around images which the unpoisoned network of the same seed misreads (its own is "
+        f"{told(control, digits=2)}): {texts} percentage points. Poisoned training points get the attacker's label in "
+        f"a share of {obeyed}; of the misclassified the network of that seed that saw no poison misreads {anyway} too, "
+        f"{images}."
     )
 
 

@@ -124,36 +124,38 @@ def shown_figures(shown: pd.DataFrame, *, seed: int) -> pd.DataFrame:
         for low values as a sign of a wrong decision, "auc" (of credibility), "softmax auc", and "auc above softmax";
         of all points alone the same as a sign of poison, "poison auc" and so on: kind, group, figure, estimate, low,
         high (by bootstrap over test images, some of which several seeds draw; NaN where no point or every point is
-        wrong), n (points), positives (those to be told from the others, where the figure is a ROC-AUC).
+        wrong), n (points), positives (those to be told from the others, where the figure is a ROC-AUC), images (how
+        many test images these are: several seeds draw the same).
     """
     rows = []
     for (kind, group), points in _groups_shown(shown):
         source = points["source"].to_numpy()
-        found = {name: (mean_estimate(of(points), source, seed=seed), -1) for name, of in MEANS.items()}
+        found = {name: (mean_estimate(of(points), source, seed=seed), -1, -1) for name, of in MEANS.items()}
         error = calibration_estimate(points["credibility"].to_numpy(), is_right(points), source, bins=BINS, seed=seed)
-        found["calibration error"] = error, -1
+        found["calibration error"] = error, -1, -1
         found |= _aucs(points, ~is_right(points), seed=seed)
         if group == ALL_POINTS:
             of_poison = _aucs(points, points["is_poisoned"].to_numpy(bool), seed=seed)
             found |= {f"poison {name}": value for name, value in of_poison.items()}
         about = {"kind": kind, "group": group, "n": len(points)}
         rows += [
-            about | {"figure": name, "positives": positives} | dataclasses.asdict(estimate)
-            for name, (estimate, positives) in found.items()
+            about | {"figure": name, "positives": positives, "images": images} | dataclasses.asdict(estimate)
+            for name, (estimate, positives, images) in found.items()
         ]
     return pd.DataFrame(rows)
 
 
-def _aucs(points: pd.DataFrame, truth: Array, *, seed: int) -> dict[str, tuple[Estimate, int]]:
-    """ROC-AUCs of low credibility and low softmax as signs of `truth`, and their difference, with its number."""
-    names, positives = ("auc", "softmax auc", "auc above softmax"), int(truth.sum())
+def _aucs(points: pd.DataFrame, truth: Array, *, seed: int) -> dict[str, tuple[Estimate, int, int]]:
+    """ROC-AUCs of low credibility and low softmax as signs of `truth`, and their difference, with its numbers."""
+    names = ("auc", "softmax auc", "auc above softmax")
+    counts = int(truth.sum()), points["source"][truth].nunique()
     if truth.all() or not truth.any():
-        return dict.fromkeys(names, (Estimate(*[float("nan")] * 3), positives))
+        return dict.fromkeys(names, (Estimate(*[float("nan")] * 3), *counts))
     scores = {"auc": -points["credibility"].to_numpy(), "softmax auc": -points["softmax"].to_numpy()}
     source = points["source"].to_numpy()
     single = auc_estimates(scores, truth, source, seed=seed)
     above = auc_differences(scores, [("auc", "softmax auc")], truth, source, seed=seed)
-    return {name: (each, positives) for name, each in zip(names, [*single.values(), *above], strict=True)}
+    return {name: (each, *counts) for name, each in zip(names, [*single.values(), *above], strict=True)}
 
 
 MEANS: dict[str, Callable[[pd.DataFrame], Array]] = {
@@ -259,29 +261,32 @@ def misreadings(runs: Mapping[str, Sequence[pd.DataFrame]]) -> pd.DataFrame:
     """Whom the networks of experiment 2.2 misread: the poison that they were taught, or images that are hard anyway.
 
     Args:
-        runs: kind → `measures.trained_on`'s rows, a seed each; under `CONTROL` those of networks that saw no poison.
+        runs: kind → `measures.trained_on`'s rows with source, the test images' places in the test set, a seed each;
+            under `CONTROL` those of networks that saw no poison.
     Returns:
         A row a kind and figure: "obeyed" (the share of poisoned training points that get the attacker's label),
         "misclassified" (test images), "wrong anyway" (the share of these that the unpoisoned network of that seed
-        misreads as well; NaN under `CONTROL`): kind, figure, estimate, low, high, seeds, n.
+        misreads as well; NaN under `CONTROL`): kind, figure, estimate, low, high, seeds, n, images (how many different
+        ones all seeds together misread).
     """
     rows = []
-    anyway = [_misread_places(run) for run in runs[CONTROL]]
+    anyway = [_misread(run) for run in runs[CONTROL]]
     for kind, seeds in runs.items():
         poison = [run[run["role"] == "poisoned"] for run in seeds]
-        wrong = [_misread_places(run) for run in seeds]
+        wrong = [_misread(run) for run in seeds]
         both = [len(own & hard) / len(own) if own else float("nan") for own, hard in zip(wrong, anyway, strict=True)]
         values = {
             "obeyed": ([float((own["predicted"] == own["given"]).mean()) for own in poison], sum(map(len, poison))),
             "misclassified": ([float(len(own)) for own in wrong], sum(int(run["tested"].iloc[0]) for run in seeds)),
             "wrong anyway": (both if kind != CONTROL else [float("nan")] * len(both), sum(map(len, wrong))),
         }
-        rows += [{"kind": kind, "figure": name} | _counted(*value) for name, value in values.items()]
+        about = {"kind": kind, "images": len(set().union(*wrong))}
+        rows += [about | {"figure": name} | _counted(*value) for name, value in values.items()]
     return pd.DataFrame(rows)
 
 
-def _misread_places(rows: pd.DataFrame) -> set[int]:
-    return set(_of_group(rows, MISCLASSIFIED)["place"])
+def _misread(rows: pd.DataFrame) -> set[int]:
+    return set(_of_group(rows, MISCLASSIFIED)["source"])
 
 
 def influences(runs: Mapping[str, Sequence[pd.DataFrame]], layers: Sequence[str]) -> pd.DataFrame:

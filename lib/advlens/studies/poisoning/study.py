@@ -120,6 +120,11 @@ class Study:
                 f"classes less {poisoned_points} poisoned ones, got {two_label_images}"
             )
         self._check_shares()
+        fewest = min(two_label_images + poisoned_points, self.defended_images)
+        if neighbours >= fewest:
+            raise ValueError(
+                f"neighbours must be fewer than the {fewest} images of the smallest training set, got {neighbours}"
+            )
         self.classifier = bench.classifier(NETWORK, epochs=epochs)
         self.layers = [layer.name for layer in self.classifier.model.layers if layer.weights]
 
@@ -235,9 +240,12 @@ class Study:
     def _trained_on(
         self, seed: int, training: Array, classes: Sequence[int], kind: str, epochs: int, correct_images: int
     ) -> pd.DataFrame:
-        """`measures.trained_on` of the training images at those places, judged on test images of the classes."""
-        data = self.bench.data
-        return self.bench.store.keep(
+        """`measures.trained_on` of the training images at those places, judged on test images of the classes.
+
+        With source: a test image's place in the test set, −1 of a training image.
+        """
+        data, held_out = self.bench.data, self._held_out(seed, classes=classes)
+        rows = self.bench.store.keep(
             f"poison.trained.{kind}",
             trained_on,
             images=data.train_images[training],
@@ -250,8 +258,12 @@ class Study:
             k=self.k,
             correct_images=correct_images,
             seed=seed,
-            **self._for_test(self._held_out(seed, classes=classes), classes),
+            **self._for_test(held_out, classes),
         )
+        judged, is_test = self._judged(held_out, classes), (rows["role"] == "test").to_numpy()
+        source = np.full(len(rows), -1)
+        source[is_test] = judged[rows["place"].to_numpy()[is_test]]
+        return rows.assign(source=source)
 
     def recovered(self) -> pd.DataFrame:
         """`results.recovered` of experiment 2.1."""
@@ -365,14 +377,16 @@ class Study:
         """Places of the test images of some classes, in their order."""
         return self.looked_at[np.isin(self.bench.data.test_labels[self.looked_at], classes)]
 
+    def _judged(self, held_out: Array, classes: Sequence[int]) -> Array:
+        return np.setdiff1d(self._test_places(classes), held_out)
+
     def _for_calibration(self, places: Array) -> dict[str, Array]:
         data = self.bench.data
         return {"calibration_images": data.test_images[places], "calibration_labels": data.test_labels[places]}
 
     def _for_test(self, held_out: Array, classes: Sequence[int]) -> dict[str, Any]:
         """The held-out images, and all other test images of those classes."""
-        data = self.bench.data
-        judged = np.setdiff1d(self._test_places(classes), held_out)
+        data, judged = self.bench.data, self._judged(held_out, classes)
         return self._for_calibration(held_out) | {
             "test_images": data.test_images[judged],
             "test_labels": data.test_labels[judged],

@@ -32,7 +32,7 @@ from advlens.studies.transfer.settings import (
 )
 from advlens.tables import interval_text
 
-TOO_FEW = "too few"
+TOO_FEW, NOT_JUDGED = "too few", "not judged"
 MAX_SOFTMAX = "max softmax"
 EXAMPLES = 6  # columns of the gallery
 FAMILIES = {"clean": "input", "noisy": "baseline", "attacked": "neighbours"}  # colours of kinds of image
@@ -242,8 +242,14 @@ def headline_table(
     detections: pd.DataFrame,
     eight_bit: pd.DataFrame,
     choice: Choice,
+    *,
+    judged: Sequence[float],
 ) -> pd.DataFrame:
-    """The study in one table: who is fooled, whether the attack earns its name, and what Deep kNN sees of it."""
+    """The study in one table: who is fooled, whether the attack earns its name, and what Deep kNN sees of it.
+
+    Args:
+        judged: the strengths at which Deep kNN was asked.
+    """
     fooled = success.set_index(["method", "eps", "network"])
     gained = differences.set_index(["rival", "eps", "network"])
     seen = detections[(detections["network"] == SOURCE) & (detections["attack"] == ILA_OF_BIM)]
@@ -259,13 +265,18 @@ def headline_table(
             found = gained.loc[(rival, eps, ALL_VICTIMS)]
             row[f"{choice.variant} less {rival}"] = f"{interval_text(found)} {found['verdict']}"
         there = (eps, DEEP_KNN, "roc_auc") in seen.index
+        missing = TOO_FEW if eps in judged else NOT_JUDGED
         baseline = seen.loc[(eps, DEEP_KNN, "roc_auc"), "baseline"] if there else ""
         for title, detector in (("Deep kNN", DEEP_KNN), ("best baseline", baseline)):
-            row[f"seen by {title}: ROC-AUC"] = interval_text(seen.loc[(eps, detector, "roc_auc")]) if there else TOO_FEW
+            row[f"seen by {title}: ROC-AUC"] = interval_text(seen.loc[(eps, detector, "roc_auc")]) if there else missing
         for title, detector in (("Deep kNN", DEEP_KNN), (MAX_SOFTMAX, MAX_SOFTMAX)):
-            row[f"in 8 bits: {title}"] = _rounded(rounded, SOURCE, eps, ILA_OF_BIM, detector)
-        positives = seen.loc[(eps, DEEP_KNN, "roc_auc"), "n_positive"] if there else TOO_FEW
-        row["n (transfer / seen)"] = f"{fooled['n'].iloc[0]} / {positives}"
+            key = (SOURCE, eps, ILA_OF_BIM, detector)
+            row[f"in 8 bits: {title}"] = interval_text(rounded.loc[key]) if key in rounded.index else missing
+        counts = [
+            table.loc[key, "n_positive"] if key in table.index else missing
+            for table, key in ((seen, (eps, DEEP_KNN, "roc_auc")), (rounded, (SOURCE, eps, ILA_OF_BIM, DEEP_KNN)))
+        ]
+        row["n (transfer / seen / in 8 bits)"] = " / ".join(map(str, (fooled["n"].iloc[0], *counts)))
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -341,11 +352,12 @@ def _seen(detections: pd.DataFrame) -> str:
         f"{row.network} {interval_text(row)} (n = {row.n_positive})"
         for row in aucs[aucs["eps"] == aucs["eps"].max()].itertuples()
     )
+    strengths = ", ".join(f"{eps:g}" for eps in sorted(above["eps"].unique()))
     better, worse = int((above["low"] > 0).sum()), int((above["high"] < 0).sum())
     return (
         f"At ε = {aucs['eps'].max():g} those that get through are told from normal images with a ROC-AUC of: {told}. "
-        f"Over all strengths its TPR at 5 % FPR is above the best trivial baseline's in {better} of {len(above)} cases "
-        f"with the whole interval, below it in {worse}."
+        f"Over the strengths judged ({strengths}) its TPR at 5 % FPR is above the best trivial baseline's in {better} "
+        f"of {len(above)} cases with the whole interval, below it in {worse}."
     )
 
 

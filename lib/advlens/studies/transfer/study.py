@@ -17,6 +17,7 @@ from advlens.progress import progress
 from advlens.studies.closeness.protocols import BASELINES, EIGHT_BIT
 from advlens.studies.closeness.settings import published_of
 from advlens.studies.deep_knn.measures import DEEP_KNN, NETWORKS_LABEL, measure
+from advlens.studies.deep_knn.settings import checked_sizes
 from advlens.studies.detection import FEWEST
 from advlens.studies.transfer.measures import misread
 from advlens.studies.transfer.results import (
@@ -92,8 +93,13 @@ class Study:
         for name, value in (counts | {"neighbours": neighbours}).items():
             checked_whole(value, name=name)
         checked_whole(iterations, name="transfer_iterations", least=STEPS)  # fewer would not reach the ball's edge
+        for name, value in {"task_epochs": task_epochs, "dropout_epochs": dropout_epochs}.items():
+            checked_whole(value, name=name)
         if checked_whole(transfer_images, name="transfer_images") < LEAST_IMAGES:
             raise ValueError(f"transfer_images must be at least {LEAST_IMAGES}, got {transfer_images}")
+        if checked_whole(judged_victims, name="judged_victims", least=0) > len(VICTIMS) + 1:
+            raise ValueError(f"judged_victims must be at most {len(VICTIMS) + 1}, all there are, got {judged_victims}")
+        checked_sizes(bench, neighbours=neighbours, held_out=held_out)
         self.bench = bench
         self.iterations, self.k = iterations, neighbours
         self.strengths = _checked_strengths(strengths) or strengths_of(bench.data.name)
@@ -104,7 +110,7 @@ class Study:
             **{name: bench.classifier(name, epochs=task_epochs) for name in VICTIMS},
             with_dropout: bench.classifier(with_dropout, epochs=dropout_epochs),
         }
-        self.judging = list(self.classifiers)[: 1 + checked_whole(judged_victims, name="judged_victims", least=0)]
+        self.judging = list(self.classifiers)[: 1 + judged_victims]
         self.held_out, self.source, self.calibration_source = self._drawn(held_out, transfer_images, calibration_images)
 
     def _drawn(self, held_out: int, attacked: int, thresholds: int) -> tuple[Array, Array, Array]:
@@ -217,15 +223,17 @@ class Study:
 
     # ------------------------------------------------------------ Deep kNN
 
+    @property
+    def judged_strengths(self) -> tuple[float, ...]:
+        """Those at which Deep kNN judges, from the middle one on: few images are misread at the report's own."""
+        return self.strengths[len(self.strengths) // 2 :]
+
     @cached_property
     def judged(self) -> tuple[dict[str, dict[float, dict[str, pd.DataFrame]]], dict[str, pd.DataFrame]]:
-        """What each network's Deep kNN, and the baselines, say of attacks, and of the images that commit thresholds.
-
-        Of the strengths, those from the middle on: few images are misread at the report's own.
-        """
+        """What each network's Deep kNN, and the baselines, say of attacks, and of the images that commit thresholds."""
         sets = {
             eps: {method.method: self.attack_set(method) for method in self.detected(eps)}
-            for eps in self.strengths[len(self.strengths) // 2 :]
+            for eps in self.judged_strengths
         }
         measured, thresholds_from = {}, {}
         for name in progress(self.judging, description="Deep kNN", unit="network"):
@@ -329,7 +337,9 @@ def _twins(made: AttackSet) -> tuple[Array, Array]:
 
 
 def _checked_strengths(strengths: Sequence[float]) -> tuple[float, ...]:
-    strengths = tuple(float(eps) for eps in strengths)
+    wrong = ValueError(f"transfer_strengths must be a list of numbers that rise in (0, 1], got {strengths!r}")
+    if not isinstance(strengths, Sequence) or any(type(eps) not in (int, float) for eps in strengths):
+        raise wrong
     if any(not 0 < eps <= 1 for eps in strengths) or list(strengths) != sorted(set(strengths)):
-        raise ValueError(f"transfer_strengths must rise in (0, 1], got {list(strengths)}")
-    return strengths
+        raise wrong
+    return tuple(map(float, strengths))
