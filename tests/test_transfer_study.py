@@ -268,7 +268,7 @@ def test_tables_and_sentences_say_what_the_results_say(rows, choice, measured, t
     assert shown.shape == (2 * len(METHODS), 2 + 4 + 1)
     best = [place for place, network in bold if network == VICTIM and place < len(METHODS)]
     assert shown["method"].iloc[best].tolist() == [ILAF]
-    assert report.choice_table(results.choose(rows, eps=0.1)[1], choice)[1] == [1]
+    assert report.choice_table(results.choose(rows, eps=0.1)[1], choice)[1] == [(1, choice.variant)]
     assert "refuted" in report.differences_table(differences).set_index(["ε", "rival"]).loc[(0.1, MOMENTUM), VICTIM]
     rounded = results.eight_bit(measured, detectors=[DEEP_KNN, report.MAX_SOFTMAX], seed=0)
     headline = report.headline_table(success, differences, table, rounded, choice, judged=[0.1, 0.2]).set_index("ε")

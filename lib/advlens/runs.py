@@ -319,7 +319,7 @@ def report(plan: Plan) -> None:
     """Prints where a run's results are, and its headline tables."""
     print(f"\n{plan.dataset}: notebooks, figures and tables are in {_relative(plan.folder)}")
     for headline in sorted((plan.folder / "figures").glob("headline*.md")):
-        print(f"\n{headline.read_text()}")
+        print(f"\n{_relative(headline)}\n\n{headline.read_text()}")
 
 
 def _seed(text: str) -> int:

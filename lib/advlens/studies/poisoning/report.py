@@ -78,7 +78,7 @@ def shown_table(figures: pd.DataFrame) -> pd.DataFrame:
     """What a clean network and Deep kNN make of poisoned points, a row a kind and group."""
     titles = {
         "accuracy": "network right",
-        "obedience": "gives the attacker's label",
+        "obedience": "gives the label it bears",
         "credibility": "mean credibility",
         "calibration error": "calibration error of credibility",
         "auc": "ROC-AUC for a wrong decision: low credibility",
@@ -164,7 +164,7 @@ def recovered_table(recovered: pd.DataFrame) -> pd.DataFrame:
 def misreading_table(misreadings: pd.DataFrame) -> pd.DataFrame:
     """Whom the networks of experiment 2.2 misread, a row a kind of poison."""
     titles = {
-        "obeyed": ("poisoned training points that get the attacker's label", 3),
+        "obeyed": ("marked training points that get the label that they bear", 3),
         "misclassified": ("misclassified test images", 1),
         "wrong anyway": ("share of these that the network without poison misreads too", 3),
     }

@@ -120,11 +120,11 @@ def credibility_figure(credibilities: pd.DataFrame) -> Figure:
 # ---------------------------------------------------------------- tables
 
 
-def choice_table(tried: pd.DataFrame, choice: Choice) -> tuple[pd.DataFrame, list[int]]:
-    """What was tried on validation images, a row a layer, and the place of the chosen layer's row."""
+def choice_table(tried: pd.DataFrame, choice: Choice) -> tuple[pd.DataFrame, list[tuple[int, str]]]:
+    """What was tried on validation images, a row a layer, and the chosen cell."""
     table = tried.pivot(index="layer", columns="method", values="success").reindex(tried["layer"].unique())
     table = table[list(VARIANTS)].map("{:.3f}".format).assign(n=tried["n"].iloc[0])
-    return table.rename_axis(columns=None).reset_index(), [list(table.index).index(choice.layer)]
+    return table.rename_axis(columns=None).reset_index(), [(list(table.index).index(choice.layer), choice.variant)]
 
 
 def success_table(success: pd.DataFrame) -> tuple[pd.DataFrame, list[tuple[int, str]]]:
