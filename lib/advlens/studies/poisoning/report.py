@@ -399,7 +399,7 @@ def _credible(figures: pd.DataFrame) -> tuple[str, str]:
 
 
 def _of_wrong(row: pd.Series) -> str:
-    return f"{told(row)} (n wrong = {row['positives']}, of {row['images']} images)"
+    return f"{told(row)} (n wrong = {int(row['positives'])}, of {int(row['images'])} images)"
 
 
 def _recovers(recovered: pd.DataFrame) -> tuple[str, str]:
