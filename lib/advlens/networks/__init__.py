@@ -9,13 +9,17 @@ import keras
 from advlens.networks.building import Builder, Shape, built
 from advlens.networks.deep_knn import deep_knn_cnn
 from advlens.networks.detector import DETECTOR_NETWORKS, slide_detector_cnn, vgg_like_detector_cnn
+from advlens.networks.global_pooling import global_pooling_cnn
 from advlens.networks.parts import last_convolution, last_layer
 from advlens.networks.task import average_pooling_cnn, digits_dropout_cnn, fashion_dropout_cnn, two_conv_cnn
 
 NETWORKS: dict[str, Builder] = {
     **{
         builder.__name__: builder
-        for builder in (average_pooling_cnn, two_conv_cnn, digits_dropout_cnn, fashion_dropout_cnn, deep_knn_cnn)
+        for builder in (
+            *(average_pooling_cnn, two_conv_cnn, digits_dropout_cnn, fashion_dropout_cnn, deep_knn_cnn),
+            global_pooling_cnn,
+        )
     },
     **DETECTOR_NETWORKS,
 }
@@ -28,6 +32,7 @@ __all__ = [
     "digits_dropout_cnn",
     "fashion_dropout_cnn",
     "find_builder",
+    "global_pooling_cnn",
     "last_convolution",
     "last_layer",
     "slide_detector_cnn",
