@@ -254,7 +254,8 @@ def make_baselines() -> None:
         book = _committable(plan.folder / "notebooks" / notebook.name)
         for cell in _code_cells(book):
             for output in cell.outputs:  # a figure is compared by its description
-                output.get("data", {}).pop("image/png", None)
+                for picture in ("image/png", "image/gif"):
+                    output.get("data", {}).pop(picture, None)
         nbformat.write(book, project_root() / "tests" / "notebooks" / notebook.name)
 
 
