@@ -16,7 +16,17 @@ from advlens.studies.type_one import Study, maps, measures, report, results
 from advlens.studies.type_one.maps import IMAGE, MAPS, MEASURES, START, TARGET
 from advlens.studies.type_one.results import CAUSES, DECISION_LOST, NEARER, NEITHER, NO_AIM, NORMAL, SUCCESS
 from advlens.studies.type_one.settings import CONFIRMED, FRAMES, JUDGE, NETWORK, OPEN, REFUTED, STOPS
-from advlens.studies.type_one.study import ASKED, ATTACK, LOST, PUBLISHED, THE_SAME, TRANSITION, TYPE_I, TYPE_II
+from advlens.studies.type_one.study import (
+    ASKED,
+    ATTACK,
+    LOST,
+    LOST_ASKED,
+    PUBLISHED,
+    THE_SAME,
+    TRANSITION,
+    TYPE_I,
+    TYPE_II,
+)
 from advlens.workbench import Workbench
 
 # ---------------------------------------------------------------- figures on made-up rows
@@ -94,7 +104,7 @@ def test_a_map_goes_with_the_decision_where_like_images_differ_by_it_alone(kept,
     for rival in (LOST, ASKED):
         assert found[(rival, "CAM", "rank correlation")] == expected_gap
     shown = report.difference_table(table).set_index("map")
-    assert shown.loc["CAM", "n"] == "12 / 12"
+    assert shown.loc["CAM", "n"] == "12 / too few / 12"
 
 
 def test_differences_are_of_the_images_that_both_have():
@@ -133,12 +143,12 @@ def test_too_few_attacks_are_said_to_be():
     differences = results.nearer_differences(few, [(TYPE_I, TYPE_II)], seed=0)
     assert report.goes_with_the_decision(differences, "CAM") == OPEN
     assert report._text(report._shares_nearer(table), (TYPE_I, "CAM")) == "too few"
-    assert (report.difference_table(differences)["n"] == "too few / too few").all()
+    assert (report.difference_table(differences)["n"] == "too few / too few / too few").all()
     rows = detection_rows().assign(success=False)
     none = results.against(rows, rows, detectors=["score"], seed=0)
     assert none.empty
     assert report.against_table({"test": none}).empty
-    assert "too few" in report._detected(pd.DataFrame())
+    assert "too few" in report._detected(pd.DataFrame(), none)
 
 
 def detection_rows() -> pd.DataFrame:
@@ -302,12 +312,12 @@ def test_the_whole_study_runs_and_its_tables_hold_it(study):
     assert len(pairs) == 2 * PAIRS
     report.pairs_figure(pairs, names)
     differences = study.nearer_differences()
-    assert list(report.headline_table(rates, likenesses, differences)["map"]) == list(MAPS)
+    assert list(report.headline_table(likenesses, differences)["map"]) == list(MAPS)
     report.difference_table(differences)
     report.likeness_table(likenesses)
     report.detection_table(detections)
     assert set(report.against_table(study.against())["images"]) <= {"float", "8-bit"}
-    text = report.lessons(rates, study.gained(), likenesses, differences, detections)
+    text = report.lessons(rates, study.gained(), likenesses, differences, detections, study.against()["test"])
     assert "nan" not in text
 
 
@@ -332,7 +342,7 @@ def test_likeness_is_of_images_on_which_both_types_succeed(study):
     assert set(rows[TYPE_I]["source"]) == set(rows[TYPE_II]["source"]) == set(study.source[won])
     assert rows[TYPE_I]["stop"].nunique() == STOPS
     lost = (study.ends[TRANSITION]["cause"] == DECISION_LOST).to_numpy()
-    assert set(rows[LOST]["source"]) == set(study.source[won & lost])
+    assert set(rows[LOST]["source"]) == set(rows[LOST_ASKED]["source"]) == set(study.source[won & lost])
 
 
 def test_a_study_without_a_success_says_so(study, monkeypatch):
@@ -342,8 +352,18 @@ def test_a_study_without_a_success_says_so(study, monkeypatch):
         monkeypatch.delitem(vars(study), name, raising=False)
     likenesses, differences = study.likenesses(), study.nearer_differences()
     assert likenesses.empty
+    empty = plots.curves(
+        report.way_panels(likenesses), x="share", y="estimate", group="group", panel="map", columns=3, x_axis="",
+        y_axis="", title="a way",
+    )  # fmt: skip
+    assert "too few" in empty.get_suptitle()
+    bare = plots.intervals(
+        report.likeness_panels(likenesses), estimate="estimate", low="low", high="high", label="map", panel="panel",
+        family="family", axis="", title="maps",
+    )  # fmt: skip
+    assert "too few" in bare.get_suptitle()
     assert differences.empty
-    assert (report.headline_table(study.rates(), likenesses, differences)["goes with the decision"] == OPEN).all()
+    assert (report.headline_table(likenesses, differences)["Type I less the transition"] == "too few").all()
     for name in ("likeness_rows", "judged"):
         vars(study).pop(name, None)
 

@@ -267,6 +267,8 @@ def intervals(
         columns: how many panels stand side by side; None for all.
     """
     apply_style()
+    if table.empty:
+        return _nothing(title)
     panels, labels = list(table[panel].unique()), list(table[label].unique())[::-1]
     figure, grid = _panels(len(panels), columns or len(panels), height=0.25 * len(labels) + 0.9)
     for axes, name in zip(grid.flat, panels, strict=False):
@@ -347,6 +349,8 @@ def curves(
         marks: panel → the x at which a vertical line stands in it.
     """
     apply_style()
+    if table.empty:
+        return _nothing(title)
     panels, groups = list(table[panel].unique()), list(table[group].unique())
     styles = _line_styles(table.drop_duplicates(group), group=group, family=family)
     figure, grid = _panels(len(panels), columns, height=2.7, share_y=share_y)
@@ -369,6 +373,13 @@ def curves(
     if len(groups) > 1:
         figure.legend(*grid.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=min(len(groups), 5))
     figure.suptitle(title)
+    return figure
+
+
+def _nothing(title: str) -> Figure:
+    """Where a run is too small for any row."""
+    figure = plt.figure(figsize=(WIDTH, 1.0))
+    figure.suptitle(f"{title}: too few images to show any")
     return figure
 
 

@@ -5,7 +5,7 @@ JUDGE = "two_conv_cnn"  # another architecture, trained from another seed, that 
 SHOWN = ((7, 9), (7, 0))  # the study's two transitions
 BINARISED = ("mnist",)  # data sets whose images the generator takes as black and white, as the study does
 STOPS = 9  # places along a walk where maps are compared, its two ends among them
-FRAMES = 25  # pictures of a film; every third stands in a filmstrip
+FRAMES = 17  # pictures of a film; every second stands in a filmstrip
 # Of walks: chosen on 100 training images, where the study's own weight keeps fewer decisions and ten times it shows
 # fewer new digits. The study's k ≤ 0.001, rate and 20,000 steps are the attack's defaults.
 WALK = {"learning_rate": 0.02, "largest_weight": 0.003, "tolerance": 1e-3}

@@ -50,6 +50,7 @@ ATTACK, TRANSITION, PUBLISHED = "Type I attack", "transition", "Type I attack, a
 THE_SAME = f"{ATTACK}, the same pairs"  # as those of the published walks
 TYPE_I, TYPE_II = "Type I", "Type II"
 ASKED, LOST = "Type I, the aim explained", "transition that loses the decision"
+LOST_ASKED = "that transition, the start's class explained"
 DETECTORS = (DEEP_KNN, NETWORKS_LABEL)
 
 
@@ -338,18 +339,20 @@ class Study:
         """Type → `maps.likeness`'s rows with source, of images on which attacks of both types succeed.
 
         Of Type I at stops along the whole walk; `ASKED` explains the class aimed at in its last images; `LOST` are the
-        plain transitions of those that lose the decision while the judge sees the aim.
+        plain transitions of those that lose the decision while the judge sees the aim; `LOST_ASKED` explains in these
+        the start's class.
         """
         every = np.arange(len(self.aims))
         misled = self._read(self.type_two, every)[NETWORK]["predicted"].to_numpy() == self.aims
         won = self.attack_set.success & misled
         lost = won & (self.ends[TRANSITION]["cause"] == DECISION_LOST).to_numpy()
-        stops, ended = self.walks[ATTACK].stops(STOPS), self.walks[TRANSITION].path[-1:]
+        stops, ended = self.walks[ATTACK].stops(STOPS), self._decoded(self.walks[TRANSITION].path[-1:, lost])
         return {
             TYPE_I: self._likeness(self._decoded(stops[:, won]), won),
             TYPE_II: self._likeness(self.type_two[None, won], won),
             ASKED: self._likeness(self._decoded(stops[-1:, won]), won, neuron=self.aims[won]),
-            LOST: self._likeness(self._decoded(ended[:, lost]), lost),
+            LOST: self._likeness(ended, lost),
+            LOST_ASKED: self._likeness(ended, lost, neuron=self.labels[lost]),
         }
 
     def likenesses(self) -> pd.DataFrame:
@@ -357,8 +360,8 @@ class Study:
         return likenesses(self.likeness_rows, seed=self.bench.seed)
 
     def nearer_differences(self) -> pd.DataFrame:
-        """`results.nearer_differences` of Type I and its two controls."""
-        pairs = [(TYPE_I, LOST), (TYPE_I, ASKED)]
+        """`results.nearer_differences` of Type I and its controls."""
+        pairs = [(TYPE_I, rival) for rival in (LOST, LOST_ASKED, ASKED)]
         return nearer_differences(self.likeness_rows, pairs, seed=self.bench.seed)
 
     def _decoded(self, ways: Array) -> Array:
