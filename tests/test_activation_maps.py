@@ -79,6 +79,12 @@ def test_overlap_counts_the_highest_pixels_that_two_maps_share():
     np.testing.assert_array_equal(top_overlap(maps, -maps), 0)
 
 
+@pytest.mark.parametrize("share", [0, -1, 2])
+def test_a_share_of_the_pixels_is_one(share):
+    with pytest.raises(ValueError, match=f"share must be above 0 and at most 1, got {share}"):
+        top_overlap(np.zeros((1, 2, 2, 1)), np.zeros((1, 2, 2, 1)), share=share)
+
+
 def test_tied_pixels_count_by_their_chance():
     """Most of a digit's map is zero: which of the zeros count must not be what two maps share."""
     rng = np.random.default_rng(0)

@@ -243,6 +243,12 @@ def test_a_film_has_a_picture_a_text(tmp_path):
     assert bundle["text/plain"].startswith("5 pictures, the last: figure: A film\nframe 4")
 
 
+def test_a_film_of_nothing_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="at least one picture"):
+        plots.show_film([], tmp_path / "none" / "film.gif")
+    assert not (tmp_path / "none").exists()
+
+
 # ---------------------------------------------------------------- the whole on real images
 
 SIZES = {

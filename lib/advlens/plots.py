@@ -78,8 +78,9 @@ def show_film(figures: Iterable[Figure], path: Path) -> Shown:
 
     Args:
         path: the file to write, with its suffix; its folder is made when needed.
+    Raises:
+        ValueError: for no figure.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     pictures, description = [], ""
     for figure in figures:
         buffer = io.BytesIO()
@@ -87,6 +88,9 @@ def show_film(figures: Iterable[Figure], path: Path) -> Shown:
         pictures.append(Image.open(buffer).convert("RGB").quantize(32, kmeans=1))
         description = describe(figure)
         plt.close(figure)
+    if not pictures:
+        raise ValueError("figures must hold at least one picture of the film, got none")
+    path.parent.mkdir(parents=True, exist_ok=True)
     pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=FILM_MILLISECONDS, loop=0)
     return Shown(path.read_bytes(), f"{len(pictures)} pictures, the last: {description}", kind="image/gif")
 

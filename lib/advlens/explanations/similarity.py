@@ -37,8 +37,10 @@ def top_overlap(maps: Array, others: Array, *, share: float = 0.2) -> Array:
     Returns:
         (n,) in [0, 1]; `share` is what chance gives, and what a constant map has with any.
     Raises:
-        ValueError: where the shapes differ.
+        ValueError: where the shapes differ, or for a share that is none.
     """
+    if not 0 < share <= 1:
+        raise ValueError(f"share must be above 0 and at most 1, got {share}")
     if maps.shape != others.shape:
         raise ValueError(f"maps and others must have one shape, got {maps.shape} and {others.shape}")
     count = max(round(share * np.prod(maps.shape[1:3])), 1)
