@@ -222,8 +222,8 @@ def detection_table(detections: pd.DataFrame, eight_bit: pd.DataFrame) -> tuple[
     return pd.DataFrame(rows or [nothing]), bold
 
 
-def _rounded(rounded: pd.DataFrame, *key: str | float) -> str:
-    return interval_text(rounded.loc[key]) if key in rounded.index else TOO_FEW
+def _rounded(rounded: pd.DataFrame, *key: str | float, missing: str = TOO_FEW) -> str:
+    return interval_text(rounded.loc[key]) if key in rounded.index else missing
 
 
 def figures_table(detections: pd.DataFrame) -> pd.DataFrame:
@@ -270,8 +270,7 @@ def headline_table(
         for title, detector in (("Deep kNN", DEEP_KNN), ("best baseline", baseline)):
             row[f"seen by {title}: ROC-AUC"] = interval_text(seen.loc[(eps, detector, "roc_auc")]) if there else missing
         for title, detector in (("Deep kNN", DEEP_KNN), (MAX_SOFTMAX, MAX_SOFTMAX)):
-            key = (SOURCE, eps, ILA_OF_BIM, detector)
-            row[f"in 8 bits: {title}"] = interval_text(rounded.loc[key]) if key in rounded.index else missing
+            row[f"in 8 bits: {title}"] = _rounded(rounded, SOURCE, eps, ILA_OF_BIM, detector, missing=missing)
         counts = [
             table.loc[key, "n_positive"] if key in table.index else missing
             for table, key in ((seen, (eps, DEEP_KNN, "roc_auc")), (rounded, (SOURCE, eps, ILA_OF_BIM, DEEP_KNN)))

@@ -258,7 +258,8 @@ def headline_table(likenesses: pd.DataFrame, differences: pd.DataFrame) -> pd.Da
         row = {"map": name} | {kind: _text(nearer, (kind, name)) for kind in PANELS}
         for rival, title in ((LOST, "Type I less the transition"), (LOST_ASKED, "the same class explained in both")):
             found = _of_map(differences, name, rival)
-            row[title] = f"{interval_text(found)} {verdict(found, reference=0)}" if found is not None else TOO_FEW
+            word = goes_with_the_decision(differences, name, rival=rival)
+            row[title] = f"{interval_text(found)} {word}" if found is not None else TOO_FEW
         counts = [str(nearer.loc[(kind, name), "n"]) if (kind, name) in nearer.index else TOO_FEW for kind in PANELS]
         rows.append(row | {"n, of each share": " / ".join(counts)})
     return pd.DataFrame(rows)
@@ -280,12 +281,15 @@ def _of_map(differences: pd.DataFrame, name: str, rival: str) -> pd.Series | Non
     return differences[chosen].iloc[0] if chosen.any() else None
 
 
-def goes_with_the_decision(differences: pd.DataFrame, name: str) -> str:
+def goes_with_the_decision(differences: pd.DataFrame, name: str, *, rival: str = LOST) -> str:
     """Of a map: whether it is nearer to the start's when the decision is kept than when it is lost.
 
     Both are walks of the same images to the same classes, which the judge sees at the end of either.
+
+    Args:
+        rival: `LOST`, where each decision is explained, or `LOST_ASKED`, where the start's class is in both.
     """
-    found = _of_map(differences, name, LOST)
+    found = _of_map(differences, name, rival)
     return OPEN if found is None else verdict(found, reference=0)
 
 
@@ -301,6 +305,7 @@ def lessons(
     found, nearer = rates.set_index(["kind", "figure"]), _shares_nearer(likenesses)
     attack, plain, kept = (found.loc[key] for key in ((ATTACK, SUCCESS), (TRANSITION, SUCCESS), (TRANSITION, "kept")))
     verdicts = {name: goes_with_the_decision(differences, name) for name in MAPS}
+    held = goes_with_the_decision(differences, CAM, rival=LOST_ASKED)
     return "\n".join(
         [
             f"- **Attacks keep more decisions than plain transitions: {verdict(gained, reference=0)}.** In a share of "
@@ -311,7 +316,7 @@ def lessons(
             "start's than to the target class's, where a Type I attack keeps the decision, less that where a plain "
             f"transition loses it (same images and classes): {_differences(differences, LOST)}. Image is the bar: what "
             f"the images' own likeness gives. By map: {_told(verdicts)}.",
-            f"- **It does so where the same class is explained in both: {_held(differences)}.** With the start's: "
+            f"- **It does so where the same class is explained in both: {held}.** With the start's: "
             f"{_differences(differences, LOST_ASKED)}. With the class aimed at explained in the attack's images, the "
             f"share falls by: {_differences(differences, ASKED)}.",
             f"- **After Type II**, whose images look like the start and whose decision is the target's, maps are "
@@ -330,11 +335,6 @@ def _differences(differences: pd.DataFrame, rival: str) -> str:
 
 def _shares(nearer: pd.DataFrame, kind: str) -> str:
     return "; ".join(f"{name} {_text(nearer, (kind, name))}" for name in MAPS)
-
-
-def _held(differences: pd.DataFrame) -> str:
-    found = _of_map(differences, CAM, LOST_ASKED)
-    return OPEN if found is None else verdict(found, reference=0)
 
 
 def _told(verdicts: Mapping[str, str]) -> str:

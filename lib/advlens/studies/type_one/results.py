@@ -162,6 +162,9 @@ def against(rows: pd.DataFrame, thresholds_from: pd.DataFrame, *, detectors: Seq
     attacked = rows[(rows["role"] == "adversarial") & rows["success"]]
     if len(attacked) < FEWEST:
         return pd.DataFrame(columns=["detector", "figure", "n", "estimate", "low", "high"])
+    thresholds = {
+        name: committed_thresholds(thresholds_from[name].to_numpy(np.float64))[NOMINAL_FPR] for name in detectors
+    }
     for normal in NORMAL:
         negatives = rows[rows["role"] == normal]
         both = pd.concat([attacked, negatives])
@@ -169,8 +172,8 @@ def against(rows: pd.DataFrame, thresholds_from: pd.DataFrame, *, detectors: Seq
         scores = {name: both[name].to_numpy(np.float64) for name in detectors}
         aucs = auc_estimates(scores, truth, both["source"].to_numpy(), seed=seed)
         for name, auc in aucs.items():
-            threshold = committed_thresholds(thresholds_from[name].to_numpy(np.float64))[NOMINAL_FPR]
-            rate = mean_estimate(negatives[name].to_numpy() > threshold, negatives["source"].to_numpy(), seed=seed)
+            flagged = negatives[name].to_numpy() > thresholds[name]
+            rate = mean_estimate(flagged, negatives["source"].to_numpy(), seed=seed)
             for figure, n, each in ((f"auc, {normal}", len(attacked), auc), (f"fpr, {normal}", len(negatives), rate)):
                 found.append({"detector": name, "figure": figure, "n": n} | dataclasses.asdict(each))
     return pd.DataFrame(found)

@@ -239,12 +239,16 @@ class Study:
         found = {}
         for kind, walk in self.walks.items():
             places = self._places[kind]
-            said = self._read(self.generator.decode(walk.path[-1]), places)
-            rows = ended(said[NETWORK], said[JUDGE], labels=self.labels[places], aims=self.aims[places])
+            rows = self._ended(self.generator.decode(walk.path[-1]), places)
             distance = np.linalg.norm(walk.path[-1].astype(np.float64) - walk.path[0], axis=1)
             about = {"source": self.source[places], "steps": walk.steps, "has_ended": walk.has_ended}
             found[kind] = rows.assign(**about, distance=distance)
         return found
+
+    def _ended(self, images: Array, places: Array) -> pd.DataFrame:
+        """`results.ended` of what became of the attacked images at those places."""
+        said = self._read(images, places)
+        return ended(said[NETWORK], said[JUDGE], labels=self.labels[places], aims=self.aims[places])
 
     def _read(self, images: Array, places: Array) -> dict[str, pd.DataFrame]:
         rows = read(self._networks, images, self.labels[places], self.aims[places])
@@ -280,11 +284,9 @@ class Study:
         data, every = self.bench.data, np.arange(len(self.bench.data.test_labels))
         return {
             name: mean_estimate(
-                Classifier(network).predict(data.test_images).argmax(axis=1) == data.test_labels,
-                every,
-                seed=self.bench.seed,
+                classifier.predict(data.test_images).argmax(axis=1) == data.test_labels, every, seed=self.bench.seed
             )
-            for name, network in self._networks.items()
+            for name, classifier in ((NETWORK, self.classifier), (JUDGE, self.judge))
         }
 
     def by_pair(self) -> pd.DataFrame:
@@ -425,18 +427,13 @@ class Study:
         part = np.where(self.is_test, "test", "validation")
         rows = self._measured(np.concatenate([thresholds, *roles.values(), *rounded.values()]))
         thresholds_from, rows = rows.iloc[: len(thresholds)], rows.iloc[len(thresholds) :]
-        won = [made.success, self._succeeds(rounded["adversarial"], tested)]
+        won_rounded = (self._ended(rounded["adversarial"], tested)["cause"] == SUCCESS).to_numpy()
         about = [
             pd.DataFrame({"role": role, "part": parts, "source": self.source[places], "success": success})
-            for places, parts, success in ((every, part, won[0]), (tested, EIGHT_BIT, won[1]))
+            for places, parts, success in ((every, part, made.success), (tested, EIGHT_BIT, won_rounded))
             for role in roles
         ]
         return rows.reset_index(drop=True).join(pd.concat(about, ignore_index=True)), thresholds_from
-
-    def _succeeds(self, images: Array, places: Array) -> Array:
-        said = self._read(images, places)
-        kept = said[NETWORK]["predicted"].to_numpy() == self.labels[places]
-        return kept & (said[JUDGE]["predicted"].to_numpy() == self.aims[places])
 
     def detections(self) -> pd.DataFrame:
         """`studies.detection.detection` by Deep kNN and the trivial baselines, redrawn images left out."""
