@@ -9,7 +9,7 @@ from advlens.closeness import ClassDensity
 from advlens.detectors.baselines import pixel_baselines
 from advlens.detectors.decision_metrics import SIX, UNCERTAINTY
 from advlens.detectors.regression import regression
-from advlens.evaluation import Estimate, roc_auc
+from advlens.metrics import Estimate, roc_auc
 from advlens.studies.closeness import Study, crossings, end_differences, report, walk_means
 from advlens.studies.closeness.measures import SIGNS, kde_column, kl_column, text_bandwidth
 from advlens.studies.closeness.protocols import (

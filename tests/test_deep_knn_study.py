@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 from advlens.classifier import Classifier
 from advlens.detectors import DeepKNNDetector
 from advlens.detectors.baselines import MaxSoftmax
-from advlens.evaluation import Stratum
+from advlens.metrics import Stratum
 from advlens.neighbours import DeepKNN
 from advlens.networks import deep_knn_cnn
 from advlens.studies import detection

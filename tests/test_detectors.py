@@ -15,9 +15,9 @@ from advlens.detectors.baselines import (
     TotalVariation,
 )
 from advlens.detectors.cnn import _as_square
-from advlens.evaluation import threshold_at_fpr
 from advlens.explanations import colour_map, explain
 from advlens.image_files import through
+from advlens.metrics import threshold_at_fpr
 from advlens.training import Trained
 
 

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from advlens import plots
-from advlens.evaluation import Estimate
+from advlens.metrics import Estimate
 from advlens.tables import interval_text, show_table
 
 

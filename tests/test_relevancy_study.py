@@ -10,7 +10,7 @@ import pytest
 
 from advlens.attacks import AttackSet
 from advlens.detectors import Detector
-from advlens.evaluation import Estimate, Stratum, committed_thresholds
+from advlens.metrics import Estimate, Stratum, committed_thresholds
 from advlens.studies.relevancy import (
     DIFFERENCE,
     Study,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from advlens.evaluation import Estimate
+from advlens.metrics import Estimate
 
 
 def interval_text(estimate: Estimate | Any, *, digits: int = 3) -> str:

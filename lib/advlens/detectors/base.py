@@ -7,7 +7,7 @@ import numpy as np
 from art.defences.detector.evasion import EvasionDetector
 
 from advlens.arrays import Array
-from advlens.evaluation import threshold_at_fpr
+from advlens.metrics import threshold_at_fpr
 
 
 class Detector(EvasionDetector):

@@ -7,9 +7,9 @@ import numpy as np
 from advlens.arrays import Array, checked_images
 from advlens.classifier import Classifier, checked_classifier
 from advlens.detectors.base import Detector, checked_truth
-from advlens.evaluation import roc_auc
 from advlens.explanations.entropy import average_local_entropy
 from advlens.explanations.responses import LAST_CONVOLUTION, METHODS, responses
+from advlens.metrics import roc_auc
 
 
 class SpatialEntropy(Detector):

@@ -7,18 +7,17 @@ import numpy as np
 import pandas as pd
 
 from advlens.arrays import Array
-from advlens.evaluation import (
-    NOMINAL_FPRS,
+from advlens.metrics import (
     Estimate,
     Stratum,
-    committed_thresholds,
     compare,
     evaluate,
-    mean_estimate,
     positives,
+    proportion,
+    roc_aucs,
+    threshold_at_fpr,
     tpr_at_fpr,
 )
-from advlens.evaluation.aucs import auc_estimates
 from advlens.studies.closeness.protocols import BASELINES, successful, truth_of
 
 NOMINAL_FPR = 0.05
@@ -48,8 +47,13 @@ def detection(
             continue
         baseline = best_baseline(validation)
         for detector in (*detectors, *BASELINES):
-            thresholds = committed_thresholds(thresholds_from[detector].to_numpy(np.float64))
-            figures = figures_of(test, detector, baseline=baseline, thresholds=thresholds, seed=seed)
+            figures = figures_of(
+                test,
+                detector,
+                baseline=baseline,
+                threshold_scores=thresholds_from[detector].to_numpy(np.float64),
+                seed=seed,
+            )
             about = {"attack": attack, "detector": detector, "baseline": baseline}
             rows += [about | row for row in _rows(figures, truth_of(test))]
     return pd.DataFrame(rows, columns=list(COLUMNS))
@@ -66,7 +70,7 @@ def figures_of(
     detector: str,
     *,
     baseline: str,
-    thresholds: Mapping[float, float],
+    threshold_scores: Array,
     seed: int,
     probabilities: Array | None = None,
 ) -> dict[str, Estimate]:
@@ -74,19 +78,18 @@ def figures_of(
 
     Args:
         test: rows without failed attacks.
-        baseline: the column of the best trivial baseline; thresholds: committed, by nominal FPR.
+        baseline: the column of the best trivial baseline.
+        threshold_scores: (m,) of clean images, from which thresholds are committed.
         probabilities: (n,) that each row is adversarial, where the detector gives them.
     """
     values, truth, source = test[detector].to_numpy(np.float64), truth_of(test), test["source"].to_numpy()
-    evaluated = evaluate(
-        values, truth, source, seed=seed, thresholds=thresholds, fprs=NOMINAL_FPRS, probabilities=probabilities
-    )
-    figures = dict(evaluated.figures)
+    figures = evaluate(values, truth, source, seed=seed, threshold_scores=threshold_scores, probabilities=probabilities)
+    threshold = threshold_at_fpr(threshold_scores, NOMINAL_FPR)
     for role in ("clean", "noisy"):
         negatives = test[test["role"] == role]
         if len(negatives):
-            flagged = negatives[detector].to_numpy() > thresholds[NOMINAL_FPR]
-            rate = mean_estimate(flagged, negatives["source"].to_numpy(), seed=seed)
+            flagged = negatives[detector].to_numpy() > threshold
+            rate = proportion(flagged, negatives["source"].to_numpy())
             figures[f"observed_fpr_{NOMINAL_FPR:g} on {role}"] = rate
     bar = test[baseline].to_numpy(np.float64)
     above = compare(values, bar, truth, source, seed=seed, fprs=(NOMINAL_FPR,))
@@ -115,7 +118,7 @@ def aucs(
         if truth.sum() < FEWEST:
             continue
         scores = {name: judged[name].to_numpy(np.float64) for name in detectors}
-        found = auc_estimates(scores, truth, judged["source"].to_numpy(), seed=seed)
+        found = roc_aucs(scores, truth, judged["source"].to_numpy(), seed=seed)
         for name, auc in found.items():
             rows += [{"attack": attack, "detector": name} | row for row in _rows({"roc_auc": auc}, truth)]
     return pd.DataFrame(rows, columns=[name for name in COLUMNS if name != "baseline"])

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from advlens.evaluation import mean_estimate
+from advlens.metrics import mean
 
 CROSSINGS = ["image", "decision", "KDE", "KL divergence", "straight", "entropy peak", "KL peak"]
 
@@ -21,9 +21,9 @@ def walk_means(walks: Mapping[str, pd.DataFrame], metrics: Sequence[str], *, see
     for attack, walked in walks.items():
         for metric in metrics:
             for eps, steps in walked.groupby("eps"):
-                mean = mean_estimate(steps[metric].to_numpy(), steps["image"].to_numpy(), seed=seed)
+                average = mean(steps[metric].to_numpy(), steps["image"].to_numpy(), seed=seed)
                 about = {"attack": attack, "metric": metric, "eps": eps}
-                rows.append({**about, **dataclasses.asdict(mean), "n": len(steps)})
+                rows.append({**about, **dataclasses.asdict(average), "n": len(steps)})
     return pd.DataFrame(rows)
 
 
@@ -39,9 +39,9 @@ def end_differences(walks: Mapping[str, pd.DataFrame], metrics: Sequence[str], *
     before, after = (end.set_index("image").loc[both] for end in ends)
     rows = []
     for metric in metrics if both else []:
-        mean = mean_estimate((after[metric] - before[metric]).to_numpy(), np.array(both), seed=seed)
+        average = mean((after[metric] - before[metric]).to_numpy(), np.array(both), seed=seed)
         about = {"metric": metric, "difference": f"{second} − {first}"}
-        rows.append({**about, **dataclasses.asdict(mean), "n": len(both)})
+        rows.append({**about, **dataclasses.asdict(average), "n": len(both)})
     return pd.DataFrame(rows, columns=["metric", "difference", "estimate", "low", "high", "n"])
 
 

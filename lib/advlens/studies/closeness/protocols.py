@@ -12,7 +12,7 @@ from advlens.closeness.divergence import CONVERSIONS
 from advlens.detectors.baselines import pixel_baselines
 from advlens.detectors.decision_metrics import CLOSENESS, SIX, UNCERTAINTY
 from advlens.detectors.regression import regression
-from advlens.evaluation import roc_auc
+from advlens.metrics import roc_auc
 from advlens.studies.closeness.measures import SIGNS, kde_column, kl_column
 
 ALL_SIX = "all six"

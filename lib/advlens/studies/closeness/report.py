@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from advlens import plots
 from advlens.arrays import Array
 from advlens.attacks import AttackSet
-from advlens.evaluation import Estimate, mean_estimate
+from advlens.metrics import Estimate, proportion
 from advlens.studies.closeness.protocols import ALL_BASELINES, ALL_SIX, DETECTORS, MOST_BASELINES
 from advlens.studies.closeness.results import ABOVE_BASELINE, CLAIMS, NOMINAL_FPR
 from advlens.studies.closeness.settings import Publication, Setting
@@ -410,7 +410,7 @@ def crossing_table(crossed: Mapping[str, pd.DataFrame], strengths: Sequence[floa
         columns[attack] = (
             {"decisions that change (n)": str(len(table))}
             | {f"ε at which the {name} changes sides": _quartiles(table[name]) for name in SIDES}
-            | {f"share: {name}": _share(found.to_numpy(), images, seed=seed) for name, found in shares.items()}
+            | {f"share: {name}": _share(found.to_numpy(), images) for name, found in shares.items()}
         )
     return pd.DataFrame(columns).rename_axis("images whose decision changes").reset_index()
 
@@ -421,8 +421,8 @@ def _quartiles(strengths: pd.Series) -> str:
     return f"{middle:.3f} ({low:.3f} to {high:.3f})"
 
 
-def _share(found: Array, images: Array, *, seed: int) -> str:
-    return interval_text(mean_estimate(found, images, seed=seed)) if len(found) else MISSING
+def _share(found: Array, images: Array) -> str:
+    return interval_text(proportion(found, images)) if len(found) else MISSING
 
 
 def differences_table(differences: pd.DataFrame) -> pd.DataFrame:

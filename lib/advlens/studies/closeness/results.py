@@ -10,19 +10,20 @@ import pandas as pd
 from scipy.special import expit
 from sklearn.metrics import roc_curve
 
+from advlens.arrays import Array
 from advlens.detectors.decision_metrics import SIX, UNCERTAINTY
-from advlens.evaluation import (
+from advlens.metrics import (
     Estimate,
     Stratum,
-    committed_thresholds,
     compare,
     evaluate,
-    mean_estimate,
     positives,
+    proportion,
     roc_auc,
+    roc_aucs,
+    threshold_at_fpr,
     tpr_at_fpr,
 )
-from advlens.evaluation.aucs import auc_differences, auc_estimates
 from advlens.studies.closeness.measures import SIGNS
 from advlens.studies.closeness.protocols import (
     ALL_BASELINES,
@@ -98,24 +99,23 @@ def corrected_results(scores: Mapping[str, pd.DataFrame], *, seed: int) -> pd.Da
         test = successful(frame[frame["part"] == "test"])
         clean = frame[frame["part"] == CALIBRATION]
         for detector in DETECTORS:
-            thresholds = committed_thresholds(clean[detector].to_numpy())
-            figures = _figures(test, detector, baseline=baseline, thresholds=thresholds, seed=seed)
+            committed_from = clean[detector].to_numpy()
+            figures = _figures(test, detector, baseline=baseline, threshold_scores=committed_from, seed=seed)
             rows += _rows(_about(attack, detector) | {"baseline": baseline}, figures, test)
     return pd.DataFrame(rows)
 
 
 def _figures(
-    test: pd.DataFrame, detector: str, *, baseline: str, thresholds: Mapping[float, float], seed: int
+    test: pd.DataFrame, detector: str, *, baseline: str, threshold_scores: Array, seed: int
 ) -> dict[str, Estimate]:
     values, truth, source = test[detector].to_numpy(), truth_of(test), test["source"].to_numpy()
     probabilities = None if detector in BASELINES else expit(values)
-    figures = dict(
-        evaluate(values, truth, source, seed=seed, thresholds=thresholds, probabilities=probabilities).figures
-    )
+    figures = evaluate(values, truth, source, seed=seed, threshold_scores=threshold_scores, probabilities=probabilities)
+    threshold = threshold_at_fpr(threshold_scores, NOMINAL_FPR)
     for role in ("clean", "noisy"):
         negatives = test[test["role"] == role]
-        flagged = negatives[detector].to_numpy() > thresholds[NOMINAL_FPR]
-        rate = mean_estimate(flagged, negatives["source"].to_numpy(), seed=seed)
+        flagged = negatives[detector].to_numpy() > threshold
+        rate = proportion(flagged, negatives["source"].to_numpy())
         figures[f"observed_fpr_{NOMINAL_FPR} on {role}"] = rate
     bar = test[baseline].to_numpy()
     return figures | {ABOVE_BASELINE: compare(values, bar, truth, source, seed=seed)["tpr_at_fpr_0.05"]}
@@ -233,11 +233,13 @@ def claims(judged: Mapping[str, pd.DataFrame], *, chosen_on: Mapping[str, pd.Dat
         before = chosen_on[attack]
         auc = {name: roc_auc(before[name].to_numpy(), truth_of(before)) for name in DETECTORS}
         pairs = [(detector, max(others, key=auc.get)) for detector, others in CLAIMS.values()]
-        scores = {name: frame[name].to_numpy() for name in DETECTORS}
-        differences = auc_differences(scores, pairs, truth_of(frame), frame["source"].to_numpy(), seed=seed)
-        for claim, (_, other), difference in zip(CLAIMS, pairs, differences, strict=True):
-            about = {"attack": attack, "claim": claim, "against": other}
-            rows.append(about | dataclasses.asdict(difference) | {"n_positive": int(truth_of(frame).sum())})
+        truth, source = truth_of(frame), frame["source"].to_numpy()
+        for claim, pair in zip(CLAIMS, pairs, strict=True):
+            values = (frame[name].to_numpy() for name in pair)
+            found = compare(*values, truth, source, seed=seed, metrics=("roc_auc",))["roc_auc"]
+            about = {"attack": attack, "claim": claim, "against": pair[1]}
+            about |= {"estimate": found.estimate, "low": found.low, "high": found.high}
+            rows.append(about | {"n_positive": int(truth_of(frame).sum())})
     return pd.DataFrame(rows)
 
 
@@ -262,7 +264,7 @@ def windows(measured: Mapping[str, pd.DataFrame], *, choice: Choice, seed: int) 
             continue
         scores = {metric: sign * part[metric].to_numpy() for metric, sign in SIGNS.items()}
         counts = {"n_positive": int(truth_of(part).sum()), "n_negative": int((~truth_of(part)).sum())}
-        for metric, auc in auc_estimates(scores, truth_of(part), part["source"].to_numpy(), seed=seed).items():
+        for metric, auc in roc_aucs(scores, truth_of(part), part["source"].to_numpy(), seed=seed).items():
             made.append(
                 {"metric": metric, "family": family_of(metric)}
                 | {"low_end": low_end, "high_end": high_end}
@@ -275,7 +277,7 @@ def windows(measured: Mapping[str, pd.DataFrame], *, choice: Choice, seed: int) 
 
 def _aucs(judged: pd.DataFrame, detectors: Sequence[str], *, seed: int) -> dict[str, Estimate]:
     scores = {name: judged[name].to_numpy() for name in detectors}
-    return auc_estimates(scores, truth_of(judged), judged["source"].to_numpy(), seed=seed)
+    return roc_aucs(scores, truth_of(judged), judged["source"].to_numpy(), seed=seed)
 
 
 def _best_baseline(rows: pd.DataFrame) -> str:

@@ -13,8 +13,8 @@ from advlens.attacks import AttackSet, find_attack
 from advlens.attacks.noise import gaussian_noise
 from advlens.datasets import split_groups
 from advlens.detectors.decision_metrics import UNCERTAINTY
-from advlens.evaluation import mean_estimate
 from advlens.image_files import CODECS
+from advlens.metrics import mean, proportion
 from advlens.progress import progress
 from advlens.studies.closeness.measures import kde_column, measure, reference_features, text_bandwidth
 from advlens.studies.closeness.protocols import (
@@ -107,11 +107,11 @@ class Study:
         for metric in UNCERTAINTY:
             for place, (outcome, mask) in enumerate((("wrong", wrong), ("right", ~wrong))):
                 values = measured[metric].to_numpy()[mask]
-                mean = mean_estimate(values, np.flatnonzero(mask), seed=self.bench.seed)
+                average = mean(values, np.flatnonzero(mask), seed=self.bench.seed)
                 known = self.published.means.get(metric)
                 rows.append(
                     {"metric": metric, "outcome": outcome, "published": known[place] if known else np.nan}
-                    | {"mean": mean, "n": int(mask.sum())}
+                    | {"mean": average, "n": int(mask.sum())}
                 )
         return pd.DataFrame(rows)
 
@@ -282,7 +282,7 @@ class Study:
         rows = []
         for setting in self.settings:
             made = self.attack_set(setting)
-            rate = mean_estimate(made.success, made.source, seed=self.bench.seed)
+            rate = proportion(made.success, made.source)
             changes = np.square(made.adversarial - made.clean, dtype=np.float64)
             what = {
                 "l2": float(np.median(made.l2[made.success])) if made.success.any() else np.nan,

@@ -14,7 +14,7 @@ from advlens.attacks import CatalogueEntry, built, generated
 from advlens.classifier import Classifier
 from advlens.closeness import ClassDensity, ClassDivergence
 from advlens.detectors.decision_metrics import DecisionMetrics
-from advlens.evaluation import mean_estimate
+from advlens.metrics import proportion
 from advlens.progress import progress
 
 STEP_ATTACKS = ("fgsm", "bim", "pgd")
@@ -55,7 +55,7 @@ def success_by_strength(
             fooled = (
                 classifier.predict(attacked(attack, classifier, images, labels, eps=eps, seed=seed)).argmax(1) != labels
             )
-            share = mean_estimate(fooled, source, seed=seed)
+            share = proportion(fooled, source)
             rows.append({"attack": name, "eps": eps, **dataclasses.asdict(share), "n": len(images)})
     return pd.DataFrame(rows)
 

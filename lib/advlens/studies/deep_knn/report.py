@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from advlens import plots
 from advlens.arrays import Array
 from advlens.datasets import DataSet
-from advlens.evaluation import NOMINAL_FPRS, Estimate, Stratum
+from advlens.metrics import NOMINAL_FPRS, Estimate, Stratum
 from advlens.studies.closeness.protocols import BASELINES
 from advlens.studies.deep_knn.measures import CONFIDENCE, DEEP_KNN, NETWORKS_LABEL, OF_DEEP_KNN, PUBLISHED
 from advlens.studies.deep_knn.results import SPLITS

@@ -7,8 +7,7 @@ import numpy as np
 import pandas as pd
 
 from advlens.arrays import Array
-from advlens.evaluation import Estimate, calibration_estimate, mean_estimate
-from advlens.evaluation.bootstrap import percentile_interval
+from advlens.metrics import Estimate, calibration_error, proportion
 from advlens.neighbours.conformal import CONVENTIONS, p_values
 from advlens.studies.detection import FEWEST
 
@@ -39,9 +38,7 @@ def accuracies(clean: pd.DataFrame, *, seed: int) -> pd.DataFrame:
         "either": right["network"] | right["Deep kNN"],
     }
     source = clean["source"].to_numpy()
-    return pd.DataFrame(
-        [_row(name, mean_estimate(values, source, seed=seed), values) for name, values in figures.items()]
-    )
+    return pd.DataFrame([_row(name, proportion(values, source), values) for name, values in figures.items()])
 
 
 OF_WHOM = {"network": "predicted", "Deep kNN": "label"}
@@ -65,7 +62,7 @@ def promise(alpha: Array, *, held_out: int, seed: int) -> pd.DataFrame:
         p = [p_values(judged, calibration, convention=convention) for calibration, judged in drawn]
         for level in LEVELS:
             shares = np.array([np.mean(each <= level) for each in p])
-            estimate = Estimate(float(shares.mean()), *percentile_interval(shares))
+            estimate = Estimate(float(shares.mean()), *map(float, np.quantile(shares, [0.025, 0.975])))
             about = {"convention": convention, "level": level, "n": len(alpha) - held_out}
             rows.append(about | dataclasses.asdict(estimate))
     return pd.DataFrame(rows)
@@ -84,7 +81,7 @@ def reliability(clean: pd.DataFrame, *, seed: int) -> pd.DataFrame:
         number = np.minimum((values * BINS).astype(int), BINS - 1)
         for tenth in np.unique(number):
             inside = number == tenth
-            share = mean_estimate(right[inside], clean["source"].to_numpy()[inside], seed=seed)
+            share = proportion(right[inside], clean["source"].to_numpy()[inside])
             about = {"probability": name, "centre": (tenth + 0.5) / BINS, "mean": float(values[inside].mean())}
             rows.append(about | dataclasses.asdict(share) | {"n": int(inside.sum())})
     return pd.DataFrame(rows)
@@ -95,7 +92,7 @@ def calibration_errors(clean: pd.DataFrame, *, seed: int) -> pd.DataFrame:
     rows, source = [], clean["source"].to_numpy()
     for name, (column, decision) in PROBABILITIES.items():
         values, right = clean[column].to_numpy(), (clean[decision] == clean["truth"]).to_numpy()
-        error = calibration_estimate(values, right, source, bins=BINS, seed=seed)
+        error = calibration_error(values, right, source, bins=BINS, seed=seed)
         rows.append({"probability": name, **dataclasses.asdict(error), "n": len(clean)})
     return pd.DataFrame(rows)
 
@@ -116,7 +113,7 @@ def recovered(measured: Mapping[str, pd.DataFrame], *, seed: int) -> pd.DataFram
             judged = floats[(floats["role"] == role) & (floats["success"].to_numpy(bool) | (role == "noisy"))]
             if len(judged) >= FEWEST:
                 right = (judged["label"] == judged["truth"]).to_numpy()
-                share = mean_estimate(right, judged["source"].to_numpy(), seed=seed)
+                share = proportion(right, judged["source"].to_numpy())
                 rows.append({"attack": attack, "kind": kind, **dataclasses.asdict(share), "n": len(judged)})
     return pd.DataFrame(rows, columns=["attack", "kind", "estimate", "low", "high", "n"])
 

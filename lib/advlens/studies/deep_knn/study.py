@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from advlens.arrays import Array, checked_whole
 from advlens.attacks import AttackSet
 from advlens.datasets import split_groups
-from advlens.evaluation import Estimate, Stratum, mean_estimate
 from advlens.image_files import CODECS
+from advlens.metrics import Estimate, Stratum, proportion
 from advlens.studies.closeness.protocols import BASELINES, EIGHT_BIT
 from advlens.studies.deep_knn.measures import DEEP_KNN, OF_DEEP_KNN, k_column, layer_column, measure, nearest, searches
 from advlens.studies.deep_knn.report import examples, gallery
@@ -212,10 +212,7 @@ class Study:
 
     def success_rates(self) -> dict[str, Estimate]:
         """Attack → the share of attacked images whose decision changes."""
-        return {
-            name: mean_estimate(made.success, made.source, seed=self.bench.seed)
-            for name, made in self.attack_sets.items()
-        }
+        return {name: proportion(made.success, made.source) for name, made in self.attack_sets.items()}
 
     def accuracies(self) -> pd.DataFrame:
         """`results.accuracies` of the clean test images."""

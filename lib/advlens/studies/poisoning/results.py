@@ -13,9 +13,8 @@ import pandas as pd
 from scipy import stats
 
 from advlens.arrays import Array
-from advlens.evaluation import Estimate, calibration_estimate, mean_estimate, roc_auc
-from advlens.evaluation.aucs import auc_differences, auc_estimates
-from advlens.evaluation.bootstrap import LEVEL
+from advlens.metrics import Estimate, calibration_error, compare, mean, proportion, roc_auc, roc_aucs
+from advlens.metrics.intervals import LEVEL
 from advlens.poisoning import CONTROL
 from advlens.studies.poisoning.measures import Defended, carrying_column, share_column
 from advlens.studies.poisoning.rankings import BASELINES, CREDIBILITY, GIVEN, NOTHING, RANDOM, RANKINGS, retrained, top
@@ -53,11 +52,11 @@ def over_seeds(values: Sequence[float]) -> Estimate:
     values = values[np.isfinite(values)]
     if len(values) == 0:
         return Estimate(*[float("nan")] * 3)
-    mean = float(values.mean())
+    average = float(values.mean())
     if len(values) == 1:
-        return Estimate(mean, float("nan"), float("nan"))
+        return Estimate(average, float("nan"), float("nan"))
     reach = stats.t.ppf((1 + LEVEL) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-    return Estimate(mean, mean - float(reach), mean + float(reach))
+    return Estimate(average, average - float(reach), average + float(reach))
 
 
 def _counted(values: Sequence[float], n: int) -> dict[str, float | int]:
@@ -109,7 +108,7 @@ def reliability(shown: pd.DataFrame, *, seed: int) -> pd.DataFrame:
         place = np.clip(np.digitize(points["credibility"], edges[1:-1], right=True), 0, BINS - 1)
         for each in np.unique(place):
             inside = points[place == each]
-            share = mean_estimate(is_right(inside), inside["source"].to_numpy(), seed=seed)
+            share = proportion(is_right(inside), inside["source"].to_numpy())
             about = {"kind": kind, "group": group, "bin": round(float(edges[each : each + 2].mean()), 3)}
             rows.append(about | dataclasses.asdict(share) | {"n": len(inside)})
     return pd.DataFrame(rows)
@@ -130,8 +129,9 @@ def shown_figures(shown: pd.DataFrame, *, seed: int) -> pd.DataFrame:
     rows = []
     for (kind, group), points in _groups_shown(shown):
         source = points["source"].to_numpy()
-        found = {name: (mean_estimate(of(points), source, seed=seed), -1, -1) for name, of in MEANS.items()}
-        error = calibration_estimate(points["credibility"].to_numpy(), is_right(points), source, bins=BINS, seed=seed)
+        found = {name: (proportion(of(points), source), -1, -1) for name, of in SHARES.items()}
+        found["credibility"] = mean(points["credibility"].to_numpy(), source, seed=seed), -1, -1
+        error = calibration_error(points["credibility"].to_numpy(), is_right(points), source, bins=BINS, seed=seed)
         found["calibration error"] = error, -1, -1
         found |= _aucs(points, ~is_right(points), seed=seed)
         if group == ALL_POINTS:
@@ -153,15 +153,15 @@ def _aucs(points: pd.DataFrame, truth: Array, *, seed: int) -> dict[str, tuple[E
         return dict.fromkeys(names, (Estimate(*[float("nan")] * 3), *counts))
     scores = {"auc": -points["credibility"].to_numpy(), "softmax auc": -points["softmax"].to_numpy()}
     source = points["source"].to_numpy()
-    single = auc_estimates(scores, truth, source, seed=seed)
-    above = auc_differences(scores, [("auc", "softmax auc")], truth, source, seed=seed)
-    return {name: (each, *counts) for name, each in zip(names, [*single.values(), *above], strict=True)}
+    single = roc_aucs(scores, truth, source, seed=seed)
+    gap = compare(*scores.values(), truth, source, seed=seed, metrics=("roc_auc",))["roc_auc"]
+    above = Estimate(gap.estimate, gap.low, gap.high)
+    return {name: (each, *counts) for name, each in zip(names, [*single.values(), above], strict=True)}
 
 
-MEANS: dict[str, Callable[[pd.DataFrame], Array]] = {
+SHARES: dict[str, Callable[[pd.DataFrame], Array]] = {
     "accuracy": is_right,
     "obedience": lambda rows: (rows["predicted"] == rows["given"]).to_numpy(),
-    "credibility": lambda rows: rows["credibility"].to_numpy(),
 }
 
 

@@ -13,8 +13,8 @@ from advlens.attacks import AttackSet
 from advlens.classifier import Classifier
 from advlens.detectors import Detector
 from advlens.detectors.baselines import MaxSoftmax, pixel_baselines
-from advlens.evaluation import Estimate, evaluate, mean_estimate, roc_auc
 from advlens.image_files import through
+from advlens.metrics import Estimate, evaluate, proportion, proportion_difference, roc_auc
 from advlens.studies.relevancy.rows import (
     Rows,
     corrected_rows,
@@ -56,7 +56,7 @@ def format_effect(wrapped: Detector, plain: Detector, attack_set: AttackSet, *, 
     """Accuracy of a detector trained as published on wrapped JPEGs minus that of one on floats, on the same rows."""
     _, rest = published_split(published_rows(attack_set), seed=seed)
     right = [(detector.scores(rest.images) > 0) == rest.is_adversarial for detector in (wrapped, plain)]
-    return mean_estimate(right[0].astype(float) - right[1], rest.source, seed=seed)
+    return proportion_difference(*right, rest.source)
 
 
 def misread(classifier: Classifier, attack_set: AttackSet, *, role: str, codec: str, seed: int) -> Rung:
@@ -71,7 +71,7 @@ def misread(classifier: Classifier, attack_set: AttackSet, *, role: str, codec: 
     label = dict(zip(attack_set.source.tolist(), attack_set.label.tolist(), strict=True))
     predicted = classifier.predict(through(codec, rows.images)).argmax(axis=1)
     wrong = predicted != [label[source] for source in rows.source.tolist()]
-    return dataclasses.asdict(mean_estimate(wrong, rows.source, seed=seed)) | {"n": len(wrong)}
+    return dataclasses.asdict(proportion(wrong, rows.source)) | {"n": len(wrong)}
 
 
 def _test_rows(attack_set: AttackSet, *, seed: int) -> Rows:
@@ -79,5 +79,5 @@ def _test_rows(attack_set: AttackSet, *, seed: int) -> Rows:
 
 
 def _auc(scores: Array, rows: Rows, *, seed: int) -> Rung:
-    auc = evaluate(scores, rows.is_adversarial, rows.source, seed=seed)["roc_auc"]
+    auc = evaluate(scores, rows.is_adversarial, rows.source, seed=seed, metrics=("roc_auc",))["roc_auc"]
     return dataclasses.asdict(auc) | {"n": len(scores)}

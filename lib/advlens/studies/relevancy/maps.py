@@ -10,9 +10,9 @@ import pandas as pd
 from advlens.arrays import Array
 from advlens.attacks import AttackSet
 from advlens.classifier import Classifier
-from advlens.evaluation import mean_estimate
 from advlens.explanations import explain
 from advlens.explanations.similarity import rank_correlation
+from advlens.metrics import mean
 
 AGREEING = {
     "Deep Taylor": {"method": "deep_taylor"},
@@ -44,7 +44,7 @@ def map_agreement(classifier: Classifier, attack_set: AttackSet, *, seed: int) -
         correlation = _correlation(maps, made["Deep Taylor"])
         there = np.isfinite(correlation)
         rows.append(
-            {"map": name, "correlation": mean_estimate(correlation[there], attack_set.source[there], seed=seed)}
+            {"map": name, "correlation": mean(correlation[there], attack_set.source[there], seed=seed)}
             | {"sum": np.median(maps.sum(axis=(1, 2, 3), dtype=np.float64)), "output": np.median(explained)}
             | {"n": int(there.sum())}
         )
@@ -75,7 +75,7 @@ def map_movement(network: keras.Model, attack_sets: Mapping[str, AttackSet], *, 
                 if there.any():
                     rows.append(
                         {"attack": attack, "method": name, "compared": compared, "family": FAMILIES[compared]}
-                        | dataclasses.asdict(mean_estimate(values[there], won.source[there], seed=seed))
+                        | dataclasses.asdict(mean(values[there], won.source[there], seed=seed))
                         | {"n": int(there.sum()), "empty": float(1 - there.mean())}
                     )
     return pd.DataFrame(rows)

@@ -16,8 +16,8 @@ from advlens.classifier import Classifier
 from advlens.detectors import Detector, trivial_baselines
 from advlens.detectors.baselines import pixel_baselines
 from advlens.detectors.regression import regression
-from advlens.evaluation import Estimate, Stratum, mean_estimate, positives, roc_auc
 from advlens.image_files import through
+from advlens.metrics import Estimate, Stratum, positives, proportion, roc_auc
 from advlens.studies.relevancy.lenses import CORRECTED_LENSES, Lens
 from advlens.studies.relevancy.rows import (
     Rows,
@@ -90,7 +90,7 @@ def judge_published_baseline(
 
 
 def _judgement(flagged: Array, rows: Rows, *, seed: int) -> tuple[Estimate, Array]:
-    right = mean_estimate(flagged == rows.is_adversarial, rows.source, seed=seed)
+    right = proportion(flagged == rows.is_adversarial, rows.source)
     return right, confusion_matrix(rows.is_adversarial, flagged)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 from scipy.special import expit
 
-from advlens.evaluation import Stratum, committed_thresholds, compare, evaluate, mean_estimate, tpr_at_fpr
+from advlens.metrics import Stratum, committed_thresholds, compare, evaluate, proportion, tpr_at_fpr
 from advlens.studies.relevancy.lenses import family_of
 from advlens.studies.relevancy.protocols import MAPS, Scores, joined
 
@@ -50,23 +50,23 @@ def _attack_results(attack: str, scores: Scores, *, stratum: Stratum, seed: int)
             (" on noisy", ("noisy",)),
         ):
             test = scores.test(stratum=stratum, negatives=negatives)
-            values = test[detector].to_numpy()
-            evaluation = evaluate(
+            values, truth = test[detector].to_numpy(), (test["role"] == "adversarial").to_numpy()
+            found = evaluate(
                 values,
-                (test["role"] == "adversarial").to_numpy(),
+                truth,
                 test["source"].to_numpy(),
                 seed=seed,
-                thresholds=committed_thresholds(scores.calibration[detector].to_numpy()),
+                threshold_scores=scores.calibration[detector].to_numpy(),
                 probabilities=None if family_of(detector) == "baseline" else expit(values),
             )
-            counts = {"n_positive": evaluation.n_positive, "n_negative": evaluation.n_negative}
-            for figure, estimate in evaluation.figures.items():
+            counts = {"n_positive": int(truth.sum()), "n_negative": int((~truth).sum())}
+            for figure, estimate in found.items():
                 yield (
                     about
                     | {"figure": figure + suffix}
                     | dataclasses.asdict(estimate)
                     | counts
-                    | {"n_sources": evaluation.n_sources}
+                    | {"n_sources": test["source"].nunique()}
                 )
         yield about | _above_baseline(scores, detector, stratum=stratum, seed=seed)
 
@@ -127,6 +127,6 @@ def _beyond(scores: Scores, *, base: tuple[str, ...], lens: str, seed: int) -> d
     return {
         **{"gain": gain.estimate, "low": gain.low, "high": gain.high, "p_value": gain.p_value},
         **{"n_positive": int(truth.sum()), "missed": int(missed.sum()), "caught": int((missed & by_map).sum())},
-        "false_alarms": mean_estimate(by_map[passed], test["source"].to_numpy()[passed], seed=seed),
+        "false_alarms": proportion(by_map[passed], test["source"].to_numpy()[passed]),
         "passed": int(passed.sum()),
     }

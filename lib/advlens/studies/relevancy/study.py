@@ -12,9 +12,9 @@ import pandas as pd
 from advlens.arrays import Array
 from advlens.attacks import AttackSet
 from advlens.detectors import Detector, trivial_baselines
-from advlens.evaluation import Estimate, Stratum
 from advlens.explanations import colour_map, explain
 from advlens.image_files import CODECS, export, export_names
+from advlens.metrics import Estimate, Stratum
 from advlens.progress import progress
 from advlens.studies.relevancy.ladder import baseline_rung, corrected_rung, format_effect, misread
 from advlens.studies.relevancy.lenses import CORRECTED_LENSES, PUBLISHED_LENSES, STUDY_MAP, Lens

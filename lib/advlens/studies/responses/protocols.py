@@ -9,7 +9,7 @@ import pandas as pd
 from advlens.detectors.decision_metrics import SIX
 from advlens.detectors.entropy import direction_of
 from advlens.detectors.regression import regression
-from advlens.evaluation.aucs import auc_estimates
+from advlens.metrics import roc_aucs
 from advlens.studies.closeness.protocols import BASELINES, PARTS, successful, truth_of
 from advlens.studies.responses.settings import PUBLISHED_RESPONSE, ResponseEntropy
 
@@ -71,7 +71,7 @@ def choose(
     if not truth_of(rows).any():
         raise ValueError("no attack succeeds on the validation groups: attack more images")
     entropies = {each.name: rows[each.name].to_numpy() for each in compared}
-    found = auc_estimates(entropies, truth_of(rows), rows["source"].to_numpy(), seed=seed)
+    found = roc_aucs(entropies, truth_of(rows), rows["source"].to_numpy(), seed=seed)
     best = max(compared, key=lambda each: abs(found[each.name].estimate - 0.5))
     directions = {name: 1 if auc.estimate >= 0.5 else -1 for name, auc in found.items()}
     choice = Choice(best, directions[PUBLISHED_RESPONSE.name], directions[best.name])

@@ -11,9 +11,9 @@ from advlens import plots
 from advlens.arrays import Array
 from advlens.attacks import AttackSet
 from advlens.classifier import Classifier
-from advlens.evaluation import Stratum
 from advlens.explanations.entropy import grey_levels, local_entropy
 from advlens.explanations.responses import LAST_CONVOLUTION, METHODS, PREDICTED, responses
+from advlens.metrics import Stratum
 from advlens.studies.detection import ABOVE_BASELINE, FEWEST, NOMINAL_FPR
 from advlens.studies.responses.measures import decisions
 from advlens.studies.responses.protocols import CENTRED, CHOSEN, DETECTORS, ENTROPY, Choice

@@ -11,18 +11,18 @@ from scipy.special import expit
 from scipy.stats import spearmanr
 
 from advlens.arrays import Array
-from advlens.evaluation import (
+from advlens.metrics import (
     Estimate,
     Stratum,
-    bootstrap_weights,
     committed_thresholds,
     evaluate,
-    mean_estimate,
+    mean,
     positives,
-    rates,
+    precision_estimate,
+    proportion,
+    roc_aucs,
+    threshold_at_fpr,
 )
-from advlens.evaluation.aucs import auc_estimates
-from advlens.evaluation.bootstrap import over_draws, percentile_interval
 from advlens.studies.closeness.protocols import BASELINES, EIGHT_BIT, PARTS, successful, truth_of
 from advlens.studies.detection import FEWEST, NOMINAL_FPR, best_baseline, figures_of
 from advlens.studies.responses.protocols import (
@@ -66,8 +66,11 @@ def decision_changes(measured: Mapping[str, pd.DataFrame], *, seed: int) -> pd.D
         figures = {"success": (attacked["success"], attacked)}
         figures |= {"truth": (won["truth_softmax"], won), "target": (won["softmax"], won)} if len(won) else {}
         for figure, (values, of) in figures.items():
-            mean = mean_estimate(values.to_numpy(np.float64), of["source"].to_numpy(), seed=seed)
-            rows.append({"attack": attack, "figure": figure, **dataclasses.asdict(mean), "n": len(of)})
+            if figure == "success":
+                found = proportion(values.to_numpy(bool), of["source"].to_numpy())
+            else:
+                found = mean(values.to_numpy(np.float64), of["source"].to_numpy(), seed=seed)
+            rows.append({"attack": attack, "figure": figure, **dataclasses.asdict(found), "n": len(of)})
     return pd.DataFrame(rows)
 
 
@@ -82,7 +85,7 @@ def entropy_changes(measured: Mapping[str, pd.DataFrame], *, seed: int) -> pd.Da
     for attack, frame in _enough({name: successful(frame) for name, frame in measured.items()}):
         values = frame.pivot(index="source", columns="role", values=PUBLISHED_RESPONSE.name).dropna()
         for kind, role in (("attacked", "adversarial"), ("noisy", "noisy")):
-            change = mean_estimate((values[role] - values["clean"]).to_numpy(), values.index.to_numpy(), seed=seed)
+            change = mean((values[role] - values["clean"]).to_numpy(), values.index.to_numpy(), seed=seed)
             rows.append({"attack": attack, "kind": kind, **dataclasses.asdict(change), "n": len(values)})
     return pd.DataFrame(rows)
 
@@ -104,8 +107,8 @@ def published_results(measured: Mapping[str, pd.DataFrame], *, seed: int) -> pd.
         truth, source = truth_of(frame), frame["source"].to_numpy()
         for detector in (ENTROPY, *BASELINES):
             values = frame[PUBLISHED_RESPONSE.name if detector == ENTROPY else detector].to_numpy(np.float64)
-            figures = dict(evaluate(values, truth, source, seed=seed, fprs=RATES).figures)
-            figures |= recall_and_precision(values, frame, threshold=_best_f1(values, truth), seed=seed)
+            figures = evaluate(values, truth, source, seed=seed, fprs=RATES)
+            figures |= recall_and_precision(values, frame, threshold=_best_f1(values, truth))
             rows += _rows(attack, detector, figures, truth=truth)
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
@@ -127,37 +130,30 @@ def corrected_results(scores: Mapping[str, pd.DataFrame], calibration: pd.DataFr
             continue
         baseline = best_baseline(validation)
         for detector in DETECTORS:
-            thresholds = committed_thresholds(calibration[detector].to_numpy(), RATES)
-            figures = _figures(test, detector, baseline=baseline, thresholds=thresholds, seed=seed)
+            committed_from = calibration[detector].to_numpy()
+            figures = _figures(test, detector, baseline=baseline, threshold_scores=committed_from, seed=seed)
             rows += [row | {"baseline": baseline} for row in _rows(attack, detector, figures, truth=truth_of(test))]
     return pd.DataFrame(rows, columns=[*COLUMNS, "baseline"])
 
 
 def _figures(
-    test: pd.DataFrame, detector: str, *, baseline: str, thresholds: Mapping[float, float], seed: int
+    test: pd.DataFrame, detector: str, *, baseline: str, threshold_scores: Array, seed: int
 ) -> dict[str, Estimate]:
     values = test[detector].to_numpy()
     probabilities = expit(values) if detector in PROBABILISTIC else None
-    about = {"baseline": baseline, "thresholds": thresholds, "seed": seed}
+    about = {"baseline": baseline, "threshold_scores": threshold_scores, "seed": seed}
     figures = figures_of(test, detector, **about, probabilities=probabilities)
-    return figures | recall_and_precision(values, test, threshold=thresholds[NOMINAL_FPR], seed=seed)
+    return figures | recall_and_precision(values, test, threshold=threshold_at_fpr(threshold_scores, NOMINAL_FPR))
 
 
-def recall_and_precision(values: Array, rows: pd.DataFrame, *, threshold: float, seed: int) -> dict[str, Estimate]:
+def recall_and_precision(values: Array, rows: pd.DataFrame, *, threshold: float) -> dict[str, Estimate]:
     """Recall, and precision as if attacks and normal images were equally many, TPR / (TPR + FPR).
 
     So the precision does not hang on how many noisy twins stand among the normal images.
     """
-
-    def measure(weights: Array) -> dict[str, Array]:
-        found = rates(values, truth_of(rows), threshold=threshold, weights=weights)
-        flagged = found.true_positive + found.false_positive
-        with np.errstate(invalid="ignore"):
-            return {"recall": found.true_positive, "precision": found.true_positive / flagged}
-
-    observed = measure(np.ones((1, len(rows))))
-    drawn = over_draws(measure, bootstrap_weights(rows["source"].to_numpy(), seed=seed))
-    return {name: Estimate(float(observed[name][0]), *percentile_interval(drawn[name])) for name in observed}
+    flagged, truth, source = values > threshold, truth_of(rows), rows["source"].to_numpy()
+    recall, false_alarms = (proportion(flagged[mask], source[mask]) for mask in (truth, ~truth))
+    return {"recall": recall, "precision": precision_estimate(recall, false_alarms, prevalence=0.5)}
 
 
 def _best_f1(values: Array, truth: Array) -> float:
@@ -242,7 +238,7 @@ def sensitivity(
         judged = rows[rows["role"].isin([*roles, "adversarial"])]
         truth = truth_of(judged)
         entropies = {each.name: judged[each.name].to_numpy() for each in compared}
-        found = auc_estimates(entropies, truth, judged["source"].to_numpy(), seed=seed)
+        found = roc_aucs(entropies, truth, judged["source"].to_numpy(), seed=seed)
         counts = {"n_positive": int(truth.sum()), "n_negative": int((~truth).sum())}
         for each in compared:
             about = dataclasses.asdict(each) | {"negatives": negatives}
@@ -266,8 +262,9 @@ def by_class(scores: pd.DataFrame, calibration: pd.DataFrame, *, seed: int) -> p
     for predicted, frame in clean.groupby("predicted"):
         figures = {"bits": frame[BITS].to_numpy(), f"observed_fpr_{NOMINAL_FPR}": frame[ENTROPY].to_numpy() > threshold}
         for figure, values in figures.items():
-            mean = mean_estimate(values, frame["source"].to_numpy(), seed=seed)
-            rows.append({"predicted": predicted, "figure": figure, **dataclasses.asdict(mean), "n": len(frame)})
+            source = frame["source"].to_numpy()
+            found = mean(values, source, seed=seed) if figure == "bits" else proportion(values, source)
+            rows.append({"predicted": predicted, "figure": figure, **dataclasses.asdict(found), "n": len(frame)})
     return pd.DataFrame(rows)
 
 
@@ -286,8 +283,8 @@ def by_confidence(frames: Mapping[str, pd.DataFrame], *, seed: int) -> pd.DataFr
         for low, high in itertools.pairwise(CONFIDENCES):
             part = frame[(frame["softmax"] > low) & (frame["softmax"] <= high)]
             if len(part) >= FEWEST:
-                mean = mean_estimate(part[BITS].to_numpy(), part["source"].to_numpy(), seed=seed)
-                about = {"kind": kind, "window": f"to {high:g}", **dataclasses.asdict(mean), "n": len(part)}
+                average = mean(part[BITS].to_numpy(), part["source"].to_numpy(), seed=seed)
+                about = {"kind": kind, "window": f"to {high:g}", **dataclasses.asdict(average), "n": len(part)}
                 rows.append(about | {"rank_correlation": correlation, "high_end": high})
     return pd.DataFrame(rows).sort_values("high_end", kind="stable", ignore_index=True)
 
@@ -302,7 +299,7 @@ def _auc_rows(
 ) -> list[dict[str, Any]]:
     """A row of `COLUMNS` for each detector's ROC-AUC on the rows given."""
     values = {name: judged[name].to_numpy() for name in detectors}
-    aucs = auc_estimates(values, truth, judged["source"].to_numpy(), seed=seed)
+    aucs = roc_aucs(values, truth, judged["source"].to_numpy(), seed=seed)
     return [row for name, auc in aucs.items() for row in _rows(attack, name, {"roc_auc": auc}, truth=truth)]
 
 

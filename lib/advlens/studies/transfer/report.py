@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from advlens import plots
 from advlens.attacks import AttackSet
-from advlens.evaluation import NOMINAL_FPRS
+from advlens.metrics import NOMINAL_FPRS
 from advlens.studies.deep_knn.measures import DEEP_KNN, NETWORKS_LABEL
 from advlens.studies.detection import ABOVE_BASELINE, FEWEST, NOMINAL_FPR
 from advlens.studies.transfer.results import (

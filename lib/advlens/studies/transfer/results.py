@@ -6,7 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from advlens.evaluation import Estimate, mean_estimate
+from advlens.arrays import Array
+from advlens.metrics import Estimate, mean, proportion, proportion_difference
 from advlens.studies.closeness.protocols import EIGHT_BIT, truth_of
 from advlens.studies.detection import COLUMNS, FEWEST, aucs, detection
 from advlens.studies.transfer.settings import (
@@ -90,7 +91,7 @@ def success(misread: pd.DataFrame, choice: Choice, *, seed: int) -> pd.DataFrame
         if method == CONTROL:
             of_method = judged[judged["method"] == method]
         for eps, frame in of_method.groupby("eps"):
-            rows += [{"method": method, "eps": eps} | row for row in _of_networks(frame, seed=seed)]
+            rows += [{"method": method, "eps": eps} | row for row in _of_networks(frame)]
     return pd.DataFrame(rows)
 
 
@@ -103,7 +104,7 @@ def sweep(misread: pd.DataFrame, *, eps: float, seed: int) -> pd.DataFrame:
     judged = misread[(misread["part"] == "test") & (misread["eps"] == eps) & misread["method"].isin(VARIANTS)]
     rows: list[dict[str, Any]] = []
     for (method, layer), frame in judged.groupby(["method", "layer"], sort=False):
-        rows += [{"method": method, "layer": layer} | row for row in _of_networks(frame, seed=seed)]
+        rows += [{"method": method, "layer": layer} | row for row in _of_networks(frame)]
     return pd.DataFrame(rows)
 
 
@@ -117,26 +118,31 @@ def differences(misread: pd.DataFrame, choice: Choice, *, seed: int) -> pd.DataF
     """
     judged = misread[misread["part"] == "test"]
     chosen = judged[(judged["method"] == choice.variant) & (judged["layer"] == choice.layer)]
-    networks = [SOURCE, *victims_of(misread)]
     rows: list[dict[str, Any]] = []
     for rival in RIVALS:
         for eps, frame in chosen.groupby("eps"):
             theirs = judged[(judged["method"] == rival) & (judged["eps"] == eps)].set_index("source")
-            own = frame.set_index("source")[networks].astype(float)
-            gained = own - theirs.loc[own.index, networks].astype(float)
-            gained = gained.reset_index()
-            found = [row | {"verdict": verdict(row)} for row in _of_networks(gained, seed=seed)]
+            shares = _shares(frame), _shares(theirs.loc[frame["source"]].reset_index())
+            source = frame["source"].to_numpy()
+            gaps = {name: proportion_difference(own, shares[1][name], source) for name, own in shares[0].items()}
+            found = [_row(gap, network=name, n=len(frame)) for name, gap in gaps.items()]
+            found = [row | {"verdict": verdict(row)} for row in found]
             rows += [{"rival": rival, "eps": eps} | row for row in found]
     return pd.DataFrame(rows)
 
 
-def _of_networks(frame: pd.DataFrame, *, seed: int) -> list[dict[str, Any]]:
+def _of_networks(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """A row a network, and one of all victims: network, estimate, low, high, n."""
+    source = frame["source"].to_numpy()
+    return [_row(proportion(each, source), network=name, n=len(frame)) for name, each in _shares(frame).items()]
+
+
+def _shares(frame: pd.DataFrame) -> dict[str, Array]:
+    """Network → (n,) whether it misreads; of all victims, which share of them."""
     victims = victims_of(frame)
     values = {name: frame[name].to_numpy(float) for name in (SOURCE, *victims)}
     values[ALL_VICTIMS] = frame[victims].to_numpy(float).mean(axis=1)
-    source = frame["source"].to_numpy()
-    return [_row(mean_estimate(each, source, seed=seed), network=name, n=len(frame)) for name, each in values.items()]
+    return values
 
 
 def verdict(found: Mapping[str, Any]) -> str:
@@ -190,8 +196,8 @@ def credibilities(measured: Measured, *, seed: int) -> pd.DataFrame:
         for kind, role in KINDS.items():
             chosen = test[(test["role"] == role) & (test["success"].to_numpy(bool) | (kind != "attacked"))]
             if len(chosen) >= FEWEST:
-                mean = mean_estimate(chosen["credibility"].to_numpy(), chosen["source"].to_numpy(), seed=seed)
-                rows.append(_row(mean, network=network, eps=eps, attack=attack, kind=kind, n=len(chosen)))
+                average = mean(chosen["credibility"].to_numpy(), chosen["source"].to_numpy(), seed=seed)
+                rows.append(_row(average, network=network, eps=eps, attack=attack, kind=kind, n=len(chosen)))
     return pd.DataFrame(rows, columns=["network", "eps", "attack", "kind", "estimate", "low", "high", "n"])
 
 
@@ -208,8 +214,8 @@ def credibility_changes(measured: Measured, *, seed: int) -> pd.DataFrame:
             own, base = _fooling(frame), _fooling(measured[network][eps][BASE_OF[attack]])
             both = own.index.intersection(base.index)
             if len(both) >= FEWEST:
-                mean = mean_estimate((own[both] - base[both]).to_numpy(), both.to_numpy(), seed=seed)
-                row = _row(mean, network=network, eps=eps, attack=attack, n=len(both))
+                average = mean((own[both] - base[both]).to_numpy(), both.to_numpy(), seed=seed)
+                row = _row(average, network=network, eps=eps, attack=attack, n=len(both))
                 rows.append(row | {"verdict": verdict(row)})
     return pd.DataFrame(rows, columns=["network", "eps", "attack", "estimate", "low", "high", "n", "verdict"])
 
@@ -228,4 +234,4 @@ def _fooling(frame: pd.DataFrame) -> pd.Series:
 
 
 def _row(estimate: Estimate, **about: Any) -> dict[str, Any]:
-    return about | dataclasses.asdict(estimate)
+    return about | {"estimate": estimate.estimate, "low": estimate.low, "high": estimate.high}

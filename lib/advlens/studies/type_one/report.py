@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from advlens import plots
 from advlens.arrays import Array
-from advlens.evaluation import NOMINAL_FPRS, Estimate, mean_estimate
+from advlens.metrics import NOMINAL_FPRS, Estimate, mean, proportion
 from advlens.studies.closeness.protocols import EIGHT_BIT
 from advlens.studies.detection import ABOVE_BASELINE, NOMINAL_FPR
 from advlens.studies.type_one.maps import CAM, IMAGE, MAPS, MEASURES, SIGNED, START, TARGET
@@ -58,10 +58,10 @@ def generator_table(
         "squared error": "squared error of redrawn pixels, mean",
     }
     place = figures["place"].to_numpy()
-    rows = [
-        {"": title, "value": interval_text(mean_estimate(figures[name].to_numpy(float), place, seed=seed), digits=4)}
-        for name, title in columns.items()
-    ]
+    *shares, error = columns
+    found = {name: proportion(figures[name].to_numpy(float), place) for name in shares}
+    found[error] = mean(figures[error].to_numpy(float), place, seed=seed)
+    rows = [{"": title, "value": interval_text(found[name], digits=4)} for name, title in columns.items()]
     best = history.loc[history["val_loss"].idxmin()]
     about = f"{best['val_loss']:.1f} in epoch {int(best['epoch'])} of {len(history)}"
     parts = ", ".join(

@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 
 from advlens.arrays import Array
-from advlens.evaluation import Estimate, committed_thresholds, mean_estimate
-from advlens.evaluation.aucs import auc_estimates
+from advlens.metrics import Estimate, committed_thresholds, mean, proportion, proportion_difference, roc_aucs
 from advlens.studies.detection import FEWEST, NOMINAL_FPR
 from advlens.studies.type_one.maps import START, TARGET
 from advlens.studies.type_one.settings import CONFIRMED, OPEN, REFUTED
@@ -60,11 +59,11 @@ def rates(ends: Mapping[str, pd.DataFrame], *, seed: int) -> pd.DataFrame:
         shares = {name: frame[name].to_numpy(bool) for name in ("became", "kept", "has_ended")}
         shares |= {cause: (frame["cause"] == cause).to_numpy() for cause in CAUSES}
         source = frame["source"].to_numpy()
-        found = {name: (mean_estimate(values, source, seed=seed), len(frame)) for name, values in shares.items()}
+        found = {name: (proportion(values, source), len(frame)) for name, values in shares.items()}
         won = frame[frame["cause"] == SUCCESS]
         for name in ("confidence", "judge's confidence", "distance", "steps"):
             if len(won):
-                found[name] = mean_estimate(won[name].to_numpy(float), won["source"].to_numpy(), seed=seed), len(won)
+                found[name] = mean(won[name].to_numpy(float), won["source"].to_numpy(), seed=seed), len(won)
         rows += [{"kind": kind, "figure": name, "n": n} | dataclasses.asdict(each) for name, (each, n) in found.items()]
     return pd.DataFrame(rows)
 
@@ -97,9 +96,10 @@ def likenesses(rows: Mapping[str, pd.DataFrame], *, seed: int) -> pd.DataFrame:
         for (stop, name, measure), own in frame.groupby(["stop", "map", "measure"], sort=False):
             values_of = {START: own[START].to_numpy(), TARGET: own[TARGET].to_numpy(), NEARER: _nearer(own)}
             for figure, values in values_of.items():
-                mean = mean_estimate(values, own["source"].to_numpy(), seed=seed)
+                sources = own["source"].to_numpy()
+                found_of = proportion(values, sources) if figure == NEARER else mean(values, sources, seed=seed)
                 about = {"type": kind, "stop": stop, "map": name, "measure": measure, "figure": figure, "n": len(own)}
-                found.append(about | dataclasses.asdict(mean))
+                found.append(about | dataclasses.asdict(found_of))
     return pd.DataFrame(found, columns=["type", "stop", "map", "measure", "figure", "n", "estimate", "low", "high"])
 
 
@@ -127,10 +127,10 @@ def nearer_differences(
         if both["source"].nunique() < FEWEST:
             continue
         for (name, measure), own in both.groupby(["map", "measure"], sort=False):
-            gap = _nearer(own) - _nearer(own, of=" of the rival")
-            mean = mean_estimate(gap, own["source"].to_numpy(), seed=seed)
+            shares = _nearer(own), _nearer(own, of=" of the rival")
+            gap = proportion_difference(*shares, own["source"].to_numpy())
             about = {"type": kind, "less": rival, "map": name, "measure": measure, "n": len(own)}
-            found.append(about | dataclasses.asdict(mean))
+            found.append(about | {"estimate": gap.estimate, "low": gap.low, "high": gap.high})
     return pd.DataFrame(found, columns=["type", "less", "map", "measure", "n", "estimate", "low", "high"])
 
 
@@ -142,8 +142,8 @@ def _nearer(rows: pd.DataFrame, *, of: str = "") -> Array:
 
 def gained(attack: pd.DataFrame, transition: pd.DataFrame, *, seed: int) -> Estimate:
     """The share of successes of attacks less that of the plain transitions of the same images, `ended`'s rows each."""
-    both = [(rows["cause"] == SUCCESS).to_numpy(float) for rows in (attack, transition)]
-    return mean_estimate(both[0] - both[1], attack["source"].to_numpy(), seed=seed)
+    both = ((rows["cause"] == SUCCESS).to_numpy() for rows in (attack, transition))
+    return proportion_difference(*both, attack["source"].to_numpy())
 
 
 def against(rows: pd.DataFrame, thresholds_from: pd.DataFrame, *, detectors: Sequence[str], seed: int) -> pd.DataFrame:
@@ -170,10 +170,10 @@ def against(rows: pd.DataFrame, thresholds_from: pd.DataFrame, *, detectors: Seq
         both = pd.concat([attacked, negatives])
         truth = np.repeat([True, False], [len(attacked), len(negatives)])
         scores = {name: both[name].to_numpy(np.float64) for name in detectors}
-        aucs = auc_estimates(scores, truth, both["source"].to_numpy(), seed=seed)
+        aucs = roc_aucs(scores, truth, both["source"].to_numpy(), seed=seed)
         for name, auc in aucs.items():
             flagged = negatives[name].to_numpy() > thresholds[name]
-            rate = mean_estimate(flagged, negatives["source"].to_numpy(), seed=seed)
+            rate = proportion(flagged, negatives["source"].to_numpy())
             for figure, n, each in ((f"auc, {normal}", len(attacked), auc), (f"fpr, {normal}", len(negatives), rate)):
                 found.append({"detector": name, "figure": figure, "n": n} | dataclasses.asdict(each))
     return pd.DataFrame(found)

@@ -12,9 +12,9 @@ from advlens.attacks.type_one import Walk
 from advlens.attacks.type_one_set import type_one_set
 from advlens.classifier import Classifier
 from advlens.datasets import split_groups
-from advlens.evaluation import Estimate, mean_estimate
 from advlens.generative import Generator, train_generator
 from advlens.image_files import CODECS
+from advlens.metrics import Estimate, proportion
 from advlens.networks import find_builder
 from advlens.studies.closeness.protocols import BASELINES, EIGHT_BIT
 from advlens.studies.closeness.settings import published_of
@@ -283,9 +283,7 @@ class Study:
         """Network → the share of test images that it reads rightly."""
         data, every = self.bench.data, np.arange(len(self.bench.data.test_labels))
         return {
-            name: mean_estimate(
-                classifier.predict(data.test_images).argmax(axis=1) == data.test_labels, every, seed=self.bench.seed
-            )
+            name: proportion(classifier.predict(data.test_images).argmax(axis=1) == data.test_labels, every)
             for name, classifier in ((NETWORK, self.classifier), (JUDGE, self.judge))
         }
 

@@ -1,4 +1,4 @@
-"""The figures of a detector, for all bootstrap draws at once.
+"""The metrics of a detector, for all bootstrap draws at once.
 
 A metric takes (draws, n) weights, how often each row counts in each draw, and returns (draws,) values;
 without weights every row counts once, and it returns one float. A draw that lacks a class gives NaN.
@@ -9,14 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from advlens.arrays import Array
-from advlens.evaluation.checks import (
+from advlens.metrics.checks import (
     checked_probabilities,
     checked_rate,
     checked_scores,
     checked_truth,
     checked_weights,
 )
-from advlens.evaluation.operating_points import ROUNDING, ratio, unwrapped
+from advlens.metrics.thresholds import ROUNDING, ratio, unwrapped
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,9 +24,11 @@ class RocCurve:
     """What is flagged at every distinct score, from the strictest threshold to the most lenient.
 
     Attributes:
-        true_positives, false_positives: (draws, g + 1) cumulative weights over g distinct scores, from 0.
+        distinct: (g,) distinct scores, from the highest.
+        true_positives, false_positives: (draws, g + 1) cumulative weights over them, from 0.
     """
 
+    distinct: Array
     true_positives: Array
     false_positives: Array
 
@@ -39,6 +41,7 @@ class RocCurve:
         order = np.argsort(-scores, kind="stable")
         last_of_tie = np.flatnonzero(np.diff(scores[order], append=np.nan) != 0)
         return cls(
+            distinct=scores[order][last_of_tie],
             true_positives=_cumulative(weights, truth, order=order, ends=last_of_tie),
             false_positives=_cumulative(weights, ~truth, order=order, ends=last_of_tie),
         )
@@ -69,6 +72,18 @@ class RocCurve:
         found = np.take_along_axis(self.true_positives, point[:, None], axis=1)[:, 0]
         has_negatives = self.false_positives[:, -1] > 0
         return ratio(found, np.where(has_negatives, self.true_positives[:, -1], 0))
+
+    def true_positive_rate(self, thresholds: Array) -> Array:
+        """(draws,) share of the positives above (draws,) thresholds."""
+        return self._share_above(self.true_positives, thresholds)
+
+    def false_positive_rate(self, thresholds: Array) -> Array:
+        """(draws,) share of the negatives above (draws,) thresholds."""
+        return self._share_above(self.false_positives, thresholds)
+
+    def _share_above(self, cumulative: Array, thresholds: Array) -> Array:
+        point = np.searchsorted(-self.distinct, -thresholds, side="left")
+        return ratio(np.take_along_axis(cumulative, point[:, None], axis=1)[:, 0], cumulative[:, -1])
 
 
 def roc_auc(scores: Array, is_adversarial: Array, *, weights: Array | None = None) -> Array | float:
@@ -121,6 +136,16 @@ def expected_calibration_error(
     gaps = np.zeros((len(happened), bins))
     gaps[np.arange(len(happened)), number] = probabilities - happened
     return unwrapped(ratio(np.abs(counts @ gaps).sum(axis=1), counts.sum(axis=1)), weights)
+
+
+def precision_at_prevalence(tpr: float, fpr: float, *, prevalence: float) -> float:
+    """The share of alarms that are right where a share `prevalence` of the images is adversarial; NaN without alarms.
+
+    >>> round(precision_at_prevalence(0.9, 0.05, prevalence=0.01), 3)
+    0.154
+    """
+    alarms = tpr * prevalence + fpr * (1 - checked_rate(prevalence, name="prevalence"))
+    return tpr * prevalence / alarms if alarms > 0 else float("nan")
 
 
 def _cumulative(weights: Array, mask: Array, *, order: Array, ends: Array) -> Array:

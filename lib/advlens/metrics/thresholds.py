@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from advlens.arrays import Array
-from advlens.evaluation.checks import checked_rate, checked_scores, checked_truth, checked_weights
+from advlens.metrics.checks import checked_rate, checked_scores, checked_truth, checked_weights
 
 NOMINAL_FPRS = (0.01, 0.05, 0.10)
 
@@ -19,7 +19,7 @@ ROUNDING = 1e-9
 
 
 def threshold_at_fpr(clean_scores: Array, fpr: float) -> float:
-    """The conservative threshold: the lowest clean score that at most a share `fpr` of them exceeds.
+    """Smallest threshold whose false-positive rate on `clean_scores` is at most `fpr`.
 
     It is the (⌊fpr·n⌋ + 1)-th highest clean score: the observed FPR on these scores never exceeds `fpr`, and
     stays below it where scores tie. With n < 1/fpr it is their maximum.

@@ -1,32 +1,36 @@
-"""The checks of scores, truths and sources at the public boundary of the evaluation."""
-
-from collections.abc import Mapping
+"""The checks of scores, truths and sources at the public boundary of the metrics."""
 
 import numpy as np
 
 from advlens.arrays import Array
 
 
-def checked_scores(scores: Array, *, name: str = "scores", n: int | None = None) -> Array:
-    """Scores as (n,) float64, once they are known to be finite, at least one, and n where n is given."""
+def checked_scores(scores: Array, *, name: str = "scores", n: int | None = None, seeds: bool = False) -> Array:
+    """Validate finite scores, n of them where n is given, and return them as float64.
+
+    Args:
+        scores: (n,); where `seeds` is true (s, n) as well.
+    """
     scores = np.asarray(scores)
-    if scores.ndim != 1 or len(scores) == 0 or (n is not None and len(scores) != n):
+    fits = scores.ndim == 1 or (seeds and scores.ndim == 2)
+    if not fits or scores.size == 0 or (n is not None and scores.shape[-1] != n):
         wanted = "n" if n is None else n
-        raise ValueError(f"{name} must have shape ({wanted},), one number an image, got {scores.shape}")
+        shape = f"({wanted},) or (s, {wanted})" if seeds else f"({wanted},)"
+        raise ValueError(f"{name} must have shape {shape}, one number an image, got {scores.shape}")
     if not (np.issubdtype(scores.dtype, np.floating) or np.issubdtype(scores.dtype, np.integer)):
         raise ValueError(f"{name} must be numbers, got {scores.dtype}: pass scores, not decisions")
     scores = scores.astype(np.float64)
-    broken = np.flatnonzero(~np.isfinite(scores))
+    broken = np.argwhere(~np.isfinite(scores))
     if len(broken):
         raise ValueError(
-            f"{name} must be finite, got {scores[broken[0]]} at row {broken[0]} and {len(broken) - 1} more: "
+            f"{name} must be finite, got {scores[tuple(broken[0])]} at row {broken[0][-1]} and {len(broken) - 1} more: "
             "mend the detector, or clip its scores"
         )
     return scores
 
 
 def checked_probabilities(probabilities: Array, *, n: int) -> Array:
-    """Probabilities as (n,) float64, once they are known to lie in [0, 1]."""
+    """Validate (n,) probabilities in [0, 1] and return them as float64."""
     probabilities = checked_scores(probabilities, name="probabilities", n=n)
     low, high = probabilities.min(), probabilities.max()
     if low < 0 or high > 1:
@@ -35,7 +39,7 @@ def checked_probabilities(probabilities: Array, *, n: int) -> Array:
 
 
 def checked_truth(is_adversarial: Array, *, n: int) -> Array:
-    """Truths as (n,) bool, once they are known to hold both classes."""
+    """Validate (n,) booleans that hold both classes."""
     is_adversarial = np.asarray(is_adversarial)
     if is_adversarial.shape != (n,):
         raise ValueError(
@@ -51,7 +55,7 @@ def checked_truth(is_adversarial: Array, *, n: int) -> Array:
 
 
 def checked_source(source: Array, *, n: int | None = None) -> Array:
-    """Source indices as (n,) integers."""
+    """Validate (n,) integers, the indices of source images."""
     source = np.asarray(source)
     if source.ndim != 1 or len(source) == 0 or (n is not None and len(source) != n):
         wanted = "n" if n is None else n
@@ -62,7 +66,7 @@ def checked_source(source: Array, *, n: int | None = None) -> Array:
 
 
 def checked_weights(weights: Array | None, *, n: int) -> Array:
-    """Weights as (draws, n) float64; without any, one draw in which every row counts once."""
+    """Validate (draws, n) weights and return them as float64; without any, one draw in which every row counts once."""
     if weights is None:
         return np.ones((1, n))
     weights = np.asarray(weights, dtype=np.float64)
@@ -73,21 +77,8 @@ def checked_weights(weights: Array | None, *, n: int) -> Array:
     return weights
 
 
-def checked_thresholds(thresholds: Mapping[float, float] | None) -> dict[float, float]:
-    """Nominal FPR → threshold, once the rates lie between 0 and 1 and the thresholds are numbers; empty for None."""
-    if thresholds is None:
-        return {}
-    if not isinstance(thresholds, Mapping):
-        raise TypeError(f"thresholds must map a nominal FPR to its threshold, got {type(thresholds).__name__}")
-    for fpr, threshold in thresholds.items():
-        checked_rate(fpr, name="a key of thresholds")
-        if np.isnan(threshold):
-            raise ValueError(f"the threshold at FPR {fpr:g} must be a number, got NaN: see committed_thresholds")
-    return dict(thresholds)
-
-
 def checked_rate(rate: float, *, name: str = "fpr") -> float:
-    """A false-positive rate strictly between 0 and 1."""
+    """Validate a rate strictly between 0 and 1."""
     if not 0 < rate < 1:
         raise ValueError(f"{name} must lie between 0 and 1, got {rate:g}: 5 % is 0.05")
     return float(rate)
