@@ -1,12 +1,17 @@
 """Metrics: scores → numbers, their intervals, and verdicts in words."""
 
 from advlens.metrics.curves import (
+    NOMINAL_FPRS,
+    Rates,
     RocCurve,
     accuracy,
     average_precision,
+    committed_thresholds,
     expected_calibration_error,
     precision_at_prevalence,
+    rates,
     roc_auc,
+    threshold_at_fpr,
     tpr_at_fpr,
 )
 from advlens.metrics.estimates import (
@@ -16,12 +21,12 @@ from advlens.metrics.estimates import (
     chance_level,
     compare,
     evaluate,
+    flagged_share,
     precision_estimate,
     roc_aucs,
 )
-from advlens.metrics.intervals import Difference, Estimate, bootstrap_weights, mean, proportion, proportion_difference
+from advlens.metrics.intervals import Difference, Estimate, mean, proportion, proportion_difference
 from advlens.metrics.strata import Stratum, positives
-from advlens.metrics.thresholds import NOMINAL_FPRS, Rates, committed_thresholds, rates, threshold_at_fpr
 from advlens.metrics.verdicts import MARGINS, MIN_POSITIVES, ClaimVerdict, Verdict, claim_verdict, holm, verdict
 
 __all__ = [
@@ -39,7 +44,6 @@ __all__ = [
     "Verdict",
     "accuracy",
     "average_precision",
-    "bootstrap_weights",
     "calibration_error",
     "chance_level",
     "claim_verdict",
@@ -47,6 +51,7 @@ __all__ = [
     "compare",
     "evaluate",
     "expected_calibration_error",
+    "flagged_share",
     "holm",
     "mean",
     "positives",

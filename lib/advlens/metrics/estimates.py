@@ -2,12 +2,19 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 
 from advlens.arrays import Array, checked_seed, checked_whole
 from advlens.metrics.checks import checked_probabilities, checked_rate, checked_scores, checked_source, checked_truth
-from advlens.metrics.curves import RocCurve, expected_calibration_error, precision_at_prevalence
+from advlens.metrics.curves import (
+    NOMINAL_FPRS,
+    RocCurve,
+    expected_calibration_error,
+    precision_at_prevalence,
+    threshold_at_fpr,
+)
 from advlens.metrics.intervals import (
     DRAWS,
     Difference,
@@ -20,8 +27,8 @@ from advlens.metrics.intervals import (
     paired_difference,
     seed_weights,
 )
-from advlens.metrics.thresholds import NOMINAL_FPRS, threshold_at_fpr
 
+Metric = TypeVar("Metric", bound=Estimate)
 MIN_NEGATIVES = {0.01: 1000}
 """Nominal FPR → the fewest negatives from which a TPR at it is given."""
 PREVALENCES = (0.01, 0.1)
@@ -70,15 +77,12 @@ def evaluate(
         **{"fprs": fprs, "metrics": metrics, "draws": draws},
     )
     found = {name: sample.interval() for name, sample in samples.items()}
-    committed = [found.get(f"{name}_{PRECISION_FPR:g}") for name in ("committed_tpr", "observed_fpr")]
-    if committed[0] is not None and committed[1] is not None:
-        found |= {_precision_name(each): precision_estimate(*committed, prevalence=each) for each in PREVALENCES}
-    if metrics is None:
-        return found
-    unknown = [name for name in metrics if name not in found]
-    if unknown:
-        raise ValueError(f"metrics must be among {', '.join(found)}, got {unknown[0]!r}: see what evaluate returns")
-    return {name: found[name] for name in metrics}
+    rates = tuple(f"{name}_{PRECISION_FPR:g}" for name in ("committed_tpr", "observed_fpr"))
+    if all(name in found for name in rates):
+        tpr, false_alarms = (found[name] for name in rates)
+        for each in PREVALENCES:
+            found[f"precision_at_prevalence_{each:g}"] = precision_estimate(tpr, false_alarms, prevalence=each)
+    return _chosen(found, metrics)
 
 
 def compare(
@@ -110,8 +114,8 @@ def compare(
     n = np.shape(scores_a)[-1]
     checked_scores(scores_b, name="scores_b", n=n, seeds=True)
     b = _samples(scores_b, is_adversarial, source, threshold_scores=threshold_scores_b, name="scores_b", **about)
-    n_sources = len(np.unique(source))
-    return {name: paired_difference(a[name], b[name], n_sources=n_sources) for name in a if name in b}
+    found = {name: paired_difference(a[name], b[name], n_sources=len(np.unique(source))) for name in a if name in b}
+    return _chosen(found, metrics)
 
 
 def roc_aucs(
@@ -132,6 +136,38 @@ def roc_aucs(
     }
 
 
+def flagged_share(
+    scores: Array, source: Array, *, threshold_scores: Array, fpr: float, seed: int, draws: int = DRAWS
+) -> Estimate:
+    """The share of images of one kind that score above the committed threshold, which is drawn anew too.
+
+    Of clean images (or noisy twins) this is the observed FPR, of adversarial ones the committed TPR.
+
+    Args:
+        scores: (n,) or (s, n), of that kind alone.
+        source, threshold_scores, seed, draws: as in `evaluate`.
+        fpr: the nominal false-positive rate.
+    Raises:
+        ValueError: as `evaluate` does.
+    """
+    scores = np.atleast_2d(checked_scores(scores, seeds=True))
+    source = checked_source(source, n=scores.shape[1])
+    weights = bootstrap_weights(source, draws=draws, seed=seed)
+    clean = _each_seed(threshold_scores, len(scores), name="threshold_scores")
+    observed, drawn = [], []
+    for own, own_clean in zip(scores, clean, strict=True):
+        anew = drawn_thresholds(own_clean, checked_rate(fpr), draws=draws, seed=seed)
+
+        def measure(counts: Array, chunk: slice, own: Array = own, anew: Array = anew) -> dict[str, Array]:
+            return {"share": (counts * (own > anew[chunk, None])).sum(axis=1) / counts.sum(axis=1)}
+
+        observed.append(float(np.mean(own > threshold_at_fpr(own_clean, fpr))))
+        drawn.append(over_draws(measure, weights)["share"])
+    by_seed, shares = np.array(observed), seed_weights(len(scores), draws=draws, seed=seed)
+    values = (np.stack(drawn, axis=1) * shares).sum(axis=1)
+    return Sample(float(by_seed.mean()), values, len(np.unique(source)), by_seed).interval()
+
+
 def calibration_error(
     probabilities: Array, happened: Array, source: Array, *, bins: int = 15, seed: int, draws: int = DRAWS
 ) -> Estimate:
@@ -146,7 +182,8 @@ def calibration_error(
     source = checked_source(source, n=len(happened))
 
     def measure(weights: Array, _: slice) -> dict[str, Array]:
-        return {"error": expected_calibration_error(probabilities, happened, bins=bins, weights=weights)}
+        error = expected_calibration_error(probabilities, happened, bins=bins, weights=weights)
+        return {"error": np.asarray(error)}
 
     error = measure(np.ones((1, len(source))), slice(None))["error"]
     drawn = over_draws(measure, bootstrap_weights(source, draws=draws, seed=seed))["error"]
@@ -188,8 +225,11 @@ def _samples(
     scores = np.atleast_2d(checked_scores(scores, name=name, n=n, seeds=True))
     truth, source = checked_truth(is_adversarial, n=n), checked_source(source, n=n)
     fprs, seed, draws = [checked_rate(fpr) for fpr in fprs], checked_seed(seed), checked_whole(draws, name="draws")
-    clean = _each_seed(threshold_scores, len(scores), name="threshold_scores")
-    chances = _each_seed(probabilities, len(scores), name="probabilities", n=n)
+    clean = chances = None
+    if threshold_scores is not None:
+        clean = _each_seed(threshold_scores, len(scores), name="threshold_scores")
+    if probabilities is not None:
+        chances = _each_seed(probabilities, len(scores), name="probabilities", n=n)
     for each in [] if chances is None else chances:
         checked_probabilities(each, n=n)
 
@@ -209,6 +249,14 @@ def _samples(
     few = [f"{name}_{fpr:g}" for name, n in counts.items() for fpr, least in MIN_NEGATIVES.items() if n < least]
     missing = Sample(np.nan, np.full(draws, np.nan), np.nan, np.full(len(scores), np.nan))
     return samples | {name: missing for name in few if name in samples}
+
+
+def _chosen(found: dict[str, Metric], metrics: Sequence[str] | None) -> dict[str, Metric]:
+    """The metrics wanted, in that order."""
+    unknown = [name for name in metrics or () if name not in found]
+    if unknown:
+        raise ValueError(f"metrics must be among those that these arguments give, got {unknown[0]!r}: see evaluate")
+    return found if metrics is None else {name: found[name] for name in metrics}
 
 
 def _needed(metrics: Sequence[str] | None) -> set[str] | None:
@@ -234,7 +282,7 @@ def _values(
 ) -> dict[str, Array]:
     """Name → (draws,) values of one training seed; thresholds: nominal FPR → those of all draws."""
     curve = RocCurve.of(scores, truth, weights=weights)
-    values: dict[str, Callable[[], Array]] = {"roc_auc": curve.roc_auc, "average_precision": curve.average_precision}
+    values: dict[str, Callable[[], Any]] = {"roc_auc": curve.roc_auc, "average_precision": curve.average_precision}
     values |= {f"tpr_at_fpr_{fpr:g}": partial(curve.tpr_at_fpr, fpr) for fpr in fprs}
     for fpr, anew in thresholds.items():
         values[f"committed_tpr_{fpr:g}"] = partial(curve.true_positive_rate, anew[chunk])
@@ -268,15 +316,9 @@ def _over_seeds(
     return made
 
 
-def _each_seed(values: Array | None, n_seeds: int, *, name: str, n: int | None = None) -> Array | None:
+def _each_seed(values: Array, n_seeds: int, *, name: str, n: int | None = None) -> Array:
     """(s, m) of values that may be the same for all seeds."""
-    if values is None:
-        return None
     values = np.atleast_2d(checked_scores(values, name=name, n=n, seeds=True))
     if len(values) not in (1, n_seeds):
         raise ValueError(f"{name} must have a row a seed as the scores have ({n_seeds}), got {len(values)} rows")
     return np.broadcast_to(values, (n_seeds, values.shape[1]))
-
-
-def _precision_name(prevalence: float) -> str:
-    return f"precision_at_prevalence_{prevalence:g}"

@@ -14,11 +14,12 @@ from statsmodels.stats.proportion import proportion_confint
 
 from advlens.arrays import Array, checked_seed, checked_whole
 from advlens.metrics.checks import checked_scores, checked_source
+from advlens.metrics.curves import threshold_rank
 
 DRAWS = 1000
 LEVEL = 0.95
 Z = float(stats.norm.ppf((1 + LEVEL) / 2))
-PRIOR_EVENTS = 4  # errors seen at which an observed variance weighs as much as the binomial one
+PRIOR_EVENTS = 1  # errors seen at which an observed variance weighs as much as the binomial one
 CHUNK_BYTES = 32 * 2**20
 """Of float64 weights at a time: metrics need some six times that, and smaller chunks stay in the cache."""
 
@@ -63,7 +64,7 @@ class Sample:
         finite = self.drawn[np.isfinite(self.drawn)]
         if not np.isfinite(self.estimate) or len(finite) == 0:
             return MISSING
-        variance = float(finite.var())
+        variance = float(np.mean((finite - self.estimate) ** 2))  # about the estimate: a draw's bias counts too
         reach = seed_quantile(self.by_seed, variance)
         return Estimate(self.estimate, *score_interval(self.estimate, self.size, variance=variance, quantile=reach))
 
@@ -188,7 +189,7 @@ def drawn_thresholds(clean_scores: Array, fpr: float, *, draws: int, seed: int) 
     The k-th highest of m scores drawn with replacement is the ⌈m·U⌉-th highest score, U ~ Beta(k, m − k + 1).
     """
     m = len(clean_scores)
-    rank = int(np.floor(fpr * m + 1e-9)) + 1
+    rank = threshold_rank(m, fpr)
     share = np.random.default_rng(seed).spawn(3)[2].beta(rank, m - rank + 1, size=draws)
     return -np.sort(-clean_scores)[np.minimum((share * m).astype(int), m - 1)]
 
@@ -243,7 +244,7 @@ def proportion_difference(flags_a: Array, flags_b: Array, source: Array) -> Diff
         flags, cluster = _checked_flags(each, source)
         residuals.append(np.bincount(cluster, weights=flags.mean(axis=0) - flags.mean()))
     shares = [proportion(each, source) for each in (flags_a, flags_b)]
-    return difference(*shares, *residuals, n_sources=len(residuals[0]))
+    return difference(shares[0], shares[1], residuals[0], residuals[1], n_sources=len(residuals[0]))
 
 
 def _checked_flags(flags: Array, source: Array) -> tuple[Array, Array]:

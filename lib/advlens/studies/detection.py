@@ -12,10 +12,9 @@ from advlens.metrics import (
     Stratum,
     compare,
     evaluate,
+    flagged_share,
     positives,
-    proportion,
     roc_aucs,
-    threshold_at_fpr,
     tpr_at_fpr,
 )
 from advlens.studies.closeness.protocols import BASELINES, successful, truth_of
@@ -84,13 +83,16 @@ def figures_of(
     """
     values, truth, source = test[detector].to_numpy(np.float64), truth_of(test), test["source"].to_numpy()
     figures = evaluate(values, truth, source, seed=seed, threshold_scores=threshold_scores, probabilities=probabilities)
-    threshold = threshold_at_fpr(threshold_scores, NOMINAL_FPR)
     for role in ("clean", "noisy"):
         negatives = test[test["role"] == role]
         if len(negatives):
-            flagged = negatives[detector].to_numpy() > threshold
-            rate = proportion(flagged, negatives["source"].to_numpy())
-            figures[f"observed_fpr_{NOMINAL_FPR:g} on {role}"] = rate
+            figures[f"observed_fpr_{NOMINAL_FPR:g} on {role}"] = flagged_share(
+                negatives[detector].to_numpy(np.float64),
+                negatives["source"].to_numpy(),
+                threshold_scores=threshold_scores,
+                fpr=NOMINAL_FPR,
+                seed=seed,
+            )
     bar = test[baseline].to_numpy(np.float64)
     above = compare(values, bar, truth, source, seed=seed, fprs=(NOMINAL_FPR,))
     return figures | {ABOVE_BASELINE: above[f"tpr_at_fpr_{NOMINAL_FPR:g}"]}

@@ -17,11 +17,10 @@ from advlens.metrics import (
     Stratum,
     compare,
     evaluate,
+    flagged_share,
     positives,
-    proportion,
     roc_auc,
     roc_aucs,
-    threshold_at_fpr,
     tpr_at_fpr,
 )
 from advlens.studies.closeness.measures import SIGNS
@@ -111,12 +110,15 @@ def _figures(
     values, truth, source = test[detector].to_numpy(), truth_of(test), test["source"].to_numpy()
     probabilities = None if detector in BASELINES else expit(values)
     figures = evaluate(values, truth, source, seed=seed, threshold_scores=threshold_scores, probabilities=probabilities)
-    threshold = threshold_at_fpr(threshold_scores, NOMINAL_FPR)
     for role in ("clean", "noisy"):
         negatives = test[test["role"] == role]
-        flagged = negatives[detector].to_numpy() > threshold
-        rate = proportion(flagged, negatives["source"].to_numpy())
-        figures[f"observed_fpr_{NOMINAL_FPR} on {role}"] = rate
+        figures[f"observed_fpr_{NOMINAL_FPR} on {role}"] = flagged_share(
+            negatives[detector].to_numpy(),
+            negatives["source"].to_numpy(),
+            threshold_scores=threshold_scores,
+            fpr=NOMINAL_FPR,
+            seed=seed,
+        )
     bar = test[baseline].to_numpy()
     return figures | {ABOVE_BASELINE: compare(values, bar, truth, source, seed=seed)["tpr_at_fpr_0.05"]}
 

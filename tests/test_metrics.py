@@ -1,0 +1,629 @@
+"""Metrics against scikit-learn and closed forms, intervals against simulated truths, verdicts against their rules."""
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+
+from advlens.metrics import (
+    MARGINS,
+    NOMINAL_FPRS,
+    ClaimVerdict,
+    Difference,
+    Estimate,
+    RocCurve,
+    Stratum,
+    Verdict,
+    accuracy,
+    average_precision,
+    calibration_error,
+    chance_level,
+    claim_verdict,
+    committed_thresholds,
+    compare,
+    evaluate,
+    expected_calibration_error,
+    flagged_share,
+    holm,
+    mean,
+    positives,
+    precision_at_prevalence,
+    proportion,
+    proportion_difference,
+    rates,
+    roc_auc,
+    roc_aucs,
+    threshold_at_fpr,
+    tpr_at_fpr,
+    verdict,
+)
+from advlens.metrics.intervals import bootstrap_weights, drawn_thresholds, over_draws, score_interval, seed_weights
+
+
+def detection_problem(*, n: int = 300, ties: bool = False, seed: int = 0, shift: float = 1.0):
+    """Scores, truths and sources: each source once clean and once adversarial, and rows in random order."""
+    generator = np.random.default_rng(seed)
+    source = generator.permutation(np.repeat(np.arange(n // 2), 2))
+    truth = np.zeros(n, dtype=bool)
+    truth[np.unique(source, return_index=True)[1]] = True
+    scores = generator.normal(size=n) + shift * truth + generator.normal(size=n // 2)[source]
+    return (np.round(scores) if ties else scores), truth, source
+
+
+# ---------------------------------------------------------------- scores → numbers
+
+
+def published_tpr(truth, scores, weights, *, fpr):
+    """The convention in scikit-learn's terms: the best operating point that the rate admits."""
+    false, true, _ = roc_curve(truth, scores, sample_weight=weights, drop_intermediate=False)
+    return true[false <= fpr + 1e-12].max()
+
+
+REFERENCES = {
+    "roc_auc": (RocCurve.roc_auc, lambda truth, scores, w: roc_auc_score(truth, scores, sample_weight=w)),
+    "average_precision": (
+        RocCurve.average_precision,
+        lambda truth, scores, w: average_precision_score(truth, scores, sample_weight=w),
+    ),
+    **{
+        f"tpr_at_fpr_{fpr:g}": (
+            lambda curve, fpr=fpr: curve.tpr_at_fpr(fpr),
+            lambda truth, scores, w, fpr=fpr: published_tpr(truth, scores, w, fpr=fpr),
+        )
+        for fpr in NOMINAL_FPRS
+    },
+}
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("name", REFERENCES)
+def test_metrics_equal_scikit_learns_in_every_weighted_draw(name, ties):
+    metric, reference = REFERENCES[name]
+    scores, truth, source = detection_problem(ties=ties)
+    assert metric(RocCurve.of(scores, truth)) == pytest.approx(reference(truth, scores, None), abs=1e-12)
+    weights = bootstrap_weights(source, draws=40, seed=5)
+    expected = [reference(truth, scores, draw.astype(float)) for draw in weights]
+    np.testing.assert_allclose(metric(RocCurve.of(scores, truth, weights=weights)), expected, atol=1e-12)
+
+
+def test_single_metrics_are_those_of_the_curve():
+    scores, truth, _ = detection_problem()
+    curve = RocCurve.of(scores, truth)
+    assert (roc_auc(scores, truth), average_precision(scores, truth)) == (curve.roc_auc(), curve.average_precision())
+    assert tpr_at_fpr(scores, truth, fpr=0.05) == curve.tpr_at_fpr(0.05)
+
+
+def test_a_flipped_sign_turns_the_auc_over():
+    scores, truth, _ = detection_problem()
+    assert roc_auc(scores, truth) > 0.6
+    assert roc_auc(-scores, truth) == pytest.approx(1 - roc_auc(scores, truth))
+    assert tpr_at_fpr(-scores, truth, fpr=0.05) < 0.05 < tpr_at_fpr(scores, truth, fpr=0.05)
+    assert roc_auc(np.zeros(300), truth) == 0.5
+
+
+def test_a_draw_without_a_class_gives_nan():
+    scores, truth = np.array([0.0, 1, 2, 3]), np.array([False, False, False, True])
+    curve = RocCurve.of(scores, truth, weights=np.array([[1, 1, 1, 0], [0, 0, 0, 2], [1, 0, 0, 1]]))
+    for metric, _ in REFERENCES.values():
+        np.testing.assert_array_equal(metric(curve), [np.nan, np.nan, 1])
+
+
+def test_threshold_is_the_lowest_clean_score_that_keeps_the_rate():
+    scores = np.random.default_rng(0).permutation(np.arange(100.0))
+    assert threshold_at_fpr(scores, 0.05) == 94
+    assert threshold_at_fpr(scores, 0.29) == 70
+    assert threshold_at_fpr(scores[:5], 0.01) == scores[:5].max()
+    assert committed_thresholds(scores) == {0.01: 98, 0.05: 94, 0.10: 89}
+
+
+@pytest.mark.parametrize("fpr", [0.01, 0.05, 0.1, 0.5])
+@pytest.mark.parametrize("decimals", [0, 1, 8])
+def test_observed_rate_on_the_calibration_images_never_exceeds_the_nominal(fpr, decimals):
+    for seed in range(30):
+        scores = np.round(np.random.default_rng(seed).normal(size=40 + seed), decimals)
+        threshold = threshold_at_fpr(scores, fpr)
+        assert np.mean(scores > threshold) <= fpr
+        lower = scores[scores < threshold]
+        assert len(lower) == 0 or np.mean(scores > lower.max()) > fpr
+
+
+def test_a_threshold_from_the_negatives_flags_as_the_curve_says():
+    scores, truth, _ = detection_problem(ties=True)
+    for fpr in NOMINAL_FPRS:
+        threshold = threshold_at_fpr(scores[~truth], fpr)
+        found = rates(scores, truth, threshold=threshold)
+        assert found.true_positive == pytest.approx(tpr_at_fpr(scores, truth, fpr=fpr))
+        assert found.false_positive == np.mean(scores[~truth] > threshold) <= fpr
+        assert found.accuracy == accuracy(scores > threshold, truth) == np.mean((scores > threshold) == truth)
+
+
+def test_rates_at_a_threshold_a_draw_equal_counts():
+    scores, truth, source = detection_problem(n=80, ties=True)
+    weights, thresholds = bootstrap_weights(source, draws=25, seed=3), np.linspace(-4, 4, 25)
+    curve = RocCurve.of(scores, truth, weights=weights)
+    for draw, (counts, threshold) in enumerate(zip(weights, thresholds, strict=True)):
+        rows = np.repeat(np.arange(80), counts)
+        flagged, real = scores[rows] > threshold, truth[rows]
+        assert curve.true_positive_rate(thresholds)[draw] == pytest.approx(flagged[real].mean())
+        assert curve.false_positive_rate(thresholds)[draw] == pytest.approx(flagged[~real].mean())
+
+
+def test_calibration_error_has_its_closed_form_and_equals_a_loop_over_bins():
+    happened = np.array([True, True, True, False, False])
+    assert expected_calibration_error(np.full(5, 0.6), happened) == pytest.approx(0)
+    # Two bins: 3 rows at 0.9 (all happened: gap 0.1), 2 rows at 0.5 (none: gap 0.5).
+    found = expected_calibration_error(np.array([0.9, 0.9, 0.9, 0.5, 0.5]), happened, bins=2)
+    assert found == pytest.approx((3 * 0.1 + 2 * 0.5) / 5)
+    generator = np.random.default_rng(4)
+    probabilities = generator.random(500)
+    happened = generator.random(500) < probabilities**2
+    expected = 0.0
+    for low in np.arange(15) / 15:
+        inside = (probabilities > low) & (probabilities <= low + 1 / 15)
+        expected += inside.mean() * abs(probabilities[inside].mean() - happened[inside].mean())
+    assert expected_calibration_error(probabilities, happened) == pytest.approx(expected)
+
+
+def test_precision_is_that_of_a_population_with_the_prevalence():
+    # Of 1,000 images 10 are adversarial: 9 are flagged, with 5 % of the other 990.
+    assert precision_at_prevalence(0.9, 0.05, prevalence=0.01) == pytest.approx(9 / (9 + 49.5))
+    assert precision_at_prevalence(0.9, 0, prevalence=0.01) == 1
+    assert np.isnan(precision_at_prevalence(0, 0, prevalence=0.01))
+
+
+# ---------------------------------------------------------------- intervals: coverage by simulation
+
+
+def simulate(metric, truth, draw, *, sets=300):
+    """The share of simulated sets whose interval covers, the mean width and 3.92 standard errors.
+
+    Args:
+        draw: from a generator to an `Estimate`, or to `evaluate`'s first three arguments and threshold_scores.
+    """
+    found = []
+    for number in range(sets):
+        drawn = draw(np.random.default_rng(number))
+        if not isinstance(drawn, Estimate):
+            drawn = evaluate(**drawn, metrics=(metric,), seed=number, draws=300)[metric]
+        found.append((drawn.estimate, drawn.low, drawn.high))
+    estimate, low, high = np.array(found).T
+    assert np.all((low >= 0) & (low <= estimate) & (estimate <= high) & (high <= 1) & (low < high))
+    return np.mean((low <= truth) & (truth <= high)), np.mean(high - low), 3.92 * estimate.std()
+
+
+def separation(auc):
+    """How far apart two normal distributions of variance 1 lie at this AUC."""
+    return np.sqrt(2) * stats.norm.ppf(auc)
+
+
+def binormal(rng, *, auc, n, calibration=0):
+    """n clean images and n attacks on them."""
+    scores = rng.normal(size=2 * n) + separation(auc) * np.repeat([0, 1], n)
+    clean = {"threshold_scores": rng.normal(size=calibration)} if calibration else {}
+    return {"scores": scores, "is_adversarial": np.arange(2 * n) >= n, "source": np.arange(2 * n) % n, **clean}
+
+
+@pytest.mark.parametrize(("auc", "n"), [(0.999, 100), (0.99, 20), (0.9, 50), (0.7, 100), (0.5, 30)])
+def test_intervals_of_the_auc_cover_it(auc, n):
+    covered, width, spread = simulate("roc_auc", auc, lambda rng: binormal(rng, auc=auc, n=n))
+    assert covered >= 0.93
+    # No wider than the score interval of as many trials as two images a pair are worth near 1; where the
+    # estimate is normal, as wide as its own spread.
+    low, high = score_interval(auc, 2 * n)
+    assert width < 1.4 * (high - low) if auc > 0.98 else 0.85 * spread < width < 1.15 * spread
+
+
+@pytest.mark.parametrize("calibration", [100, 1000])
+@pytest.mark.parametrize("auc", [0.999, 0.9])
+def test_intervals_of_the_tpr_at_a_committed_threshold_cover_that_at_the_nominal_rate(auc, calibration):
+    tpr = stats.norm.cdf(separation(auc) - stats.norm.isf(0.05))
+    covered, width, spread = simulate(
+        "committed_tpr_0.05", tpr, lambda rng: binormal(rng, auc=auc, n=100, calibration=calibration)
+    )
+    low, high = score_interval(tpr, 100)
+    assert covered >= 0.93
+    assert width < 1.3 * max(high - low, spread)
+
+
+@pytest.mark.parametrize("auc", [0.999, 0.9])
+def test_intervals_of_the_tpr_at_a_rate_of_the_negatives_cover_it(auc):
+    tpr = stats.norm.cdf(separation(auc) - stats.norm.isf(0.05))
+    covered, width, spread = simulate("tpr_at_fpr_0.05", tpr, lambda rng: binormal(rng, auc=auc, n=100))
+    low, high = score_interval(tpr, 100)
+    assert covered >= 0.93
+    assert width < 1.3 * max(high - low, spread)
+
+
+@pytest.mark.parametrize(("auc", "truth"), [(0.9, 0.9012), (0.99, 0.9903)])
+def test_intervals_of_average_precision_cover_it(auc, truth):
+    large = [binormal(np.random.default_rng(seed), auc=auc, n=20_000) for seed in range(5)]
+    assert np.mean([average_precision(each["scores"], each["is_adversarial"]) for each in large]) == pytest.approx(
+        truth, abs=2e-3
+    )
+    assert simulate("average_precision", truth, lambda rng: binormal(rng, auc=auc, n=50), sets=200)[0] >= 0.93
+
+
+def test_intervals_of_shares_cover_them():
+    twenty = np.arange(20)
+    for share in (0.01, 0.05, 0.5, 0.99):
+        covered, width, _ = simulate(None, share, lambda rng, p=share: proportion(rng.random(20) < p, twenty))
+        assert covered >= 0.93
+        assert width < 0.45
+    # The exact coverage, over all 21 outcomes: that of a rate of 5 % is 92.4 % by Wilson alone.
+    outcomes = [proportion(twenty < count, twenty) for count in range(21)]
+    covering = [found.low <= 0.05 <= found.high for found in outcomes]
+    assert stats.binom.pmf(np.arange(21), 20, 0.05) @ covering >= 0.95
+
+
+@pytest.mark.parametrize("calibration", [100, 1000])
+def test_intervals_of_the_observed_rate_cover_the_nominal_one(calibration):
+    covered, *_ = simulate("observed_fpr_0.05", 0.05, lambda rng: binormal(rng, auc=0.9, n=20, calibration=calibration))
+    assert covered >= 0.93
+
+
+def test_intervals_of_shares_cover_with_clusters_and_with_training_seeds():
+    sources = np.repeat(np.arange(40), 5)
+
+    def clustered(rng):
+        return proportion(rng.random(200) < rng.beta(8, 2, size=40)[sources], sources)
+
+    covered, width, spread = simulate(None, 0.8, clustered)
+    assert covered >= 0.93
+    assert width < 1.3 * spread
+
+    def seeded(rng):
+        return proportion(rng.random((5, 100)) < rng.beta(16, 4, size=5)[:, None], np.arange(100))
+
+    covered, width, spread = simulate(None, 0.8, seeded)
+    assert covered >= 0.93
+    assert width < 1.8 * spread  # Student's t of few seeds
+
+
+def test_intervals_of_the_auc_cover_over_training_seeds():
+    def seeded(rng):
+        made = binormal(rng, auc=0.9, n=60)
+        shift = rng.normal(scale=0.3, size=(5, 1)) * made["is_adversarial"]
+        return made | {"scores": made["scores"] + shift}
+
+    truth = stats.norm.cdf(separation(0.9) / np.sqrt(2 + 0.3**2))
+    covered, _, _ = simulate("roc_auc", truth, seeded, sets=200)
+    assert covered >= 0.93
+    one = evaluate(**binormal(np.random.default_rng(0), auc=0.9, n=60), seed=0)["roc_auc"]
+    made = seeded(np.random.default_rng(0))
+    five = evaluate(**made, seed=0)
+    assert five["roc_auc"].estimate == pytest.approx(
+        np.mean([roc_auc(own, made["is_adversarial"]) for own in made["scores"]])
+    )
+    assert five["roc_auc"].high - five["roc_auc"].low > one.high - one.low
+
+
+@pytest.mark.parametrize("n", [10, 100])
+def test_intervals_of_means_cover_them(n):
+    for draw, truth in ((np.random.Generator.exponential, 1.0), (np.random.Generator.normal, 0.0)):
+        covered = 0
+        for number in range(300):
+            rng = np.random.default_rng(number)
+            found = mean(draw(rng, size=n), np.arange(n), seed=number, draws=400)
+            covered += found.low <= truth <= found.high
+        assert covered / 300 >= (0.88 if truth else 0.93)  # skewed: Student's t has 0.90 of ten
+
+
+# ---------------------------------------------------------------- intervals: exact values and invariances
+
+
+@pytest.mark.parametrize(
+    ("count", "n", "low", "high"), [(0, 20, 0, 0.161), (20, 20, 0.839, 1), (100, 100, 0.963, 1), (5, 10, 0.224, 0.776)]
+)
+def test_shares_have_the_published_intervals(count, n, low, high):
+    found = proportion(np.arange(n) < count, np.arange(n))
+    assert (found.low, found.high) == (pytest.approx(low, abs=5e-4), pytest.approx(high, abs=5e-4))
+
+
+def test_copies_of_an_image_do_not_narrow_an_interval():
+    scores, truth, source = detection_problem(n=200)
+    once = evaluate(scores, truth, source, seed=0)
+    thrice = evaluate(np.tile(scores, 3), np.tile(truth, 3), np.tile(source, 3), seed=0)
+    for name in ("roc_auc", "tpr_at_fpr_0.1"):
+        assert thrice[name].low == pytest.approx(once[name].low)
+        assert thrice[name].high == pytest.approx(once[name].high)
+    pretended = evaluate(np.tile(scores, 3), np.tile(truth, 3), np.arange(600), seed=0)["roc_auc"]
+    assert pretended.high - pretended.low < 0.85 * (once["roc_auc"].high - once["roc_auc"].low)
+    flags, sources = np.arange(30) < 29, np.arange(30)
+    once, thrice = proportion(flags, sources), proportion(np.tile(flags, 3), np.tile(sources, 3))
+    assert (thrice.low, thrice.high) == pytest.approx((once.low, once.high), abs=0.02)
+    every = proportion(np.ones(90, bool), np.tile(sources, 3))
+    assert every.low == pytest.approx(proportion(np.ones(30, bool), sources).low)
+    values = np.random.default_rng(0).normal(size=30)
+    thrice, once = mean(np.tile(values, 3), np.tile(sources, 3), seed=0), mean(values, sources, seed=0)
+    assert (thrice.low, thrice.high) == pytest.approx((once.low, once.high))
+
+
+def test_perfect_and_useless_detectors_have_intervals_with_a_width():
+    truth, source = np.arange(40) >= 20, np.arange(40) % 20
+    for scores, value in ((truth.astype(float), 1), (-truth.astype(float), 0)):
+        found = evaluate(scores, truth, source, seed=0, threshold_scores=np.zeros(50), probabilities=truth * 1.0)
+        assert found["roc_auc"].estimate == found["tpr_at_fpr_0.05"].estimate == value
+        assert all(each.low < each.high for name, each in found.items() if name != "tpr_at_fpr_0.01" and each.low >= 0)
+        assert 0.7 < abs(1 - value - found["roc_auc"].low) <= 1
+
+
+def test_means_lie_in_the_range_of_their_values_and_are_constant_only_where_these_are():
+    values = np.random.default_rng(0).beta(9, 1, size=25)
+    found = mean(values, np.arange(25), seed=0)
+    assert values.min() < found.low < found.estimate == values.mean() < found.high < values.max()
+    assert mean(np.ones(5), np.arange(5), seed=0) == Estimate(1, 1, 1)
+    alone = mean(np.array([1.0, 2.0]), np.zeros(2, int), seed=0)
+    assert alone.estimate == 1.5
+    assert np.isnan([alone.low, alone.high]).all()
+    seeds = values + np.array([-0.1, 0, 0.1])[:, None]
+    over_seeds = mean(seeds, np.arange(25), seed=0)
+    assert over_seeds.estimate == pytest.approx(values.mean())
+    assert over_seeds.high - over_seeds.low > 2 * (found.high - found.low)
+
+
+def test_draws_are_of_whole_sources_and_the_same_in_any_order_of_the_rows():
+    source = np.repeat([7, 3, 900], [2, 1, 4])
+    weights = bootstrap_weights(source, draws=500, seed=1)
+    assert weights.shape == (500, 7)
+    firsts = weights[:, [0, 2, 3]]
+    assert np.array_equal(weights, firsts[:, [0, 0, 1, 2, 2, 2, 2]])
+    assert np.all(firsts.sum(axis=1) == 3)
+    assert np.all(np.abs(firsts.mean(axis=0) - 1) < 0.15)
+    order = np.random.default_rng(0).permutation(7)
+    assert np.array_equal(bootstrap_weights(source[order], draws=500, seed=1), weights[:, order])
+    assert not np.array_equal(bootstrap_weights(source, draws=500, seed=2), weights)
+
+
+def test_drawn_thresholds_are_distributed_as_those_of_resamples():
+    clean = np.random.default_rng(0).normal(size=60)
+    drawn = drawn_thresholds(clean, 0.05, draws=4000, seed=0)
+    rng = np.random.default_rng(1)
+    resampled = [threshold_at_fpr(rng.choice(clean, 60), 0.05) for _ in range(4000)]
+    assert set(drawn) <= set(clean)
+    assert stats.ks_2samp(drawn, resampled).statistic < 0.05
+
+
+def test_drawn_seeds_have_the_variance_of_a_mean_of_seeds():
+    values = np.array([0.1, 0.4, 0.2, 0.9, 0.5])
+    drawn = seed_weights(5, draws=20_000, seed=0) @ values
+    assert drawn.mean() == pytest.approx(values.mean(), abs=0.005)
+    assert drawn.var() == pytest.approx(values.var(ddof=1) / 5, rel=0.05)
+
+
+def test_metrics_do_not_depend_on_how_the_draws_are_chunked(monkeypatch):
+    made = binormal(np.random.default_rng(0), auc=0.9, n=50, calibration=30)
+    whole, sizes = evaluate(**made, seed=0, draws=50), []
+    monkeypatch.setattr("advlens.metrics.intervals.CHUNK_BYTES", 7 * 8 * 100)
+    assert repr(evaluate(**made, seed=0, draws=50)) == repr(whole)
+    over_draws(lambda counts, chunk: sizes.append(len(counts)) or {}, np.ones((50, 100)))
+    assert sizes == [7] * 7 + [1]
+
+
+# ---------------------------------------------------------------- evaluate and compare
+
+
+def test_evaluation_holds_each_metric_with_its_estimate_inside_the_interval():
+    scores, truth, source = detection_problem(n=400)
+    clean = np.random.default_rng(8).normal(size=500) * 1.5
+    given = {"threshold_scores": clean, "probabilities": 1 / (1 + np.exp(-scores)), "draws": 200}
+    found = evaluate(scores, truth, source, seed=1, **given)
+    assert set(found) == {
+        *REFERENCES,
+        *(f"{name}_{fpr:g}" for name in ("committed_tpr", "observed_fpr") for fpr in NOMINAL_FPRS),
+        *("precision_at_prevalence_0.01", "precision_at_prevalence_0.1", "expected_calibration_error"),
+    }
+    few = {"tpr_at_fpr_0.01", "committed_tpr_0.01"}  # under 1,000 negatives
+    assert all(np.isnan(found[name].estimate) for name in few)
+    assert all(each.low <= each.estimate <= each.high for name, each in found.items() if name not in few)
+    threshold = threshold_at_fpr(clean, 0.05)
+    tpr, fpr = np.mean(scores[truth] > threshold), np.mean(scores[~truth] > threshold)
+    assert (found["committed_tpr_0.05"].estimate, found["observed_fpr_0.05"].estimate) == (tpr, fpr)
+    assert found["precision_at_prevalence_0.1"].estimate == pytest.approx(tpr * 0.1 / (tpr * 0.1 + fpr * 0.9))
+    assert repr(evaluate(scores, truth, source, seed=1, **given)) == repr(found)
+    assert evaluate(scores, truth, source, seed=2, **given)["roc_auc"] != found["roc_auc"]
+    alone = evaluate(scores, truth, source, seed=1, metrics=("precision_at_prevalence_0.1",), **given)
+    assert alone == {"precision_at_prevalence_0.1": found["precision_at_prevalence_0.1"]}
+
+
+def test_a_tpr_at_one_percent_is_given_from_a_thousand_negatives():
+    made = binormal(np.random.default_rng(0), auc=0.9, n=1000, calibration=1000)
+    found = evaluate(**made, seed=0, draws=50)
+    assert found["tpr_at_fpr_0.01"].low > 0.1
+    assert found["committed_tpr_0.01"].low > 0.1
+
+
+def test_the_flagged_share_of_one_kind_is_the_rate_of_an_evaluation():
+    made = binormal(np.random.default_rng(0), auc=0.9, n=100, calibration=200)
+    found = evaluate(**made, seed=0)
+    for kind, name in ((made["is_adversarial"], "committed_tpr_0.05"), (~made["is_adversarial"], "observed_fpr_0.05")):
+        share = flagged_share(
+            made["scores"][kind], made["source"][kind], threshold_scores=made["threshold_scores"], fpr=0.05, seed=0
+        )
+        assert (share.estimate, share.low, share.high) == pytest.approx(
+            (found[name].estimate, found[name].low, found[name].high)
+        )
+
+
+def test_many_aucs_are_those_of_one_evaluation_each():
+    scores, truth, source = detection_problem(ties=True)
+    both = {"a": scores, "b": -scores + np.arange(len(scores)) % 3}
+    together = roc_aucs(both, truth, source, seed=3, draws=50)
+    assert together == {
+        name: evaluate(values, truth, source, seed=3, draws=50)["roc_auc"] for name, values in both.items()
+    }
+
+
+def test_calibration_errors_are_given_where_all_of_it_happened():
+    found = calibration_error(np.full(30, 0.9), np.ones(30, bool), np.arange(30), seed=0)
+    assert found.estimate == pytest.approx(0.1)
+    assert 0 <= found.low < 0.1 < found.high < 0.35
+
+
+def test_comparison_is_paired_and_has_a_sign():
+    scores, truth, source = detection_problem(n=400)
+    worse = scores + np.random.default_rng(1).normal(size=400)
+    found, turned = compare(scores, worse, truth, source, seed=0), compare(worse, scores, truth, source, seed=0)
+    assert set(found) == {"roc_auc", "average_precision", "tpr_at_fpr_0.05"}
+    gap = found["roc_auc"]
+    assert gap.estimate == pytest.approx(roc_auc_score(truth, scores) - roc_auc_score(truth, worse))
+    assert (turned["roc_auc"].low, turned["roc_auc"].high) == pytest.approx((-gap.high, -gap.low))
+    assert gap.low > 0
+    assert gap.p_value < 0.05
+    a, b = (evaluate(each, truth, source, seed=0)["roc_auc"] for each in (scores, worse))
+    assert gap.high - gap.low < 0.8 * np.hypot(a.high - a.low, b.high - b.low)
+    weights = bootstrap_weights(source, draws=1000, seed=0)
+    drawn = np.subtract(*(RocCurve.of(each, truth, weights=weights).roc_auc() for each in (scores, worse)))
+    assert (gap.low, gap.high) == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.01)
+    committed = compare(
+        *(scores, worse, truth, source),
+        **{"threshold_scores_a": scores[~truth], "threshold_scores_b": worse[~truth], "seed": 0},
+        metrics=("committed_tpr_0.05",),
+    )
+    assert committed["committed_tpr_0.05"].estimate == found["tpr_at_fpr_0.05"].estimate
+
+
+def test_paired_intervals_cover_a_true_difference_and_rarely_find_one_that_is_none():
+    found, covered, gap = 0, 0, stats.norm.cdf(1.5 / np.sqrt(2)) - stats.norm.cdf(1.0 / np.sqrt(2))
+    for seed in range(200):
+        rng, truth, source = np.random.default_rng(seed), np.arange(120) >= 60, np.arange(120) % 60
+        common, *own = rng.normal(size=(4, 120))
+        a, b, better = (0.8 * common + 0.6 * each + truth for each in own)
+        found += compare(a, b, truth, source, draws=200, seed=seed, metrics=("roc_auc",))["roc_auc"].p_value < 0.05
+        above = compare(better + 0.5 * truth, b, truth, source, draws=200, seed=seed, metrics=("roc_auc",))["roc_auc"]
+        covered += above.low <= gap <= above.high
+    assert found <= 16
+    assert covered >= 0.93 * 200
+
+
+def test_two_perfect_detectors_differ_by_nothing_within_newcombes_interval():
+    truth, source = np.arange(82) >= 41, np.arange(82) % 41
+    found = compare(truth * 1.0, truth * 2.0, truth, source, seed=0)
+    assert all((each.estimate, each.p_value) == (0, 1) and each.low == -each.high for each in found.values())
+    # Newcombe's paired interval of 41 of 41 twice: Wilson's reach of each, 1 − 41 / (41 + 1.96²).
+    assert found["tpr_at_fpr_0.05"].high == pytest.approx(1 - 41 / (41 + 1.96**2), abs=1e-3)
+    same = proportion_difference(np.ones(41, bool), np.ones(41, bool), np.arange(41))
+    assert same.high == pytest.approx(found["tpr_at_fpr_0.05"].high)
+
+
+def test_differences_of_shares_have_newcombes_interval():
+    # Newcombe 1998, paired, method 10 by hand: 36 and 24 of 40, 20 of them by both.
+    a, b = np.r_[np.ones(36), np.zeros(4)] == 1, np.r_[np.ones(20), np.zeros(16), np.ones(4)] == 1
+    found = proportion_difference(a, b, np.arange(40))
+    phi = np.corrcoef(a, b)[0, 1]
+    below, above = 0.9 - proportion(a, np.arange(40)).low, proportion(b, np.arange(40)).high - 0.6
+    assert found.estimate == pytest.approx(0.3)
+    assert found.low == pytest.approx(0.3 - np.sqrt(below**2 - 2 * phi * below * above + above**2))
+    assert found.high > 0.4
+    assert found.p_value < 0.05
+    turned = proportion_difference(b, a, np.arange(40))
+    assert (turned.low, turned.high) == pytest.approx((-found.high, -found.low))
+
+
+# ---------------------------------------------------------------- verdicts
+
+
+def test_holm_equals_its_definition_and_leaves_out_what_is_unknown():
+    np.testing.assert_allclose(holm([0.01, 0.04, 0.03]), [0.03, 0.06, 0.06])
+    np.testing.assert_allclose(holm([0.01, np.nan, 0.03]), [0.02, np.nan, 0.03])
+    assert len(holm([])) == 0
+
+
+@pytest.mark.parametrize(
+    ("difference", "n", "adjusted", "expected"),
+    [
+        (Difference(0.03, 0.02, 0.04, 0.001), 200, None, Verdict.HIGHER),
+        (Difference(-0.03, -0.04, -0.02, 0.001), 200, None, Verdict.LOWER),
+        (Difference(0.03, 0.02, 0.04, 0.001), 19, None, Verdict.UNDECIDED),
+        (Difference(0.03, 0.001, 0.06, 0.04), 200, 0.2, Verdict.UNDECIDED),
+        (Difference(0.002, -0.004, 0.009, 0.5), 200, None, Verdict.EQUAL),
+        (Difference(0.004, 0.001, 0.007, 0.001), 200, None, Verdict.EQUAL),
+        (Difference(0.002, -0.02, 0.03, 0.9), 200, None, Verdict.UNDECIDED),
+        (Difference(np.nan, np.nan, np.nan, np.nan), 200, None, Verdict.UNDECIDED),
+    ],
+)
+def test_verdicts_follow_interval_margin_and_number(difference, n, adjusted, expected):
+    assert verdict(difference, margin=MARGINS["roc_auc"], n_positive=n, p_adjusted=adjusted) is expected
+
+
+def test_a_claim_is_judged_by_what_was_found():
+    assert claim_verdict(Verdict.HIGHER, Verdict.HIGHER) is ClaimVerdict.SUPPORTED
+    assert claim_verdict(Verdict.EQUAL, Verdict.HIGHER) is ClaimVerdict.CONTRADICTED
+    assert claim_verdict(Verdict.UNDECIDED, Verdict.LOWER) is ClaimVerdict.UNDECIDED
+    with pytest.raises(ValueError, match="claimed must be a claim, got 'undecided'"):
+        claim_verdict(Verdict.HIGHER, Verdict.UNDECIDED)
+    with pytest.raises(ValueError, match="margin must be more than 0, got 0"):
+        verdict(Difference(0, 0, 0, 1), margin=0, n_positive=50)
+
+
+def test_chance_levels_are_those_of_random_scores():
+    scores, truth = np.random.default_rng(0).random(20_000), np.arange(20_000) < 5000
+    for name, metric in (("roc_auc", roc_auc), ("average_precision", average_precision)):
+        assert metric(scores, truth) == pytest.approx(chance_level(name, n_positive=5000, n_negative=15_000), abs=0.02)
+    assert chance_level("observed_fpr_0.05 on clean", n_positive=1, n_negative=1) == 0.05
+    with pytest.raises(ValueError, match="'expected_calibration_error' has no chance level"):
+        chance_level("expected_calibration_error", n_positive=1, n_negative=1)
+
+
+def test_strata_part_the_positives():
+    success = np.array([True, False, True])
+    assert positives(success).tolist() == [True, False, True]
+    assert positives(success, stratum=Stratum.FAILED).tolist() == [False, True, False]
+    assert positives(success, stratum="all").tolist() == [True, True, True]
+    with pytest.raises(ValueError, match="'some' is unknown: pass 'success', 'failed', 'all'"):
+        positives(success, stratum="some")
+    with pytest.raises(ValueError, match="booleans, got int64"):
+        positives(np.array([1, 0]))
+
+
+# ---------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"scores": np.array([0, np.nan, np.inf, 1])}, "scores must be finite, got nan at row 1 and 1 more"),
+        ({"scores": np.zeros((1, 1, 4))}, r"scores must have shape \(4,\) or \(s, 4\), .*got \(1, 1, 4\)"),
+        ({"scores": np.array([True] * 4)}, "scores must be numbers, got bool"),
+        ({"is_adversarial": np.array([True, False])}, r"is_adversarial must have shape \(4,\).*got \(2,\)"),
+        ({"is_adversarial": np.array([0, 1, 0, 1])}, "must be booleans, got int64: convert"),
+        ({"is_adversarial": np.ones(4, bool)}, "both classes, got 4 adversarial images only"),
+        ({"is_adversarial": np.zeros(4, bool)}, "both classes, got 4 clean images only"),
+        ({"source": np.arange(3)}, r"source must have shape \(4,\).*got \(3,\)"),
+        ({"source": np.arange(4.0)}, "source must be integers, got float64"),
+        ({"probabilities": np.array([0, 0.5, 1, 1.5])}, r"probabilities must lie in \[0, 1\], got \[0, 1.5\]"),
+        ({"threshold_scores": np.array([np.nan])}, "threshold_scores must be finite, got nan at row 0"),
+        ({"threshold_scores": np.zeros((2, 9))}, r"threshold_scores must have a row a seed .*\(1\), got 2 rows"),
+        ({"seed": -1}, r"seed must be a whole number from 0 to 2\^32 - 1, got -1"),
+        ({"draws": 1.5}, "draws must be a whole number, 1 or more, got 1.5"),
+        ({"draws": 0}, "draws must be a whole number, 1 or more, got 0"),
+        ({"fprs": (5,)}, "fpr must lie between 0 and 1, got 5: 5 % is 0.05"),
+        ({"metrics": ("auc",)}, "metrics must be among those that these arguments give, got 'auc'"),
+    ],
+)
+def test_wrong_input_is_named_with_its_value_and_the_remedy(changes, sentence):
+    right = {"scores": np.arange(4.0), "is_adversarial": np.array([0, 1, 0, 1], bool), "source": np.arange(4)}
+    with pytest.raises(ValueError, match=sentence):
+        evaluate(**(right | {"seed": 0} | changes))
+
+
+def test_wrong_input_of_the_other_functions_is_named():
+    scores, truth, _ = detection_problem(n=10)
+    for call, sentence in (
+        (
+            lambda: RocCurve.of(scores, truth, weights=np.ones(10)),
+            r"weights must have shape \(draws, 10\), got \(10,\)",
+        ),
+        (lambda: RocCurve.of(scores, truth, weights=-np.ones((1, 10))), "weights must be 0 or more, got -1"),
+        (lambda: rates(scores, truth, threshold=np.nan), "threshold must be a number, got NaN"),
+        (lambda: threshold_at_fpr(np.array([np.nan]), 0.05), "clean_scores must be finite"),
+        (lambda: compare(scores, scores[:5], truth, np.arange(10), seed=0), r"scores_b must have shape \(10,\)"),
+        (lambda: accuracy(truth, truth[:3]), "predicted and truth must both be"),
+        (lambda: proportion(np.array([0, 2]), np.arange(2)), r"flags must be .* in \[0, 1\], got int64"),
+        (lambda: mean(truth, np.arange(10), seed=0), "values must be numbers, got bool"),
+        (lambda: mean(np.array([np.nan]), np.arange(1), seed=0), "values must be finite, got nan at row 0"),
+        (lambda: roc_aucs({"b": scores[1:]}, truth, np.arange(10), seed=3), r"is_adversarial must have shape \(9,\)"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            call()
+    with pytest.raises(TypeError, match="metrics must be a sequence of names, got 'roc_auc'"):
+        evaluate(scores, truth, np.arange(10), seed=0, metrics="roc_auc")
