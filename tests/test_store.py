@@ -1,14 +1,15 @@
-"""The artifact store: what is computed once, what makes a new key, and what a killed process leaves behind."""
+"""The artifact store: what is computed once, what makes a new key, and what faults of machines and files leave."""
 
-import ast
-import functools
+import importlib.util
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import textwrap
-import time
+import threading
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -16,157 +17,372 @@ import pandas as pd
 import pytest
 from art.attacks.evasion import FastGradientMethod
 
-from advlens import networks, store
+from advlens import networks
 from advlens.attacks import AttackSet
 from advlens.attacks.deepfool import DeepFool
-from advlens.store import Store, code_digest, digest
+from advlens.store import Store, artifact, digest, makers
+from advlens.store.files import RECORD
+from advlens.store.store import PARTIAL, READS, collect_garbage, explain_artifacts, list_artifacts
 from advlens.training import Trained
 
+MAKER = """
+import os
+from pathlib import Path
+import numpy as np
+import pandas as pd
+from advlens.store import artifact, storable, versioned
 
-def example_attack_set(shift: float = 0.25) -> AttackSet:
-    clean = np.random.default_rng(0).random((3, 4, 4, 1), dtype=np.float32) / 2
-    return AttackSet(
-        attack="shift",
-        parameters={"amount": shift},
-        source=np.array([5, 7, 9]),
-        clean=clean,
-        noisy=clean,
-        adversarial=clean + np.float32(shift),
-        label=np.array([0, 1, 2]),
-        target=np.array([3, 4, 5]),
-        predicted=np.array([0, 2, 1]),
-        success=np.array([False, True, True]),
-        l2=np.full(3, 4 * shift, np.float32),
-        linf=np.full(3, shift, np.float32),
-    )
+CALLS = Path(os.environ.get("CALLS", "calls"))
 
-
-def made_by_package(make):
-    """The function as if it stood in the package."""
-
-    def two_conv_cnn(**parameters):
-        return make(**parameters)
-
-    two_conv_cnn.__module__, two_conv_cnn.__qualname__ = networks.__name__, "two_conv_cnn"
-    return two_conv_cnn
+@artifact(version=1)
+def make(**parameters):
+    with CALLS.open("a") as calls:
+        calls.write("x")
+    return {"value": np.full(3, parameters.get("x", 0) + 1)}
+"""
 
 
 @pytest.fixture
-def counted(monkeypatch):
-    """The number of times that `networks.two_conv_cnn` was really called."""
-    calls = []
-    original = networks.two_conv_cnn
-
-    def make(**parameters):
-        calls.append(parameters)
-        return original(**parameters)
-
-    monkeypatch.setattr(networks, "two_conv_cnn", made_by_package(make))
-    return calls
+def calls(tmp_path, monkeypatch):
+    """Where `MAKER` counts its calls."""
+    monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
+    return lambda: len((tmp_path / "calls").read_text()) if (tmp_path / "calls").exists() else 0
 
 
-def test_an_artifact_is_computed_once_and_read_back_equal(tmp_path, counted):
-    first = Store(tmp_path).keep("network", networks.two_conv_cnn, num_classes=3)
-    again = Store(tmp_path).keep("network", networks.two_conv_cnn, num_classes=3)
-    assert len(counted) == 1
-    assert digest(first) == digest(again)
-    images = np.random.default_rng(0).random((2, 28, 28, 1), dtype=np.float32)
-    np.testing.assert_array_equal(first.predict(images, verbose=0), again.predict(images, verbose=0))
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """Writes and loads a module as if it stood in the package."""
+
+    def load(source: str, name: str = "made_up"):
+        path = tmp_path / f"{name}.py"
+        path.write_text(textwrap.dedent(source))
+        spec = importlib.util.spec_from_file_location(f"advlens.{name}", path)
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, spec.name, module)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
 
 
-def test_another_parameter_is_another_artifact(tmp_path, counted):
-    kept = Store(tmp_path)
-    three = kept.keep("network", networks.two_conv_cnn, num_classes=3)
-    four = kept.keep("network", networks.two_conv_cnn, num_classes=4)
-    assert (three.output_shape[1], four.output_shape[1], len(counted)) == (3, 4, 2)
+@pytest.fixture
+def kept(tmp_path) -> Store:
+    return Store(tmp_path / "artifacts")
 
 
-@pytest.mark.parametrize("changed", ["code_digest", "_library_versions"])
-def test_changed_code_or_libraries_make_a_new_artifact(tmp_path, counted, monkeypatch, changed):
-    for version in ("a", "b", "b"):
-        monkeypatch.setattr(store, changed, lambda *_, version=version: {"of": version})
-        Store(tmp_path).keep("network", networks.two_conv_cnn, num_classes=3)
-    assert len(counted) == 2
+def folder_of(kept: Store, name: str = "value") -> Path:
+    (found,) = kept.folder.glob(f"{name}-*")
+    return found
 
 
-def test_weights_are_part_of_a_network_s_digest():
-    network = networks.two_conv_cnn()
-    weights, before = network.get_weights(), digest(network)
-    network.set_weights([2 * weight for weight in weights])
+def edit_record(folder: Path, **changes) -> None:
+    record = json.loads((folder / RECORD).read_text())
+    (folder / RECORD).write_text(json.dumps(record | changes))
+
+
+# ---------------------------------------------------------------- what makes a new key
+
+
+def test_an_artifact_is_computed_once_and_read_back_equal(kept, package, calls):
+    make = package(MAKER).make
+    first, again = kept.keep("value", make, x=1), kept.keep("value", make, x=1)
+    np.testing.assert_array_equal(first["value"], again["value"])
+    assert (first["value"].tolist(), calls()) == ([2, 2, 2], 1)
+    assert kept.keep("value", make, x=2)["value"].tolist() == [3, 3, 3]
+    assert calls() == 2
+
+
+def test_a_new_version_is_computed_again_and_new_code_under_the_old_one_is_not(kept, package, calls):
+    kept.keep("value", package(MAKER).make, x=1)
+    edited = MAKER.replace("+ 1)", "+ 5)")
+    assert kept.keep("value", package(edited).make, x=1)["value"][0] == 2
+    bumped = edited.replace("version=1", "version=2")
+    assert kept.keep("value", package(bumped).make, x=1)["value"][0] == 6
+    assert calls() == 2
+
+
+def test_code_edited_after_its_import_is_never_stored_under_the_new_version(kept, package, calls, tmp_path):
+    make = package(MAKER).make
+    changed = MAKER.replace("+ 1)", "+ 5)").replace("version=1", "version=2")
+    (tmp_path / "made_up.py").write_text(changed)
+    assert kept.keep("value", make, x=1)["value"][0] == 2  # what is loaded, as version 1
+    assert kept.keep("value", package(changed).make, x=1)["value"][0] == 6  # a fresh process gets the new value
+    assert calls() == 2
+
+
+def test_a_changed_formula_recomputes_what_depends_on_it_and_equal_content_nothing(kept, package, calls):
+    first = package(MAKER, "first").make
+    second = package(MAKER.replace('parameters.get("x", 0) + 1', 'parameters["x"]["value"][0]'), "second").make
+    kept.keep("second", second, x=kept.keep("first", first, x=1))
+    assert calls() == 2
+    same = package(MAKER.replace("version=1", "version=2"), "first").make  # recomputed, and equal
+    kept.keep("second", second, x=kept.keep("first", same, x=1))
+    assert calls() == 3
+    other = package(MAKER.replace("version=1", "version=3").replace("+ 1)", "+ 7)"), "first").make
+    assert kept.keep("second", second, x=kept.keep("first", other, x=1))["value"][0] == 8
+    assert calls() == 5
+
+
+def test_mappings_keep_their_order_and_keyword_arguments_have_none(kept, package, calls):
+    make = package(MAKER).make
+    assert digest({"a": 1, "b": 2}) != digest({"b": 2, "a": 1})
+    kept.keep("value", make, x=1, y=2)
+    kept.keep("value", make, y=2, x=1)
+    assert calls() == 1
+
+
+def test_the_key_follows_content_not_identity():
+    assert digest(np.arange(4)) == digest(np.arange(4))
+    assert digest(np.arange(4)) != digest(np.arange(4).reshape(2, 2))
+    assert digest(np.arange(4)) != digest(np.arange(4.0))
+    assert digest([[1], 2]) != digest([1, [2]])
+    assert digest(1) != digest(True)
+    assert digest(pd.DataFrame({"a": [1]})) != digest(pd.DataFrame({"a": [1]}, dtype="int32"))
+    with pytest.raises(TypeError, match="cannot be part of an artifact's key"):
+        digest(open)
+
+
+def test_a_network_s_weights_are_part_of_its_digest_and_the_disk_changes_none(tmp_path):
+    network = networks.slide_detector_cnn()
+    before = digest(network)
+    network.save(tmp_path / "network.keras")
+    assert digest(keras.models.load_model(tmp_path / "network.keras", compile=False)) == before
+    network.set_weights([2 * weight for weight in network.get_weights()])
     assert digest(network) != before
-    network.set_weights(weights)
-    assert digest(network) == before
 
 
-@pytest.mark.parametrize("name", ["", "a/b", ".hidden", "a b"])
-def test_a_name_that_is_no_file_name_is_refused(tmp_path, name):
+def test_classes_passed_in_count_by_their_version_and_libraries_by_theirs(package, monkeypatch):
+    before = [digest(one) for one in (DeepFool, FastGradientMethod, networks.two_conv_cnn)]
+    assert len(set(before)) == 3
+    monkeypatch.setattr(DeepFool, makers.VERSION, 99)
+    assert digest(DeepFool) != before[0]
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "99")
+    assert digest(FastGradientMethod) != before[1]
+    unversioned = package("class Unversioned:\n    pass").Unversioned
+    with pytest.raises(TypeError, match="has no version to be keyed by"):
+        digest(unversioned)
+    with pytest.raises(TypeError, match="move it into the package"):
+        digest(lambda: 1)
+
+
+def test_declared_libraries_are_part_of_the_key_and_all_are_recorded(kept, package, calls, monkeypatch):
+    make = package(MAKER.replace("version=1", 'version=1, libraries=("numpy",)')).make
+    kept.keep("value", make)
+    record = json.loads((folder_of(kept) / RECORD).read_text())
+    assert {"numpy", "pandas", "faiss-cpu", "tensorflow"} <= set(record["libraries"])
+    assert record["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert record["made_by"] == "advlens.made_up.make"
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "99")
+    kept.keep("value", make)
+    assert calls() == 2
+
+
+def test_makers_that_are_not_declared_are_refused(kept, package):
+    with pytest.raises(TypeError, match=r"put @artifact\(version=1\) on it"):
+        kept.keep("value", package("def make():\n    return 1").make)
+    with pytest.raises(TypeError, match=r"put @artifact\(version=1\) on it"):
+        kept.keep("value", artifact(version=1)(lambda: 1).__call__)
+    with pytest.raises(ValueError, match="version must be a whole number"):
+        artifact(version=0)(lambda: 1)
+
+
+@pytest.mark.parametrize("name", ["", "a/b", ".hidden", "a b", "x" * 101])
+def test_a_name_that_is_no_file_name_is_refused(kept, package, name):
     with pytest.raises(ValueError, match="an artifact's name must be letters"):
-        Store(tmp_path).keep(name, networks.two_conv_cnn)
+        kept.keep(name, package(MAKER).make)
 
 
-@pytest.mark.parametrize("damage", ["flip", "truncate", "delete", "another record", "unknown kind", "file"])
-def test_a_damaged_artifact_is_reported_and_computed_again(tmp_path, counted, damage):
-    kept = Store(tmp_path)
-    kept.keep("network", networks.two_conv_cnn, num_classes=3)
-    (file,) = tmp_path.glob("network-*/value.keras")
-    content = file.read_bytes()
-    record = file.with_name("artifact.json")
-    if damage == "delete":
-        file.unlink()
-    elif damage == "another record":
-        record.write_text("[]")
-    elif damage == "unknown kind":
-        record.write_text(record.read_text().replace('"kind": "value"', '"kind": "no.such.Class"'))
-    elif damage == "file":
-        shutil.rmtree(file.parent)
-        file.parent.write_text("in the way")
-    else:
+# ---------------------------------------------------------------- fingerprints and the lock
+
+USED = """
+    from advlens.helper import scaled
+    LIMIT = 3
+    def make(x):
+        \"\"\"About.\"\"\"
+        if x > LIMIT:
+            raise ValueError(f"x must be small, got {x}")
+        total = scaled(x) + 1
+        return total
+"""
+HELPER = "def scaled(x):\n    return 2 * x\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "is_same"),
+    [
+        ("About.", "Something else.", True),
+        ("x must be small", "x is too large", True),
+        ("total", "added", True),
+        ("        return total", "        # why\n        return total", True),
+        ("def make(x)", "def make(x: int) -> int", True),
+        ("+ 1", "+ 2", False),
+        ("LIMIT = 3", "LIMIT = 4", False),
+        ("x > LIMIT", "x < LIMIT", False),
+        ("2 * x", "3 * x", False),
+        ("from advlens.helper import", "from .helper import", True),
+    ],
+)
+def test_a_fingerprint_sees_what_the_code_does_and_all_that_it_uses(package, old, new, is_same):
+    def of(used: str, helper: str) -> str:
+        package(helper, "helper")
+        return makers.fingerprint(package(used).make)
+
+    assert old in USED + HELPER
+    assert (of(USED, HELPER) == of(USED.replace(old, new), HELPER.replace(old, new))) == is_same
+
+
+def test_the_lock_holds_the_fingerprints_of_all_makers():
+    """Where this fails: bump the maker's version, or show that its results are the same; then `advlens store lock`."""
+    found, locked = makers.current_lock(), makers.read_lock()
+    changed = [name for name in found if name in locked and found[name]["fingerprint"] != locked[name]["fingerprint"]]
+    forgotten = [name for name in changed if found[name]["version"] == locked[name]["version"]]
+    assert not forgotten, f"changed without a new version: {', '.join(forgotten)}"
+    assert found == locked
+
+
+# ---------------------------------------------------------------- one computation a key
+
+
+def test_two_threads_get_the_same_computed_once(kept, package, calls):
+    slow = MAKER.replace("    return", "    import time; time.sleep(0.3)\n    return")
+    make, found = package(slow).make, []
+    threads = [threading.Thread(target=lambda: found.append(kept.keep("value", make, x=4))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [each["value"][0] for each in found] == [5] * 4
+    assert calls() == 1
+
+
+PROCESS = """
+    import sys, time
+    from advlens.store import Store, makers
+    from advlens import training
+    def slow(**parameters):
+        with open({calls!r}, "a") as file: file.write("x")
+        time.sleep(1.0)
+        return {{"a": 1}}
+    slow.__module__, slow.__qualname__ = "advlens.training", "slow"
+    setattr(slow, makers.VERSION, 1)
+    makers_fingerprint = makers.fingerprint
+    import advlens.store.store as store
+    store.fingerprint = lambda make: ""
+    {before}
+    Store({folder!r}).keep("value", slow, x=1)
+"""
+
+
+def start(tmp_path, before: str = "") -> subprocess.Popen:
+    script = textwrap.dedent(PROCESS).format(calls=str(tmp_path / "calls"), folder=str(tmp_path / "a"), before=before)
+    return subprocess.Popen([sys.executable, "-c", script])
+
+
+def test_two_processes_compute_once_and_a_killed_one_leaves_nothing_in_the_way(tmp_path, calls):
+    killed = start(tmp_path, "import os, signal; store.write = lambda *_: os.kill(os.getpid(), signal.SIGKILL)")
+    assert killed.wait() == -signal.SIGKILL
+    assert [path.name.startswith(PARTIAL) for path in (tmp_path / "a").glob("*") if path.name[0] == "."] != []
+    both = [start(tmp_path), start(tmp_path)]
+    assert [process.wait() for process in both] == [0, 0]
+    assert calls() == 2  # the killed one's, and one of both
+    assert list((tmp_path / "a").glob(f"{PARTIAL}*")) == []
+
+
+def test_foreign_and_leftover_folders_are_no_obstacle(kept, package, calls):
+    make = package(MAKER).make
+    kept.keep("value", make)
+    folder = folder_of(kept)
+    shutil.rmtree(folder)
+    names = [f"{PARTIAL}abc-x", f"{PARTIAL}{10**30}-x", f"{PARTIAL}{os.getpid()}-{folder.name}"]
+    names.append(f"{PARTIAL}{folder.name}-leftover")
+    for name in names:
+        (kept.folder / name).mkdir()
+    Store(kept.folder).keep("value", make)
+    assert calls() == 2
+    assert sorted(path.name for path in kept.folder.glob(f"{PARTIAL}*")) == sorted(names[:3])
+
+
+# ---------------------------------------------------------------- damaged and foreign files
+
+
+def test_an_artifact_of_another_key_is_not_served(kept, package, calls):
+    make = package(MAKER).make
+    kept.keep("value", make, x=1)
+    one = folder_of(kept)
+    kept.keep("other", make, x=2)
+    target = folder_of(kept, "other")
+    shutil.rmtree(target)
+    shutil.copytree(one, target)
+    with pytest.warns(UserWarning, match="is of another key: computing it again"):
+        assert kept.keep("other", make, x=2)["value"][0] == 3
+    edit_record(one, key="0" * 64)
+    with pytest.warns(UserWarning, match="is of another key"):
+        kept.keep("value", make, x=1)
+    assert calls() == 4
+
+
+def test_no_code_is_imported_by_a_name_in_a_file(kept, package, calls, tmp_path, monkeypatch):
+    make = package(MAKER).make
+    kept.keep("value", make)
+    (tmp_path / "trap.py").write_text(f"open({str(tmp_path / 'sprung')!r}, 'w')\nclass Trap: pass\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    edit_record(folder_of(kept), kind="trap.Trap")
+    with pytest.warns(UserWarning, match="unknown kind"):
+        kept.keep("value", make)
+    assert not (tmp_path / "sprung").exists()
+    assert calls() == 2
+
+
+@pytest.mark.parametrize(
+    "damage", ["flip", "truncate", "delete", "no record", "list", "file", "link", "dangling", "no zip"]
+)
+def test_a_damaged_artifact_is_reported_and_computed_again(kept, package, calls, damage, tmp_path):
+    make = package(MAKER).make
+    kept.keep("value", make, x=1)
+    folder = folder_of(kept)
+    file, content = folder / "value.npz", (folder / "value.npz").read_bytes()
+    if damage in ("flip", "truncate"):
         file.write_bytes(content[:-9] if damage == "truncate" else content[:-1] + bytes([content[-1] ^ 1]))
-    with pytest.warns(UserWarning, match=r"the artifact network-\w+ .*computing it again"):
-        kept.keep("network", networks.two_conv_cnn, num_classes=3)
-    assert len(counted) == 2
+    elif damage == "delete":
+        file.unlink()
+    elif damage == "no zip":
+        file.write_bytes(b"no zip at all")
+        edit_record(folder, sha256={"value.npz": makers.hashlib.sha256(b"no zip at all").hexdigest()})
+    elif damage in ("no record", "list"):
+        (folder / RECORD).write_text("{" if damage == "no record" else "[]")
+    else:
+        moved = tmp_path / "shared"
+        shutil.move(folder, moved)
+        if damage == "link":
+            (moved / "value.npz").write_bytes(b"")
+        if damage == "file":
+            folder.write_text("in the way")
+        else:
+            folder.symlink_to(moved if damage == "link" else tmp_path / "nowhere")
+    with pytest.warns(UserWarning, match=r"the artifact value-\w+ .*computing it again"):
+        assert kept.keep("value", make, x=1)["value"][0] == 2
+    assert calls() == 2
+    assert kept.keep("value", make, x=1)["value"][0] == 2
+    assert calls() == 2
+    if damage == "link":
+        assert (moved / "value.npz").exists()  # what a link leads to is somebody else's
 
 
-def test_a_failing_computation_leaves_nothing(tmp_path):
+def test_a_failing_computation_leaves_no_artifact(kept, package):
     with pytest.raises(TypeError):
-        Store(tmp_path).keep("network", networks.two_conv_cnn, no_such_parameter=1)
-    assert list(tmp_path.iterdir()) == []
+        kept.keep("value", package(MAKER).make, x="one")
+    assert [path.name for path in kept.folder.iterdir()] == [".locks"]
 
 
-def test_a_killed_process_leaves_no_artifact_and_the_next_one_cleans_up(tmp_path):
-    script = f"""
-        import os, signal
-        from advlens import networks, store
-        original = store._write_synced
-        store._write_synced = lambda *_: os.kill(os.getpid(), signal.SIGKILL)   # just before artifact.json
-        store.Store({str(tmp_path)!r}).keep("network", networks.two_conv_cnn, num_classes=3)
-    """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=False)
-    assert done.returncode == -signal.SIGKILL
-    assert [path.name.startswith(".partial-") for path in tmp_path.iterdir()] == [True]
-    Store(tmp_path)
-    assert list(tmp_path.iterdir()) == []
+# ---------------------------------------------------------------- what can be stored
 
-
-def test_live_processes_folders_are_left_alone(tmp_path):
-    (tmp_path / f".partial-{os.getpid()}-network-0").mkdir()
-    Store(tmp_path)
-    assert len(list(tmp_path.iterdir())) == 1
-
-
-def test_attack_sets_and_histories_survive_exactly(tmp_path):
-    made = example_attack_set()
-    store._write_parts(tmp_path, made)
-    parts = {path.stem: store._read_part(path) for path in tmp_path.iterdir()}
-    assert digest(AttackSet.from_parts(parts)) == digest(made)
-    history = pd.DataFrame({"epoch": [1, 2], "loss": np.array([1 / 3, 2e-17])})
-    trained = Trained(networks.two_conv_cnn(), history)
-    folder = tmp_path / "trained"
-    folder.mkdir()
-    store._write_parts(folder, trained)
-    pd.testing.assert_frame_equal(store._read_part(folder / "history.csv"), history, check_exact=True)
-
-
+RETURNS = """
+    from advlens.store import artifact
+    IT = []
+    @artifact(version=1)
+    def make(n):
+        return IT[n]
+"""
 FRAMES = {
     "small floats": pd.DataFrame({"a": np.ones(2, np.float32)}),
     "digits as text": pd.DataFrame({"a": ["01", "02"]}),
@@ -180,91 +396,65 @@ FRAMES = {
     [{1: "a"}, [(1, 2)], {"objects": np.array([None])}, *FRAMES.values()],
     ids=["integer key", "tuple", "objects", *FRAMES],
 )
-def test_what_would_come_back_changed_is_refused(tmp_path, monkeypatch, value):
-    monkeypatch.setattr(networks, "two_conv_cnn", made_by_package(lambda: value))
+def test_what_would_come_back_changed_is_refused(kept, package, value):
+    made = package(RETURNS)
+    made.IT.append(value)
     with pytest.raises(TypeError, match="can't be stored"):
-        Store(tmp_path).keep("value", networks.two_conv_cnn)
-    assert list(tmp_path.iterdir()) == []
+        kept.keep("value", made.make, n=0)
 
 
-def test_a_table_comes_back_as_it_was(tmp_path, monkeypatch):
-    table = pd.DataFrame({"x": [0.1 + 0.2, np.nan], "n": [1, 2], "ok": [True, False], "name": ["a", "b"]})
-    monkeypatch.setattr(networks, "two_conv_cnn", made_by_package(lambda: table))
-    pd.testing.assert_frame_equal(Store(tmp_path).keep("table", networks.two_conv_cnn), table, check_exact=True)
+def test_tables_networks_and_attack_sets_come_back_as_they_were(kept, package):
+    clean = np.random.default_rng(0).random((3, 4, 4, 1), dtype=np.float32) / 2
+    rows = {"source": [5, 7, 9], "label": [0, 1, 2], "target": [3, 4, 5], "predicted": [0, 2, 1]}
+    attack_set = AttackSet(
+        attack="shift", parameters={"amount": 0.25}, clean=clean, noisy=clean, adversarial=clean + np.float32(0.25),
+        success=np.array([False, True, True]), l2=np.ones(3, np.float32), linf=np.full(3, 0.25, np.float32),
+        **{name: np.array(values) for name, values in rows.items()},
+    )  # fmt: skip
+    history = pd.DataFrame({"epoch": [1, 2], "loss": [1 / 3, 2e-17], "ok": [True, False], "name": ["a", "b"]})
+    module = package(
+        "from advlens.store import artifact\nIT = []\n@artifact(version=1)\ndef make(n):\n    return IT[n]"
+    )
+    module.IT += [attack_set, Trained(networks.two_conv_cnn(), history), history]
+    for n, value in enumerate(module.IT):
+        assert digest(kept.keep("value", module.make, n=n)) == digest(value)
+    module.IT.append(type("Unregistered", (), {"to_parts": lambda self: {}})())
+    with pytest.raises(TypeError, match="put @storable on its class"):
+        kept.keep("value", module.make, n=3)
 
 
-def test_code_that_the_key_would_not_see_is_refused(tmp_path):
-    for make in (example_attack_set, lambda: 1, functools.partial(networks.two_conv_cnn)):
-        with pytest.raises(TypeError, match="a function or class of the package advlens"):
-            Store(tmp_path).keep("value", make)
+def test_how_long_an_artifact_took_is_known_once_it_is_stored(kept, package):
+    make = package(MAKER).make
+    with pytest.raises(KeyError, match="value is not stored with these parameters"):
+        kept.seconds("value", make, x=3)
+    kept.keep("value", make, x=3)
+    assert 0 <= kept.seconds("value", make, x=3) < 5
 
 
-def test_the_key_follows_content_not_identity():
-    assert digest(example_attack_set()) == digest(example_attack_set())
-    assert digest(example_attack_set()) != digest(example_attack_set(shift=0.125))
-    assert digest(np.arange(4)) != digest(np.arange(4).reshape(2, 2))
-    assert digest(np.arange(4)) != digest(np.arange(4.0))
-    assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
-    assert digest([[1], 2]) != digest([1, [2]])
-    assert digest(1) != digest(True)
-    with pytest.raises(TypeError, match="cannot be part of an artifact's key"):
-        digest(open)
+# ---------------------------------------------------------------- for people
 
 
-def test_a_class_s_key_is_its_code_here_and_its_name_in_a_library(monkeypatch):
-    classes = (DeepFool, FastGradientMethod, networks.two_conv_cnn)
-    before = [digest(one) for one in classes]
-    assert len(set(before)) == 3
-    monkeypatch.setattr(store, "code_digest", lambda module: "changed")
-    after = [digest(one) for one in classes]
-    assert [one == other for one, other in zip(before, after, strict=True)] == [False, True, False]
-    with pytest.raises(TypeError, match="a function or class of the package advlens"):
-        digest(example_attack_set)
+def test_the_store_lists_explains_and_collects(kept, package, monkeypatch, tmp_path):
+    kept.keep("value", package(MAKER).make, x=1)
+    kept.keep("value", package(MAKER).make, x=2)
+    kept.keep("value", package(MAKER.replace("version=1", "version=2")).make, x=2)
+    assert [row["parameters"]["x"] for row in list_artifacts(kept.folder)].count(2) == 2
+    first, second, third = explain_artifacts(kept.folder, "value")
+    assert "advlens.made_up.make, version 1" in first
+    assert second.endswith("x: 1 → 2")
+    assert third.endswith("version: 1 → 2")
+    monkeypatch.setattr(makers, "LOCK", tmp_path / "lock")
+    (tmp_path / "lock").write_text(json.dumps({"advlens.made_up.make": {"version": 2, "fingerprint": ""}}))
+    (kept.folder / f"{PARTIAL}leftover").mkdir()
+    assert len(collect_garbage(kept.folder, dry=True)) == 3
+    assert len(list_artifacts(kept.folder)) == 3
+    collect_garbage(kept.folder)
+    assert [row["version"] for row in list_artifacts(kept.folder)] == [2]
 
 
-def test_a_network_has_one_digest_before_and_after_the_disk(tmp_path):
-    keras.utils.set_random_seed(0)
-    network = networks.slide_detector_cnn()
-    network.save(tmp_path / "network.keras")
-    assert digest(keras.models.load_model(tmp_path / "network.keras", compile=False)) == digest(network)
-
-
-def test_the_code_digest_sees_code_but_not_comments(tmp_path, monkeypatch):
-    file = tmp_path / "made_up.py"
-    monkeypatch.setattr(store, "_source_file", lambda name: str(file) if name == "advlens.made_up" else None)
-    monkeypatch.setattr(store, "_parsed", store._parsed.__wrapped__)
-
-    def digest_of(text: str) -> str:
-        file.write_text(text)
-        return code_digest.__wrapped__("advlens.made_up")
-
-    base = digest_of('"""About."""\n\ndef f(x):\n    """Doc."""\n    return x + 1\n')
-    assert digest_of('"""Other."""\ndef f(x):\n    # why\n    return x+1\n') == base
-    assert digest_of("def f(x):\n    return x - 1\n") != base
-
-
-def test_the_code_digest_covers_what_a_module_imports():
-    closure = store._closure("advlens.attacks.catalogue")
-    assert {"advlens.attacks.catalogue", "advlens.attacks.lbfgs", "advlens.classifier"} <= closure
-    assert {"advlens.explanations.worker", "advlens.explanations.rebuild"} <= store._closure("advlens.explanations")
-
-
-def test_a_name_that_a_package_passes_on_brings_its_own_module_and_no_sibling():
-    (found,) = store.imported_modules(ast.parse("from advlens.attacks import AttackSet"))
-    assert found == "advlens.attacks.attack_set"
-    (found,) = store.imported_modules(ast.parse("from advlens.attacks import noise"))
-    assert found == "advlens.attacks.noise"
-    closure = store._closure("advlens.attacks.crafting")
-    assert "advlens.attacks.noise" in closure
-    assert not closure & {"advlens.attacks", "advlens.attacks.catalogue", "advlens.attacks.deepfool"}
-
-
-def test_how_long_an_artifact_took_is_known_once_it_is_stored(tmp_path):
-    kept = Store(tmp_path)
-    with pytest.raises(KeyError, match="network is not stored with these parameters"):
-        kept.seconds("network", networks.two_conv_cnn, num_classes=3)
-    started = time.perf_counter()
-    kept.keep("network", networks.two_conv_cnn, num_classes=3)
-    assert 0 <= kept.seconds("network", networks.two_conv_cnn, num_classes=3) <= time.perf_counter() - started + 0.01
-    with pytest.raises(KeyError):
-        kept.seconds("network", networks.two_conv_cnn, num_classes=4)
+def test_whoever_asks_is_told_which_makers_were_read(kept, package, monkeypatch, tmp_path):
+    monkeypatch.setenv(READS, str(tmp_path / "reads"))
+    make = package(MAKER).make
+    kept.keep("value", make)
+    kept.keep("value", make)
+    assert (tmp_path / "reads").read_text() == "advlens.made_up.make 1\n" * 2

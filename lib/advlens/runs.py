@@ -1,11 +1,11 @@
 """Papermill plans: which notebooks a run executes, with which parameters, and what may be skipped.
 
-A notebook is skipped where the same code, parameters and earlier notebooks were executed before to the end; what a
-notebook computes is in the artifact store, so one that was interrupted goes on where it stopped.
+A notebook is skipped where it was executed to the end with the same code and parameters, and the makers whose artifacts
+it read have the same versions. What a notebook computes is in the artifact store, so one that was interrupted goes on
+where it stopped.
 """
 
 import argparse
-import ast
 import contextlib
 import dataclasses
 import fcntl
@@ -29,7 +29,8 @@ from jupyter_client import AsyncKernelManager
 
 from advlens.datasets import CLASS_NAMES, load
 from advlens.paths import data_dir, project_root
-from advlens.store import NAME, code_digest, imported_modules
+from advlens.store.makers import read_lock
+from advlens.store.store import NAME, READS
 
 PROFILES = ("reference", "quick", "smoke")
 BASELINE_DATASET = "mnist"
@@ -115,17 +116,30 @@ def execute(plan: Plan) -> None:
                 print(f"{plan.dataset} {notebook.stem}: done before")
                 continue
             print(f"{plan.dataset} {notebook.stem}: running", flush=True)
-            _execute_one(notebook, target, parameters)
-            _mark_done(target, key)
+            with _recorded_reads(target) as reads:
+                _execute_one(notebook, target, parameters)
+                _mark_done(target, key, reads)
+
+
+@contextlib.contextmanager
+def _recorded_reads(target: Path) -> Iterator[Path]:
+    """The file in which the store of a notebook's kernel writes the makers whose artifacts it is asked for."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    reads = target.with_suffix(".reads")
+    reads.write_text("")
+    os.environ[READS] = str(reads)
+    try:
+        yield reads
+    finally:
+        os.environ.pop(READS)
+        reads.unlink()
 
 
 def _steps(plan: Plan) -> Iterator[tuple[Path, Path, dict[str, Any], str]]:
-    """Each notebook in order: itself, where its execution goes, its parameters, and the key of all it depends on."""
-    key = ""
+    """Each notebook in order: itself, where its execution goes, its parameters, and the key of these and its code."""
     for notebook in notebooks():
         parameters = _own_parameters(plan, notebook)
-        key = _key(notebook, parameters, key)
-        yield notebook, plan.folder / "notebooks" / notebook.name, parameters, key
+        yield notebook, plan.folder / "notebooks" / notebook.name, parameters, _key(notebook, parameters)
 
 
 @contextlib.contextmanager
@@ -178,11 +192,9 @@ def _execute_one(notebook: Path, target: Path, parameters: dict[str, Any]) -> No
     partial.replace(target)
 
 
-def _key(notebook: Path, parameters: dict[str, Any], earlier: str) -> str:
-    """Changes with the notebook's code, its parameters, the package's code and the notebooks before it."""
-    imported = imported_modules(ast.parse("\n".join(code_of(notebook))))
-    modules = {name: code_digest(name) for name in set(imported)}
-    content = json.dumps([code_of(notebook), parameters, modules, earlier], sort_keys=True, default=str)
+def _key(notebook: Path, parameters: dict[str, Any]) -> str:
+    """Changes with the notebook's code and its parameters."""
+    content = json.dumps([code_of(notebook), parameters], sort_keys=True, default=str)
     return hashlib.sha256(content.encode()).hexdigest()
 
 
@@ -200,12 +212,19 @@ def _done_file(target: Path) -> Path:
 
 
 def _is_done(target: Path, key: str) -> bool:
-    return target.exists() and _done_file(target).exists() and _done_file(target).read_text() == key
+    """Whether it was executed with that key, and every maker that it read from has the version that it had then."""
+    try:
+        done = json.loads(_done_file(target).read_text())
+        versions = {name: known["version"] for name, known in read_lock().items()}
+        return target.exists() and done["key"] == key and done["reads"].items() <= versions.items()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
 
 
-def _mark_done(target: Path, key: str) -> None:
+def _mark_done(target: Path, key: str, reads: Path) -> None:
+    pairs = (line.rsplit(" ", 1) for line in reads.read_text().splitlines())
     partial = _done_file(target).with_suffix(".partial")
-    partial.write_text(key)
+    partial.write_text(json.dumps({"key": key, "reads": {name: int(version) for name, version in pairs}}, indent=1))
     partial.replace(_done_file(target))
 
 

@@ -11,11 +11,13 @@ import pandas as pd
 from advlens.arrays import Array
 from advlens.networks.building import Builder, built
 from advlens.progress import progress
+from advlens.store import artifact, storable
 
 STEPS_A_CALL = 16  # with the same results: a call of several steps takes longer to trace and less time to run
 SHORT = 500  # steps of a training that is not worth that
 
 
+@storable
 @dataclasses.dataclass(frozen=True)
 class Trained:
     """A trained network and how its training went.
@@ -38,6 +40,7 @@ class Trained:
         return cls(**parts)
 
 
+@artifact(version=1)
 def train_task_network(
     images: Array, labels: Array, *, builder: Builder, num_classes: int, epochs: int, seed: int
 ) -> Trained:

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 
 from advlens.arrays import Array
+from advlens.store import storable
 
 UNTARGETED = -1  # the target of an attack that only wants to leave the true class
 
 
+@storable
 @dataclasses.dataclass(frozen=True)
 class AttackSet:
     """One attack on n images of a test set.

@@ -11,10 +11,12 @@ from art.estimators.estimator import BaseEstimator
 
 from advlens.arrays import Array, checked_images, checked_seed
 from advlens.attacks.inputs import attacked_labels, batch_by_batch, check_number, check_whole_number
+from advlens.store import versioned
 
 FEW, MANY = 0.2, 0.5  # shares of adversarial candidates below and above which a step is shortened or lengthened
 
 
+@versioned(1)
 class BoundaryAttack(EvasionAttack):
     """Walks along the decision boundary towards the image, from noise that is decided otherwise, L2 and untargeted.
 

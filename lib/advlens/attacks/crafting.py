@@ -16,6 +16,7 @@ from advlens.arrays import Array, checked_images, checked_labels, checked_seed
 from advlens.attacks.attack_set import UNTARGETED, AttackSet
 from advlens.attacks.noise import gaussian_twin
 from advlens.classifier import Classifier, checked_classifier
+from advlens.store import artifact
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +54,7 @@ def built(entry: CatalogueEntry, classifier: Classifier, *, name: str, **paramet
     return entry.attack(classifier, **quiet, **entry.with_parameters(**parameters))
 
 
+@artifact(version=1)
 def crafted(
     entry: CatalogueEntry,
     classifier: Classifier,

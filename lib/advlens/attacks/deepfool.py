@@ -8,8 +8,10 @@ from art.attacks.attack import EvasionAttack
 from advlens.arrays import Array, checked_images
 from advlens.attacks.inputs import attacked_labels, batch_by_batch, check_number, check_whole_number
 from advlens.classifier import Classifier
+from advlens.store import versioned
 
 
+@versioned(1)
 class DeepFool(EvasionAttack):
     """Steps to the nearest linearised decision boundary, until the class changes, L2 and untargeted.
 

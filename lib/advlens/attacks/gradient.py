@@ -9,10 +9,12 @@ from art.estimators.estimator import BaseEstimator, LossGradientsMixin
 
 from advlens.arrays import Array, checked_images
 from advlens.attacks.inputs import attacked_labels, batch_by_batch, check_number, check_whole_number
+from advlens.store import versioned
 
 BLOCK = 20  # step sizes tried at once: an image that is fooled skips all later blocks
 
 
+@versioned(1)
 class GradientAttack(EvasionAttack):
     """Walks along the gradient of the cross-entropy until the class changes, untargeted.
 

@@ -14,6 +14,7 @@ from art.estimators.estimator import BaseEstimator, LossGradientsMixin
 from advlens.arrays import Array, checked_images, checked_seed
 from advlens.attacks.inputs import attacked_labels, batch_by_batch, check_number, check_whole_number
 from advlens.networks.parts import last_convolution
+from advlens.store import versioned
 
 VARIANTS = ("projection", "flexible")
 GUIDES = ("attack", "random")
@@ -23,6 +24,7 @@ SOFTENING = 1e-3
 SMALLEST = 1e-12  # a guide shorter than this is none: its image stays as it is
 
 
+@versioned(1)
 class IntermediateLevelAttack(EvasionAttack):
     """Moves a layer's activations along the guide that another attack has found there, L∞ and untargeted.
 

@@ -11,6 +11,7 @@ from advlens.attacks.gradient import GradientAttack
 from advlens.attacks.inputs import attacked_labels, check_number, check_whole_number
 from advlens.classifier import Classifier
 from advlens.progress import progress
+from advlens.store import versioned
 
 DOUBLINGS = 30  # of the constant, before an image counts as not attackable
 ARMIJO = 1e-4  # share of the predicted decrease that a step must bring
@@ -21,6 +22,7 @@ TICKS = 32  # evaluations between two looks at which images are done
 State = dict[str, Any]
 
 
+@versioned(1)
 class LBFGS(EvasionAttack):
     """Minimises ‖x − x⁰‖² / d + c · CE(x, t) over [0, 1]^d, with the smallest c that leads to the class t.
 

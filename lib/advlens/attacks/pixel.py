@@ -9,11 +9,13 @@ from art.estimators.estimator import BaseEstimator
 
 from advlens.arrays import Array, checked_images, checked_seed
 from advlens.attacks.inputs import attacked_labels, batch_by_batch, check_whole_number
+from advlens.store import versioned
 
 LEVELS = 255  # a pixel's new value is a multiple of 1/255
 QUERIES = 4096  # candidates that the network is asked about at once: bounds the memory of changed copies
 
 
+@versioned(1)
 class PixelAttack(EvasionAttack):
     """Looks for the pixels whose change lowers the true class's logit most, by differential evolution, untargeted.
 

@@ -14,6 +14,7 @@ from advlens.arrays import Array, checked_images
 from advlens.attacks.inputs import attacked_labels, check_number, check_whole_number
 from advlens.generative import Generator
 from advlens.progress import progress
+from advlens.store import storable, versioned
 
 STEPS_A_CALL = 50  # after which images that are done leave the batch
 REALNESS, LENGTH = 0.01, 0.0005  # weights of the discriminator's loss and of ‖z‖
@@ -23,6 +24,7 @@ KEPT = 0.01  # loss of the kept decision up to which its weight need not grow
 FIRST, SECOND, TINY = 0.9, 0.999, 1e-7  # Adam's, as Keras has them
 
 
+@versioned(1)
 class TypeOneAttack(EvasionAttack):
     """Walks from an image's latent vector to another class's, while the network still says what it said.
 
@@ -183,6 +185,7 @@ class TypeOneAttack(EvasionAttack):
             raise ValueError(f"keeps_decision must be True or False, got {self.keeps_decision!r}")
 
 
+@storable
 @dataclasses.dataclass(frozen=True, eq=False)
 class Walk:
     """Ways of n images through a latent space of d dimensions.

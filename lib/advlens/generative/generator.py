@@ -13,6 +13,7 @@ from advlens.arrays import Array, checked_images, checked_labels, checked_whole
 from advlens.generative.networks import POOLED, decoder, discriminator, encoder, latent_classifier
 from advlens.generative.supervised_vae import SupervisedVAE
 from advlens.progress import progress
+from advlens.store import artifact, storable
 
 AT_ONCE = 512
 LATENT = 32
@@ -20,6 +21,7 @@ VALIDATION = 0.05  # share of the training images that early stopping watches
 NETWORKS = ("encoder", "decoder", "classifier", "discriminator")
 
 
+@storable
 @dataclasses.dataclass(frozen=True, eq=False)
 class Generator:
     """Four networks that know each other.
@@ -69,6 +71,7 @@ def seen(images: Array, *, binarised: bool) -> Array:
     return (images > 0.5).astype(np.float32) if binarised else images
 
 
+@artifact(version=1)
 def train_generator(
     images: Array,
     labels: Array,

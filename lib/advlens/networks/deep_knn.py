@@ -4,8 +4,10 @@ import keras
 from keras import layers
 
 from advlens.networks.building import Shape
+from advlens.store import versioned
 
 
+@versioned(1)
 def deep_knn_cnn(input_shape: Shape = (28, 28, 1), num_classes: int = 10) -> keras.Model:
     """Three convolutions without pooling, of 8×8, 6×6 and 5×5 pixels, that end in one pixel at 28×28.
 

@@ -4,8 +4,10 @@ import keras
 from keras import layers
 
 from advlens.networks.building import Builder, Shape
+from advlens.store import versioned
 
 
+@versioned(1)
 def slide_detector_cnn(input_shape: Shape = (28, 28, 1), num_classes: int = 2) -> keras.Model:
     """Input and relevancy classifier of the relevancy-map study: three convolutions with batch normalisation."""
     return keras.Sequential(
@@ -23,6 +25,7 @@ def slide_detector_cnn(input_shape: Shape = (28, 28, 1), num_classes: int = 2) -
     )
 
 
+@versioned(1)
 def vgg_like_detector_cnn(input_shape: Shape = (28, 28, 1), num_classes: int = 2) -> keras.Model:
     """The deeper relevancy classifier that the study tried: pairs of convolutions, two dense layers with dropout."""
     return keras.Sequential(

@@ -4,8 +4,10 @@ import keras
 from keras import layers
 
 from advlens.networks.building import Shape
+from advlens.store import versioned
 
 
+@versioned(1)
 def global_pooling_cnn(input_shape: Shape = (28, 28, 1), num_classes: int = 10) -> keras.Model:
     """Two convolutions, and the mean of each channel: a class activation map is exact there.
 

@@ -4,10 +4,13 @@ import keras
 import numpy as np
 from keras import layers
 
+from advlens.store import versioned
+
 BLUE_GREEN_RED_MEANS = (103.939, 116.779, 123.68)  # of ImageNet, in 0 to 255: what VGG was trained to see taken off
 FIRST_CONVOLUTION = "block1_conv1"
 
 
+@versioned(1)
 def vgg19(*, weights: str | None = "imagenet", seed: int = 0) -> keras.Model:
     """VGG-19 with its preprocessing built in: (n, 224, 224, 3) RGB in [0, 1] → (n, 1000) logits.
 

@@ -4,8 +4,10 @@ import keras
 from keras import layers
 
 from advlens.networks.building import Shape
+from advlens.store import versioned
 
 
+@versioned(1)
 def average_pooling_cnn(input_shape: Shape = (28, 28, 1), num_classes: int = 10) -> keras.Model:
     """Task network of the relevancy-map study: three convolutions with average pooling, inputs 2x − 1.
 
@@ -28,6 +30,7 @@ def average_pooling_cnn(input_shape: Shape = (28, 28, 1), num_classes: int = 10)
     )
 
 
+@versioned(1)
 def two_conv_cnn(input_shape: Shape = (28, 28, 1), num_classes: int = 10) -> keras.Model:
     """A small network with max pooling and one hidden dense layer: quick to train, used by tests and benchmarks."""
     return keras.Sequential(
@@ -45,6 +48,7 @@ def two_conv_cnn(input_shape: Shape = (28, 28, 1), num_classes: int = 10) -> ker
     )
 
 
+@versioned(1)
 def digits_dropout_cnn(input_shape: Shape = (28, 28, 1), num_classes: int = 10) -> keras.Model:
     """Task network of the closeness-and-uncertainty study for digits: two convolutions, dropout around a dense layer.
 
@@ -66,6 +70,7 @@ def digits_dropout_cnn(input_shape: Shape = (28, 28, 1), num_classes: int = 10) 
     )
 
 
+@versioned(1)
 def fashion_dropout_cnn(input_shape: Shape = (28, 28, 1), num_classes: int = 10) -> keras.Model:
     """Task network of the closeness-and-uncertainty study for Fashion-MNIST: four convolutions, three dropouts.
 

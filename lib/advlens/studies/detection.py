@@ -17,6 +17,7 @@ from advlens.metrics import (
     roc_aucs,
     tpr_at_fpr,
 )
+from advlens.store import artifact
 from advlens.studies.closeness.protocols import BASELINES, successful, truth_of
 
 NOMINAL_FPR = 0.05
@@ -25,6 +26,7 @@ FEWEST = 10  # attacks under which no figure is given
 COLUMNS = ("attack", "detector", "figure", "estimate", "low", "high", "n_positive", "n_negative", "baseline")
 
 
+@artifact(version=1)
 def detection(
     measured: Mapping[str, pd.DataFrame], thresholds_from: pd.DataFrame, *, detectors: Sequence[str], seed: int
 ) -> pd.DataFrame:

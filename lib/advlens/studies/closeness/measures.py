@@ -11,6 +11,7 @@ from advlens.classifier import Classifier
 from advlens.closeness import ClassDensity, ClassDivergence
 from advlens.detectors import trivial_baselines
 from advlens.detectors.decision_metrics import DecisionMetrics
+from advlens.store import artifact
 
 CONVERSIONS = ("softmax", "share")
 # Which way a metric points: its sign where higher is more adversarial.
@@ -36,11 +37,13 @@ def kl_column(conversion: str) -> str:
     return f"KL divergence, {conversion}"
 
 
+@artifact(version=1)
 def reference_features(network: keras.Model, images: Array) -> dict[str, Array]:
     """The training images' features, (n, d), computed once for all that is measured against them."""
     return {"features": Classifier(network).features(images)}
 
 
+@artifact(version=1)
 def measure(
     network: keras.Model,
     images: Array,

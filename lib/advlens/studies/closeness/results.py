@@ -23,6 +23,7 @@ from advlens.metrics import (
     roc_aucs,
     tpr_at_fpr,
 )
+from advlens.store import artifact
 from advlens.studies.closeness.measures import SIGNS
 from advlens.studies.closeness.protocols import (
     ALL_BASELINES,
@@ -64,6 +65,7 @@ ROC_POINTS = 201
 WINDOWS = (0.0, 0.6, 0.9, 0.99, 0.999, 1.0)
 
 
+@artifact(version=1)
 def published_results(scores: Mapping[str, pd.DataFrame], *, seed: int) -> pd.DataFrame:
     """ROC-AUCs, the study's one figure.
 
@@ -82,6 +84,7 @@ def published_results(scores: Mapping[str, pd.DataFrame], *, seed: int) -> pd.Da
     )
 
 
+@artifact(version=1)
 def corrected_results(scores: Mapping[str, pd.DataFrame], *, seed: int) -> pd.DataFrame:
     """The protocol's figures of every detector on the test groups.
 
@@ -123,6 +126,7 @@ def _figures(
     return figures | {ABOVE_BASELINE: compare(values, bar, truth, source, seed=seed)["tpr_at_fpr_0.05"]}
 
 
+@artifact(version=1)
 def strata(scores: Mapping[str, pd.DataFrame], *, seed: int) -> pd.DataFrame:
     """ROC-AUC of `STRATA_OF` on successful, failed and all attacks of the test groups.
 
@@ -143,6 +147,7 @@ def strata(scores: Mapping[str, pd.DataFrame], *, seed: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+@artifact(version=1)
 def eight_bit(scores: Mapping[str, pd.DataFrame], *, seed: int) -> pd.DataFrame:
     """ROC-AUC on the test groups as floats and as 8-bit images, of regressions fitted to floats.
 
@@ -162,6 +167,7 @@ def eight_bit(scores: Mapping[str, pd.DataFrame], *, seed: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+@artifact(version=1)
 def defects(
     measured: Mapping[str, pd.DataFrame], *, bandwidth: float, text_bandwidth: float, choice: Choice, seed: int
 ) -> pd.DataFrame:
@@ -221,6 +227,7 @@ def roc_curves(judged: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
+@artifact(version=1)
 def claims(judged: Mapping[str, pd.DataFrame], *, chosen_on: Mapping[str, pd.DataFrame], seed: int) -> pd.DataFrame:
     """The comparisons of `CLAIMS`, as paired differences of ROC-AUC.
 
@@ -245,6 +252,7 @@ def claims(judged: Mapping[str, pd.DataFrame], *, chosen_on: Mapping[str, pd.Dat
     return pd.DataFrame(rows)
 
 
+@artifact(version=1)
 def windows(measured: Mapping[str, pd.DataFrame], *, choice: Choice, seed: int) -> pd.DataFrame:
     """ROC-AUC of each metric as it is, attacks of all kinds pooled, by the attack's own confidence.
 

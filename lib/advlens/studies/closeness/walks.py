@@ -16,6 +16,7 @@ from advlens.closeness import ClassDensity, ClassDivergence
 from advlens.detectors.decision_metrics import DecisionMetrics
 from advlens.metrics import proportion
 from advlens.progress import progress
+from advlens.store import artifact
 
 STEP_ATTACKS = ("fgsm", "bim", "pgd")
 
@@ -33,6 +34,7 @@ def checked_strengths(strengths: Sequence[float]) -> list[float]:
     return list(strengths)
 
 
+@artifact(version=1)
 def success_by_strength(
     network: keras.Model,
     images: Array,
@@ -60,6 +62,7 @@ def success_by_strength(
     return pd.DataFrame(rows)
 
 
+@artifact(version=1)
 def walk(
     network: keras.Model,
     images: Array,

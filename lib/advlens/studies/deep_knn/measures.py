@@ -14,6 +14,7 @@ from advlens.detectors import trivial_baselines
 from advlens.neighbours import DeepKNN, Judgement, Neighbourhoods
 from advlens.neighbours.conformal import CONVENTIONS, true_nonconformity
 from advlens.neighbours.search import SEARCHES, recall
+from advlens.store import artifact
 
 DEEP_KNN = "Deep kNN"
 NETWORKS_LABEL = f"{DEEP_KNN}, network's label"
@@ -32,6 +33,7 @@ def k_column(k: int) -> str:
     return f"{DEEP_KNN}, k = {k}"
 
 
+@artifact(version=1)
 def measure(
     network: keras.Model,
     images: Array,
@@ -95,6 +97,7 @@ def _judged(
     return Judgement.of(hoods.labels[:, :, :k], calibration, num_classes=num_classes, convention=convention)
 
 
+@artifact(version=1)
 def nearest(
     network: keras.Model, images: Array, *, train_images: Array, train_labels: Array, k: int
 ) -> dict[str, Array]:
@@ -103,6 +106,7 @@ def nearest(
     return {"indices": knn.neighbours(images).indices}
 
 
+@artifact(version=1)
 def searches(network: keras.Model, images: Array, *, train_images: Array, train_labels: Array, k: int) -> pd.DataFrame:
     """Every way to search, on (n, h, w, channels) images.
 

@@ -18,6 +18,7 @@ from advlens.detectors.baselines import pixel_baselines
 from advlens.detectors.regression import regression
 from advlens.image_files import through
 from advlens.metrics import Estimate, Stratum, positives, proportion, roc_auc
+from advlens.store import artifact, storable
 from advlens.studies.relevancy.lenses import CORRECTED_LENSES, Lens
 from advlens.studies.relevancy.rows import (
     Rows,
@@ -45,6 +46,7 @@ def joined(*detectors: str) -> str:
     return " + ".join(detectors)
 
 
+@artifact(version=1)
 def fit_published(
     network: keras.Model, attack_set: AttackSet, *, lens: Lens, epochs: int, patience: int, seed: int
 ) -> Trained:
@@ -53,6 +55,7 @@ def fit_published(
     return _fit(network, train, rest, lens=lens, epochs=epochs, patience=patience, seed=seed)
 
 
+@artifact(version=1)
 def fit_corrected(
     network: keras.Model, attack_set: AttackSet, *, lens: Lens, epochs: int, patience: int, seed: int
 ) -> Trained:
@@ -94,6 +97,7 @@ def _judgement(flagged: Array, rows: Rows, *, seed: int) -> tuple[Estimate, Arra
     return right, confusion_matrix(rows.is_adversarial, flagged)
 
 
+@storable
 @dataclasses.dataclass(frozen=True)
 class Scores:
     """What every detector says of one attack's validation and test groups, and of clean calibration images.
@@ -130,6 +134,7 @@ class Scores:
         return rows[chosen | rows["role"].isin(negatives).to_numpy()]
 
 
+@artifact(version=1)
 def judge_corrected(
     network: keras.Model,
     attack_set: AttackSet,

@@ -8,6 +8,7 @@ import pandas as pd
 from scipy.special import expit
 
 from advlens.metrics import Stratum, committed_thresholds, compare, evaluate, proportion, tpr_at_fpr
+from advlens.store import artifact
 from advlens.studies.relevancy.lenses import family_of
 from advlens.studies.relevancy.protocols import MAPS, Scores, joined
 
@@ -20,6 +21,7 @@ COLUMNS = [
 ]
 
 
+@artifact(version=1)
 def corrected_results(scores: Mapping[str, Scores], *, stratum: str, seed: int) -> pd.DataFrame:
     """The protocol's figures of every detector on every attack.
 

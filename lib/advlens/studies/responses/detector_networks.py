@@ -4,10 +4,12 @@ import keras
 
 from advlens.arrays import Array
 from advlens.classifier import Classifier
+from advlens.store import artifact
 from advlens.studies.relevancy.lenses import CORRECTED_LENSES
 from advlens.training import Trained
 
 
+@artifact(version=1)
 def fit_network(
     network: keras.Model,
     train: Array,
@@ -31,6 +33,7 @@ def fit_network(
     return detector.fit(train, train_truth, validation=(validation, validation_truth)).trained_
 
 
+@artifact(version=1)
 def network_scores(network: keras.Model, images: Array, *, lens: str, trained: Trained) -> dict[str, Array]:
     """{"scores": (n,)} of a trained detector network, its log odds of (n, h, w, channels) images."""
     detector = CORRECTED_LENSES[lens].detector(Classifier(network)).adopt(trained)

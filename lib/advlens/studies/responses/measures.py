@@ -13,9 +13,11 @@ from advlens.arrays import Array
 from advlens.classifier import Classifier
 from advlens.explanations.entropy import average_local_entropy
 from advlens.explanations.responses import responses
+from advlens.store import artifact
 from advlens.studies.responses.settings import ResponseEntropy
 
 
+@artifact(version=1)
 def entropies(network: keras.Model, images: Array, *, compared: Sequence[ResponseEntropy]) -> pd.DataFrame:
     """(n, len(compared)) average local entropies in bits, a column a setting by its name.
 

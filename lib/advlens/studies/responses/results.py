@@ -23,6 +23,7 @@ from advlens.metrics import (
     roc_aucs,
     threshold_at_fpr,
 )
+from advlens.store import artifact
 from advlens.studies.closeness.protocols import BASELINES, EIGHT_BIT, PARTS, successful, truth_of
 from advlens.studies.detection import FEWEST, NOMINAL_FPR, best_baseline, figures_of
 from advlens.studies.responses.protocols import (
@@ -90,6 +91,7 @@ def entropy_changes(measured: Mapping[str, pd.DataFrame], *, seed: int) -> pd.Da
     return pd.DataFrame(rows)
 
 
+@artifact(version=1)
 def published_results(measured: Mapping[str, pd.DataFrame], *, seed: int) -> pd.DataFrame:
     """The study's own figures: thresholds read off the very images that are judged, no noise, no split.
 
@@ -113,6 +115,7 @@ def published_results(measured: Mapping[str, pd.DataFrame], *, seed: int) -> pd.
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
+@artifact(version=1)
 def corrected_results(scores: Mapping[str, pd.DataFrame], calibration: pd.DataFrame, *, seed: int) -> pd.DataFrame:
     """The protocol's figures of every detector on the test groups.
 
@@ -165,6 +168,7 @@ def _best_f1(values: Array, truth: Array) -> float:
     return float(np.nextafter(values[order][np.where(last_of_tie, f1, 0).argmax()], -np.inf))
 
 
+@artifact(version=1)
 def against_noise(scores: Mapping[str, pd.DataFrame], *, seed: int) -> pd.DataFrame:
     """ROC-AUCs of each pair of `PAIRS` on the test groups: successful attacks, their originals and their noisy twins.
 
@@ -184,6 +188,7 @@ def against_noise(scores: Mapping[str, pd.DataFrame], *, seed: int) -> pd.DataFr
     return pd.DataFrame(rows, columns=[*COLUMNS, "pair"])
 
 
+@artifact(version=1)
 def eight_bit(scores: Mapping[str, pd.DataFrame], *, seed: int) -> pd.DataFrame:
     """ROC-AUC of `EIGHT_BIT_OF` on the test groups as floats and as 8-bit images, of detectors fitted to floats.
 
@@ -203,6 +208,7 @@ def eight_bit(scores: Mapping[str, pd.DataFrame], *, seed: int) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*COLUMNS, "format"])
 
 
+@artifact(version=1)
 def strata(scores: Mapping[str, pd.DataFrame], *, seed: int) -> pd.DataFrame:
     """ROC-AUC of `TOLD` on successful, failed and all attacks of the test groups, where there are `FEWEST`.
 
@@ -222,6 +228,7 @@ def strata(scores: Mapping[str, pd.DataFrame], *, seed: int) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*COLUMNS, "stratum"])
 
 
+@artifact(version=1)
 def sensitivity(
     measured: Mapping[str, pd.DataFrame], *, compared: Sequence[ResponseEntropy], seed: int
 ) -> pd.DataFrame:
@@ -246,6 +253,7 @@ def sensitivity(
     return pd.DataFrame(made)
 
 
+@artifact(version=1)
 def by_class(scores: pd.DataFrame, calibration: pd.DataFrame, *, seed: int) -> pd.DataFrame:
     """The published entropy of clean images by the class that the network predicts, and whom the threshold flags.
 
@@ -268,6 +276,7 @@ def by_class(scores: pd.DataFrame, calibration: pd.DataFrame, *, seed: int) -> p
     return pd.DataFrame(rows)
 
 
+@artifact(version=1)
 def by_confidence(frames: Mapping[str, pd.DataFrame], *, seed: int) -> pd.DataFrame:
     """The published entropy by the network's confidence in its decision.
 

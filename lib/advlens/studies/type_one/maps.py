@@ -10,6 +10,7 @@ from advlens.arrays import Array
 from advlens.explanations import explain
 from advlens.explanations.activation import class_activation_maps, grad_cam
 from advlens.explanations.similarity import rank_correlation, top_overlap
+from advlens.store import artifact
 
 CAM, CAM_AS_PUBLISHED, GRAD_CAM = "CAM", "CAM, as published", "Grad-CAM"
 GUIDED, DEEP_TAYLOR, IMAGE = "guided backprop", "Deep Taylor", "image"
@@ -33,6 +34,7 @@ MEASURES: dict[str, Callable[[Array, Array], Array]] = {
 START, TARGET = "start", "target"
 
 
+@artifact(version=1)
 def likeness(
     network: keras.Model, ways: Array, starts: Array, targets: Array, *, neuron: Neuron = "predicted"
 ) -> pd.DataFrame:
@@ -59,6 +61,7 @@ def likeness(
     return pd.concat(frames, ignore_index=True)
 
 
+@artifact(version=1)
 def films(network: keras.Model, frames: Array) -> dict[str, Array]:
     """Kind of map → (t, h, w, 1) maps of (t, h, w, channels) frames, but for the image itself."""
     of_decisions = {name: of(network, frames, "predicted") for name, of in MAPS.items() if name != IMAGE}

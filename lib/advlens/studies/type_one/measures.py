@@ -14,8 +14,10 @@ from advlens.attacks.crafting import generated
 from advlens.attacks.type_one import TypeOneAttack, Walk
 from advlens.classifier import Classifier
 from advlens.generative import Generator
+from advlens.store import artifact
 
 
+@artifact(version=1)
 def walked(network: keras.Model, generator: Generator, images: Array, aims: Array, **parameters: Any) -> Walk:
     """`TypeOneAttack.walk` of (n, h, w, channels) images to (n,) classes, n ways; `parameters` are the attack's."""
     return TypeOneAttack(Classifier(network), generator, **parameters).walk(images, aims)
@@ -37,12 +39,14 @@ def read(networks: Mapping[str, keras.Model], images: Array, labels: Array, aims
     return pd.concat(frames, ignore_index=True)
 
 
+@artifact(version=1)
 def type_two(network: keras.Model, images: Array, aims: Array, *, seed: int, **parameters: Any) -> dict[str, Array]:
     """What BIM makes of (n, h, w, channels) images to have them seen as (n,) other classes: "adversarial", (n, …)."""
     attack = build_attack("bim_targeted", Classifier(network), **parameters)
     return {"adversarial": generated(attack, images, aims, seed=seed)}
 
 
+@artifact(version=1)
 def nearest_of_class(images: Array, aims: Array, *, candidates: Array, classes: Array) -> dict[str, Array]:
     """The candidate of its aim's class nearest to each image, in pixels, as "places" among the (m, …) candidates."""
     flat, others = (part.reshape(len(part), -1) for part in (images, candidates))
@@ -55,6 +59,7 @@ def nearest_of_class(images: Array, aims: Array, *, candidates: Array, classes: 
     return {"places": places}
 
 
+@artifact(version=1)
 def generator_figures(
     generator: Generator, networks: Mapping[str, keras.Model], images: Array, labels: Array
 ) -> pd.DataFrame:

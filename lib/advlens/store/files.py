@@ -1,0 +1,146 @@
+"""An artifact's plain files (.npz, .keras, .csv, .json) in its folder: written, checksummed, read. No pickles."""
+
+import hashlib
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import keras
+import numpy as np
+import pandas as pd
+
+from advlens.store.keys import digest
+
+RECORD = "artifact.json"
+VALUE = "value"  # the kind, and the file's name, of a result that is no object of parts
+_KINDS: dict[str, type] = {}
+
+
+class Storable(Protocol):
+    """What a class offers so that the store can keep it: `from_parts(to_parts())` is an equal object."""
+
+    def to_parts(self) -> dict[str, Any]:
+        """Named parts, each an array mapping, a Keras model, a DataFrame or a JSON value."""
+
+    @classmethod
+    def from_parts(cls, parts: Mapping[str, Any]) -> "Storable":
+        """The object that those parts came from."""
+
+
+Kind = TypeVar("Kind", bound=type)
+
+
+def storable(kind: Kind) -> Kind:
+    """Registers a class of results: only registered ones are put together again from files."""
+    _KINDS[_kind_name(kind)] = kind
+    return kind
+
+
+def _kind_name(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+class DamagedArtifactError(Exception):
+    """A stored file is missing, or is not what was written for this key."""
+
+
+def write(folder: Path, result: Any, record: dict[str, Any]) -> None:
+    """Writes a result's parts, and at last the record, with their checksums and the result's kind."""
+    if hasattr(result, "to_parts"):
+        record["kind"] = _kind_name(type(result))
+        if record["kind"] not in _KINDS:
+            raise TypeError(f"a {type(result).__name__} can't be stored: put @storable on its class")
+        for name, part in result.to_parts().items():
+            _write_part(folder, name, part)
+    else:
+        record["kind"] = VALUE
+        _write_part(folder, VALUE, result)
+    record["sha256"] = {path.name: file_digest(path) for path in sorted(folder.iterdir())}
+    (folder / RECORD).write_bytes(json.dumps(record, indent=1).encode())
+    for path in folder.iterdir():
+        _sync(path)
+
+
+def read(folder: Path, key: str) -> Any:
+    """The result that lies in a folder.
+
+    Raises:
+        DamagedArtifactError: where anything is missing, changed, of another key or of an unknown kind.
+    """
+    record = read_record(folder)
+    if record.get("key") != key:
+        raise DamagedArtifactError(f"the artifact {folder.name} is of another key")
+    kind = record.get("kind")
+    if kind != VALUE and kind not in _KINDS:
+        raise DamagedArtifactError(f"the artifact {folder.name} is of an unknown kind ({kind})")
+    try:
+        damaged = [name for name, sha256 in record["sha256"].items() if file_digest(folder / name) != sha256]
+        if damaged:
+            raise DamagedArtifactError(f"the artifact {folder.name} has changed on disk ({', '.join(damaged)})")
+        parts = {Path(name).stem: _read_part(folder / name) for name in record["sha256"]}
+        return parts[VALUE] if kind == VALUE else _KINDS[kind].from_parts(parts)  # type: ignore[attr-defined]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        raise DamagedArtifactError(f"the artifact {folder.name} can't be read ({error})") from error
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """An artifact's `artifact.json`.
+
+    Raises:
+        DamagedArtifactError: where there is none, or it is no record.
+    """
+    try:
+        record = json.loads((folder / RECORD).read_text())
+    except (OSError, ValueError) as error:
+        raise DamagedArtifactError(f"the artifact {folder.name} is incomplete ({error})") from error
+    if not isinstance(record, dict) or not isinstance(record.get("sha256"), dict):
+        raise DamagedArtifactError(f"the artifact {folder.name} is incomplete (its {RECORD} is no record)")
+    return record
+
+
+def _write_part(folder: Path, name: str, part: Any) -> None:
+    if isinstance(part, keras.Model):
+        part.save(folder / f"{name}.keras")
+    elif isinstance(part, pd.DataFrame):
+        path = folder / f"{name}.csv"
+        part.to_csv(path, index=False)
+        if not (len(part.columns) and _read_part(path).equals(part.reset_index(drop=True))):
+            raise TypeError(f"the table {name!r} can't be stored: as a .csv its values or their types would change")
+    elif isinstance(part, Mapping) and part and all(isinstance(value, np.ndarray) for value in part.values()):
+        if any(array.dtype.hasobject for array in part.values()):
+            raise TypeError(f"arrays of objects can't be stored, got {', '.join(part)}: use numbers or strings")
+        np.savez(folder / f"{name}.npz", **part)
+    elif isinstance(part, np.ndarray):
+        raise TypeError("an array can't be stored without a name: return a mapping of arrays, or an object of parts")
+    else:
+        text = json.dumps(part, indent=1)
+        if digest(json.loads(text)) != digest(part):
+            raise TypeError("a tuple, or a mapping with keys that are no strings, can't be stored: it would change")
+        (folder / f"{name}.json").write_text(text)
+
+
+def _read_part(path: Path) -> Any:
+    if path.suffix == ".keras":
+        return keras.models.load_model(path, compile=False, safe_mode=True)
+    if path.suffix == ".csv":  # the Python engine is the one that reads every float exactly
+        return pd.read_csv(path, engine="python", keep_default_na=False, na_values=[""])
+    if path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    return json.loads(path.read_text())
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
