@@ -25,7 +25,7 @@ from advlens.metrics.estimates import (
     precision_estimate,
     roc_aucs,
 )
-from advlens.metrics.intervals import Difference, Estimate, mean, proportion, proportion_difference
+from advlens.metrics.intervals import Difference, Estimate, average_over_seeds, mean, proportion, proportion_difference
 from advlens.metrics.strata import Stratum, positives
 from advlens.metrics.verdicts import MARGINS, MIN_POSITIVES, ClaimVerdict, Verdict, claim_verdict, holm, verdict
 
@@ -43,6 +43,7 @@ __all__ = [
     "Stratum",
     "Verdict",
     "accuracy",
+    "average_over_seeds",
     "average_precision",
     "calibration_error",
     "chance_level",

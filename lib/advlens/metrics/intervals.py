@@ -4,12 +4,12 @@ Sources, not rows, are what is independent: all rows made of one image are drawn
 are nested: seeds are drawn, then sources.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 from statsmodels.stats.proportion import proportion_confint
 
 from advlens.arrays import Array, checked_seed, checked_whole
@@ -19,6 +19,7 @@ from advlens.metrics.curves import threshold_rank
 DRAWS = 1000
 LEVEL = 0.95
 Z = float(stats.norm.ppf((1 + LEVEL) / 2))
+SEED_EDGE = 0.005  # of the range of a bounded metric: the nearest that a seed's value comes to a bound
 PRIOR_EVENTS = 1  # errors seen at which an observed variance weighs as much as the binomial one
 CHUNK_BYTES = 32 * 2**20
 """Of float64 weights at a time: metrics need some six times that, and smaller chunks stay in the cache."""
@@ -301,3 +302,31 @@ def _bca_interval(drawn: Array, estimate: float, left_out: Array, *, reach: floa
     levels = stats.norm.cdf(bias + shifted / np.maximum(1 - acceleration * shifted, 0.05))
     low, high = np.quantile(drawn, levels)
     return float(min(low, estimate)), float(max(high, estimate))
+
+
+def average_over_seeds(values: Sequence[float] | Array, *, bounds: tuple[float, float] | None = None) -> Estimate:
+    """The mean of one value per training seed, with Student's interval; NaNs are seeds without a value.
+
+    Args:
+        values: (s,) one number per seed.
+        bounds: of a metric such as an AUC: its interval is taken on the logit scale and stays inside. Not for shares of
+            images, which `proportion` is for. Values at a bound are moved inside by `SEED_EDGE` of the range.
+    Returns:
+        With fewer than two values there is no interval (NaN).
+
+    >>> average_over_seeds([0.9, 1.0, 1.0], bounds=(0, 1)).high < 1
+    True
+    """
+    values = np.asarray(values, np.float64)
+    values = values[np.isfinite(values)]
+    if len(values) < 2:
+        return Estimate(float(values[0]) if len(values) else float("nan"), float("nan"), float("nan"))
+    estimate, reach = float(values.mean()), float(stats.t.ppf((1 + LEVEL) / 2, len(values) - 1)) / np.sqrt(len(values))
+    if bounds is None:
+        spread = reach * float(values.std(ddof=1))
+        return Estimate(estimate, estimate - spread, estimate + spread)
+    low, high = bounds
+    odds = special.logit(np.clip((values - low) / (high - low), SEED_EDGE, 1 - SEED_EDGE))
+    spread = reach * max(float(odds.std(ddof=1)), SEED_EDGE)
+    ends = low + (high - low) * special.expit(odds.mean() + np.array([-spread, spread]))
+    return Estimate(estimate, min(float(ends[0]), estimate), max(float(ends[1]), estimate))

@@ -10,6 +10,7 @@ import numpy as np
 from advlens.arrays import Array, checked_images, checked_labels, checked_seed, checked_whole
 from advlens.poisoning.backdoor import trigger
 from advlens.poisoning.svm import svm_points
+from advlens.store import artifact, storable
 
 KINDS = ("svm", "backdoor", "relabelled")
 CONTROL = "control"  # marks images as the other kinds do, and changes nothing
@@ -18,6 +19,7 @@ RADIUS = 2.5  # L2, of the study's appendix B
 ARRAYS = ("images", "labels", "true_labels", "is_poisoned", "source")
 
 
+@storable
 @dataclasses.dataclass(frozen=True, eq=False)
 class PoisonedSet:
     """A data set in which the attacker's points stand where their clean selves were.
@@ -58,6 +60,7 @@ class PoisonedSet:
         return cls(**parts["poison"], **parts["arrays"])
 
 
+@artifact(version=1)
 def poisoned_set(
     images: Array,
     labels: Array,
@@ -67,6 +70,7 @@ def poisoned_set(
     count: int,
     classes: Sequence[int],
     seed: int,
+    target: int | None = None,
     svm_images: int = 25,
     svm_validation: int = 10,
     step: float = 0.5,
@@ -83,6 +87,7 @@ def poisoned_set(
             poison with that seed and changes nothing.
         count: how many are poisoned, in equal shares of the classes; where that can't be, the first ones get one more.
         classes: two or more class numbers.
+        target: the one label that all poisoned images get instead, a class that is not poisoned; not with "svm".
         seed: governs which images those are, and the SVC's.
         svm_images, svm_validation: images of each of two classes that the SVC is trained on, and that its error is to
             grow on; none of them is poisoned. Where a class has too few, both are fewer, in proportion.
@@ -97,6 +102,8 @@ def poisoned_set(
     source = _checked_source(source, n=len(images))
     shares = poison_shares(labels, kind=kind, count=count, classes=classes)
     classes = list(shares)
+    if target is not None and (target in classes or kind == "svm" or target not in labels):
+        raise ValueError(f"target must be a class of the images that is not poisoned, got {target} for {kind}")
     sizes = {"svm_images": svm_images, "svm_validation": svm_validation, "iterations": iterations}
     for name, value in sizes.items():
         checked_whole(value, name=name, least=2 if name == "iterations" else 1)
@@ -110,7 +117,7 @@ def poisoned_set(
     fitted = max(aside * svm_images // wanted, 1)
     made, given = images.copy(), labels.copy()
     for place, label in enumerate(classes):
-        following = classes[(place + 1) % len(classes)]
+        following = classes[(place + 1) % len(classes)] if target is None else target
         rows = members[label][0]
         given[rows] = label if kind == CONTROL else following
         if kind == "backdoor":
@@ -131,7 +138,7 @@ def poisoned_set(
             made[rows] = moved.reshape(-1, *images.shape[1:])
     is_poisoned = np.zeros(len(images), bool)
     is_poisoned[np.concatenate([rows for rows, _ in members.values()])] = True
-    about = {"count": count, "classes": classes, "seed": seed}
+    about = {"count": count, "classes": classes, "seed": seed} | ({} if target is None else {"target": target})
     if kind == "svm":
         about |= {"svm_images": fitted, "svm_validation": aside - fitted, "step": step}
         about |= {"iterations": iterations, "radius": radius}

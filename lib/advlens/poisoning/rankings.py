@@ -1,4 +1,4 @@
-"""How suspicious each training image is: by its neighbours, by whom it misleads, and by what needs no Deep kNN."""
+"""How suspicious each training image is: by its neighbours, by the images that it misleads, or without Deep kNN."""
 
 import numpy as np
 import pandas as pd
@@ -17,17 +17,10 @@ RANDOM, LOSS, PIXELS, SPECTRAL = "random", "training loss", "pixel neighbours", 
 OF_DEEP_KNN = (CREDIBILITY, GIVEN, INFLUENCE, BOTH)
 BASELINES = (RANDOM, LOSS, PIXELS, SPECTRAL)
 RANKINGS = (*OF_DEEP_KNN, *BASELINES)
-RETRAINED = (GIVEN, RANDOM)  # whose removal is followed by a training, which takes its time
-RETRAINED_TOO = (LOSS,)  # of the backdoor, which alone has an attack that could be stopped
-UNSURE = 0.05  # credibility at most of which a held-out image counts as unsure
+UNSURE = 0.05  # a held-out image with a credibility up to this counts as unsure
 
 
-def retrained(kind: str) -> tuple[str, ...]:
-    """The rankings whose removal of that kind of poison is followed by a training."""
-    return (*RETRAINED, *RETRAINED_TOO) if kind == "backdoor" else RETRAINED
-
-
-def rankings(
+def rank(
     classifier: Classifier,
     images: Array,
     labels: Array,
