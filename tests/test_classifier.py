@@ -122,16 +122,6 @@ def test_predict_takes_values_a_hair_outside_the_box_but_logits_does_not(max_poo
         max_pooling_classifier.logits(outside)
 
 
-@pytest.mark.parametrize("ending", ["layer", "activation"])
-def test_a_network_that_ends_in_a_softmax_is_refused(ending):
-    last = [keras.layers.Dense(3, activation="softmax")]
-    if ending == "layer":
-        last = [keras.layers.Dense(3), keras.layers.Softmax()]
-    network = keras.Sequential([keras.layers.Input((4, 4, 1)), keras.layers.Flatten(), *last])
-    with pytest.raises(ValueError, match="drop its softmax"):
-        Classifier(network)
-
-
 def test_broken_weights_are_refused_by_attacks_and_explanations():
     network = networks.build("two_conv_cnn")
     network.set_weights([np.full_like(weight, np.nan) for weight in network.get_weights()])
@@ -161,3 +151,32 @@ def test_images_of_a_size_that_a_network_is_not_made_for_are_refused(shape):
 def test_labels_out_of_range_are_refused(max_pooling_classifier, mnist):
     with pytest.raises(ValueError, match=r"labels must lie in \[0, 9\], got \[-1, -1\]"):
         max_pooling_classifier.loss_gradient(mnist[0][:1], np.array([-1]))
+
+
+def test_a_softmax_or_a_sigmoid_at_the_end_is_cut_off_and_said(mnist):
+    base = [keras.layers.Input((28, 28, 1)), keras.layers.Flatten()]
+    for head in ([keras.layers.Dense(10, activation="softmax")], [keras.layers.Dense(10), keras.layers.Softmax()]):
+        network = keras.Sequential([*base, *head])
+        with pytest.warns(UserWarning, match="ends in a softmax: it is cut off"):
+            logits = Classifier(network).predict(mnist[0][:5])
+        expected = network.predict(mnist[0][:5], verbose=0)
+        np.testing.assert_allclose(np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True), expected, rtol=1e-4)
+        assert not np.allclose(logits.sum(axis=1), 1)
+    network = keras.Sequential([*base, keras.layers.Dense(1, activation="sigmoid")])
+    with pytest.warns(UserWarning, match="ends in a sigmoid"):
+        logits = Classifier(network).predict(mnist[0][:5])
+    probability = network.predict(mnist[0][:5], verbose=0)[:, 0]
+    np.testing.assert_allclose(1 / (1 + np.exp(logits[:, 0] - logits[:, 1])), probability, rtol=1e-4)
+
+
+def test_a_path_loads_and_another_file_is_refused(tmp_path, max_pooling_classifier, mnist):
+    max_pooling_classifier.model.save(tmp_path / "mine.keras")
+    np.testing.assert_array_equal(
+        Classifier(tmp_path / "mine.keras").predict(mnist[0][:5]), max_pooling_classifier.predict(mnist[0][:5])
+    )
+    with pytest.raises(ValueError, match=r"the path of a \.keras file, got '.*mine.h5'"):
+        Classifier(str(tmp_path / "mine.h5"))
+
+
+def test_products_are_full_float32():
+    assert not tf.config.experimental.tensor_float_32_execution_enabled()

@@ -3,8 +3,12 @@ import numpy as np
 import pytest
 from art.attacks.evasion import DeepFool as ArtDeepFool
 
+from advlens.attacks.boundary import BoundaryAttack
 from advlens.attacks.deepfool import DeepFool
-from advlens.classifier import Classifier
+from advlens.attacks.gradient import GradientAttack
+from advlens.attacks.inputs import MARGIN
+from advlens.attacks.lbfgs import LBFGS
+from advlens.classifier import Classifier, logit_margins
 
 
 def test_one_step_crosses_the_boundary_of_a_linear_network_by_the_overshoot():
@@ -14,9 +18,10 @@ def test_one_step_crosses_the_boundary_of_a_linear_network_by_the_overshoot():
     x = np.full((1, 2, 2, 1), 0.5, np.float32)
     f = x.reshape(4) @ kernel + bias
     y = f.argmax()
-    nearest = min((f[y] - f[k]) / np.linalg.norm(kernel[:, k] - kernel[:, y]) for k in range(3) if k != y)
-    attacked = DeepFool(Classifier(network), epsilon=0.02).generate(x)
-    assert np.linalg.norm(attacked - x) == pytest.approx(1.02 * (nearest + 1e-4), rel=1e-3)
+    for margin in (0.0, 1e-3, 0.3):
+        nearest = min((f[y] - f[k] + margin) / np.linalg.norm(kernel[:, k] - kernel[:, y]) for k in range(3) if k != y)
+        attacked = DeepFool(Classifier(network), epsilon=0.02, margin=margin).generate(x)
+        assert np.linalg.norm(attacked - x) == pytest.approx(1.02 * (nearest + 1e-4), rel=1e-3)
 
 
 def test_it_succeeds_where_arts_does_and_moves_images_no_further(max_pooling_classifier, mnist):
@@ -35,6 +40,32 @@ def test_an_images_result_does_not_depend_on_its_batch(max_pooling_classifier, m
     x = mnist[0][200:220]
     together, apart = (DeepFool(max_pooling_classifier, batch_size=b).generate(x) for b in (20, 3))
     np.testing.assert_allclose(together, apart, atol=1e-4)
+
+
+@pytest.mark.parametrize("attack", [DeepFool, GradientAttack, BoundaryAttack, LBFGS])
+def test_a_success_stays_one_in_any_batch_and_a_margin_is_kept(attack, max_pooling_classifier, mnist):
+    x = mnist[0][200:216]
+    y = max_pooling_classifier.predict(x).argmax(axis=1)
+    few = {BoundaryAttack: {"max_iter": 20}, LBFGS: {"epsilon": 1e-2}}.get(attack, {})
+    for margin in (MARGIN, 2.0):
+        made = attack(max_pooling_classifier, margin=margin, **few).generate(x)
+        margins = logit_margins(max_pooling_classifier.predict(made), y)
+        won = margins > 0
+        assert won.mean() > 0.7
+        assert margins[won].min() >= 0.9 * margin
+        for size in (1, 5, 512):
+            again = Classifier(max_pooling_classifier.model, batch_size=size).predict(made)
+            np.testing.assert_array_equal(again.argmax(axis=1) != y, won)
+
+
+def test_few_batch_sizes_are_met_while_images_drop_out(max_pooling_classifier, mnist, monkeypatch):
+    sizes, ask = [], max_pooling_classifier.logits_and_class_gradients
+    monkeypatch.setattr(
+        max_pooling_classifier, "logits_and_class_gradients", lambda x, k: (sizes.append(len(x)), ask(x, k))[1]
+    )
+    DeepFool(max_pooling_classifier).generate(mnist[0][200:221])
+    assert set(sizes) <= {1, 2, 4, 8, 16, 32}
+    assert sizes[0] == 32
 
 
 def test_images_already_of_another_class_stay(max_pooling_classifier, mnist):

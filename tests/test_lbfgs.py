@@ -1,8 +1,12 @@
+"""L-BFGS against SciPy's one by one, and against the gradient attack that it starts from."""
+
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from advlens.attacks.gradient import GradientAttack
 from advlens.attacks.lbfgs import LBFGS
+from advlens.classifier import logit_margins
 from tests.scipy_lbfgs import scipy_lbfgs
 
 
@@ -11,7 +15,7 @@ def l2(attacked, x):
 
 
 def test_it_succeeds_and_moves_images_as_far_as_scipy_does_one_by_one(average_pooling_classifier, mnist):
-    x = mnist[0][200:224]
+    x = mnist[0][200:208]
     logits = average_pooling_classifier.predict(x)
     t = np.argsort(logits, axis=1)[:, -2]
     ours = LBFGS(average_pooling_classifier, epsilon=1e-4, targeted=True).generate(x, t)
@@ -22,20 +26,52 @@ def test_it_succeeds_and_moves_images_as_far_as_scipy_does_one_by_one(average_po
     assert np.median(l2(ours, x)) == pytest.approx(np.median(l2(np.array(scipys), x)), rel=0.05)
 
 
-def test_untargeted_it_leaves_the_class_by_less_than_the_gradient_attack_within_the_box(max_pooling_classifier, mnist):
-    x = mnist[0][200:230]
+def test_untargeted_it_is_never_farther_than_the_gradient_attack_and_mostly_nearer(max_pooling_classifier, mnist):
+    x = mnist[0][200:220]
     y = max_pooling_classifier.predict(x).argmax(axis=1)
-    ours = LBFGS(max_pooling_classifier, batch_size=8).generate(x)
-    assert (max_pooling_classifier.predict(ours).argmax(axis=1) != y).all()
+    ours = LBFGS(max_pooling_classifier, batch_size=8, epsilon=1e-3).generate(x)
+    assert (logit_margins(max_pooling_classifier.predict(ours), y) >= 0.9e-3).all()
     assert 0 <= ours.min() <= ours.max() <= 1
-    assert np.median(l2(ours, x)) < np.median(l2(GradientAttack(max_pooling_classifier).generate(x), x))
+    gradient = l2(GradientAttack(max_pooling_classifier).generate(x), x)
+    assert (l2(ours, x) <= gradient + 1e-6).all()
+    assert np.median(l2(ours, x)) < 0.9 * np.median(gradient)
+
+
+def test_a_search_that_finds_nothing_nearer_keeps_the_gradient_attack_s_image(max_pooling_classifier, mnist):
+    x = mnist[0][200:206]
+    attack = LBFGS(max_pooling_classifier, max_iter=1, epsilon=1e3)  # one iteration at one constant, far too large
+    t, known = attack._found_classes(x, max_pooling_classifier.predict(x).argmax(axis=1))
+    ours = attack._minimise(x, t, known)
+    assert (l2(ours, x) <= l2(known, x) + 1e-6).all()
+    np.testing.assert_array_equal(max_pooling_classifier.predict(ours).argmax(axis=1), t)
+
+
+def test_the_image_kept_is_the_nearest_of_all_that_reached_the_class(average_pooling_classifier, mnist, monkeypatch):
+    attack, x = LBFGS(average_pooling_classifier, epsilon=1e-2, targeted=True), mnist[0][200:201]
+    t = np.argsort(average_pooling_classifier.predict(x), axis=1)[:, -2]
+    seen, evaluate = [], attack._cross_entropy
+
+    def recorded(trial, target):
+        found = evaluate(trial, target)
+        seen.append((np.square(trial.numpy() - x.reshape(1, -1)).sum(), bool(found[2])))
+        return found
+
+    monkeypatch.setattr(attack, "_cross_entropy", recorded)
+    state = {name: tf.constant(value) for name, value in attack._start(x, t, x).items()}
+    while not state["done"].numpy().all():
+        state = attack._tick(state)
+    reached = [distance for distance, is_reached in seen if is_reached]
+    kept = np.square(state["best"].numpy() - x.reshape(1, -1)).sum()
+    assert kept == pytest.approx(min(reached), rel=1e-5)
+    assert kept < reached[-1] or len(set(reached)) == 1
+    assert kept < max(reached)
 
 
 def test_targeted_it_reaches_the_class_asked_for_and_leaves_images_that_are_of_it(max_pooling_classifier, mnist):
     x = mnist[0][200:206]
     decided = max_pooling_classifier.predict(x).argmax(axis=1)
     t = np.where(np.arange(6) < 2, decided, (decided + 3) % 10)
-    attacked = LBFGS(max_pooling_classifier, targeted=True).generate(x, np.eye(10)[t])
+    attacked = LBFGS(max_pooling_classifier, targeted=True, epsilon=1e-3).generate(x, np.eye(10)[t])
     np.testing.assert_array_equal(max_pooling_classifier.predict(attacked).argmax(axis=1), t)
     np.testing.assert_array_equal(attacked[:2], x[:2])
     assert (l2(attacked[2:], x[2:]) > 0.1).all()

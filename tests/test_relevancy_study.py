@@ -53,6 +53,7 @@ def attack_set():
         target=np.full(N, -1),
         predicted=success.astype(int),
         success=success,
+        margin=np.where(success, 1, -1).astype(np.float32),
         l2=np.full(N, 0.8, np.float32),
         linf=np.full(N, 0.2, np.float32),
     )
@@ -544,6 +545,7 @@ def test_map_movement_names_its_comparisons_rightly(average_pooling_classifier, 
         target=np.full(len(label), -1),
         predicted=(label + 1) % 10,
         success=np.ones(6, bool),
+        margin=np.ones(6, np.float32),
         l2=np.ones(6, np.float32),
         linf=np.ones(6, np.float32),
     )

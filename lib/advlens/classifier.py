@@ -4,7 +4,9 @@ Attacks, lenses and detectors see a network only through this class; nothing her
 """
 
 import functools
+import warnings
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -25,17 +27,19 @@ class Classifier(TensorFlowV2Classifier):
     size an attack asks for, so memory stays bounded for any number of images.
 
     Args:
-        network: (n, h, w, channels) images in [0, 1] → (n, c) logits.
+        network: (n, h, w, channels) images in [0, 1] → (n, c) logits, or the path of such a network's .keras file. A
+            softmax at the end, or a sigmoid of one output (classes 0 and 1), is cut off, with a warning.
         batch_size: images that the network sees at once.
     Raises:
         TypeError: for what is no Keras model.
-        ValueError: for a network without one image input and one (n, c) output, one that ends in a softmax, or one
-            whose weights are not finite.
+        ValueError: for a network without one image input and one (n, c) output, one that ends in probabilities that
+            can't be cut off, or one whose weights are not finite.
     """
 
-    def __init__(self, network: keras.Model, *, batch_size: int = 512) -> None:
+    def __init__(self, network: keras.Model | str | Path, *, batch_size: int = 512) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        network = _with_logits(_loaded(network) if isinstance(network, str | Path) else network)
         input_shape, num_classes = _checked_shapes(network)
         super().__init__(
             model=network,
@@ -215,6 +219,63 @@ def checked_classifier(classifier: Classifier) -> Classifier:
     if not isinstance(classifier, Classifier):
         raise TypeError(f"classifier must be an advlens Classifier, got {type(classifier).__name__}: wrap the network")
     return classifier
+
+
+def as_classifier(model: "Classifier | keras.Model | str | Path") -> Classifier:
+    """A `Classifier` as it came, or one of a Keras network or of the path of a .keras file."""
+    return model if isinstance(model, Classifier) else Classifier(model)
+
+
+def logit_margins(logits: Array, labels: Array) -> Array:
+    """(n,) largest logit of another class minus that of the label: above 0 where the label is left.
+
+    Args:
+        logits: (n, c); labels: (n,) class numbers.
+
+    >>> logit_margins(np.array([[1.0, 3.0, 0.0]]), np.array([0])).item()
+    2.0
+    """
+    rows = np.arange(len(logits))
+    others = np.array(logits, copy=True)
+    others[rows, labels] = -np.inf
+    return others.max(axis=1) - logits[rows, labels]
+
+
+def _loaded(path: str | Path) -> keras.Model:
+    path = Path(path).expanduser()
+    if path.suffix != ".keras" or not path.is_file():
+        raise ValueError(f"network must be a Keras model or the path of a .keras file, got {str(path)!r}")
+    return keras.models.load_model(path, compile=False)
+
+
+def _with_logits(network: keras.Model) -> keras.Model:
+    """The network without a softmax or a binary sigmoid at its end: the same decisions, and exact logits."""
+    if not isinstance(network, keras.Model) or not network.built or not getattr(network, "layers", None):
+        return network  # what is wrong with it is said later
+    last = network.layers[-1]
+    head = (
+        "softmax" if isinstance(last, keras.layers.Softmax) else getattr(getattr(last, "activation", 0), "__name__", "")
+    )
+    is_binary = head == "sigmoid" and network.outputs[0].shape[1:] == (1,)
+    if not is_binary and head != "softmax":
+        return network
+    warnings.warn(f"network {network.name!r} ends in a {head}: it is cut off, so that outputs are logits", stacklevel=3)
+    if isinstance(last, keras.layers.Softmax | keras.layers.Activation):
+        outputs = last.input
+    else:
+
+        def linear(layer: keras.layers.Layer) -> keras.layers.Layer:
+            changed = {"activation": "linear"} if layer.name == last.name else {}
+            return layer.__class__.from_config(layer.get_config() | changed)
+
+        cut = keras.models.clone_model(network, clone_function=linear)
+        cut.set_weights(network.get_weights())
+        network, outputs = cut, cut.outputs[0]
+    if is_binary:  # logits (0, z) of classes 0 and 1
+        both = keras.layers.Dense(2, use_bias=False, trainable=False, name="both_classes")
+        outputs = both(outputs)
+        both.set_weights([np.array([[0.0, 1.0]], np.float32)])
+    return keras.Model(network.inputs, outputs, name=network.name)
 
 
 def _float32(values: Array) -> Array:

@@ -30,6 +30,7 @@ class AttackSet:
         target: (n,) int64, the classes that the attack aims at, `UNTARGETED` where it only leaves the true one.
         predicted: (n,) int64, what the task network says of the adversarial images.
         success: (n,) bool, whether that is another class than for the clean image.
+        margin: (n,) float32, of the adversarial images' logits the largest of another class minus the true class's.
         l2, linf: (n,) float32, norms of adversarial − clean.
     """
 
@@ -43,6 +44,7 @@ class AttackSet:
     target: Array
     predicted: Array
     success: Array
+    margin: Array
     l2: Array
     linf: Array
 
@@ -51,6 +53,14 @@ class AttackSet:
             value = getattr(self, field.name)
             if not isinstance(value, np.ndarray) or value.ndim == 0 or len(value) != len(self.source):
                 raise ValueError(f"{field.name} must be an array with a row for each of {len(self.source)} images")
+        for name in ("clean", "noisy", "adversarial"):
+            low, high = (getattr(getattr(self, name), end)(initial=0.5) for end in ("min", "max"))
+            if low < 0 or high > 1:
+                raise ValueError(f"{name} images must lie in [0, 1], got [{low:g}, {high:g}]: clip them")
+        untargeted = self.target == UNTARGETED  # a targeted attack may mean something else by success
+        wrong = int((untargeted & (self.success != (self.predicted != self.label))).sum())
+        if wrong:
+            raise ValueError(f"success contradicts predicted and label for {wrong} images: predict them again")
 
     def __len__(self) -> int:
         return len(self.source)

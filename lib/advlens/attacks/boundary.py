@@ -10,20 +10,22 @@ from art.estimators.classification import ClassifierMixin
 from art.estimators.estimator import BaseEstimator
 
 from advlens.arrays import Array, checked_images, checked_seed
-from advlens.attacks.inputs import attacked_labels, batch_by_batch, check_number, check_whole_number
+from advlens.attacks.inputs import MARGIN, attacked_labels, batch_by_batch, check_number, check_whole_number
+from advlens.classifier import logit_margins
 from advlens.store import versioned
 
 FEW, MANY = 0.2, 0.5  # shares of adversarial candidates below and above which a step is shortened or lengthened
 
 
-@versioned(1)
+@versioned(2)
 class BoundaryAttack(EvasionAttack):
     """Walks along the decision boundary towards the image, from noise that is decided otherwise, L2 and untargeted.
 
-    It sees decisions alone. An iteration draws `sample_size` candidates orthogonal to the way back, at a distance
-    δ·‖x − x'‖, keeps the adversarial ones, moves them by ε of the way towards x, and goes on from the nearest that is
-    still adversarial. Each image adapts its own δ and ε by `step_adapt`, so that a fifth to a half of its candidates
-    are adversarial. Both searches are repeated up to `num_trial` times until one is; an image for which none is stops.
+    It sees decisions, and how clear they are, alone. An iteration draws `sample_size` candidates orthogonal to the way
+    back, at a distance δ·‖x − x'‖, keeps the adversarial ones, moves them by ε of the way towards x, and goes on from
+    the nearest that is still adversarial. Each image adapts its own δ and ε by `step_adapt`, so that a fifth to a half
+    of its candidates are adversarial. Both searches are repeated up to `num_trial` times until one is; an image for
+    which none is stops.
 
     The algorithm, its parameters and its number of queries are those of ART's `BoundaryAttack`, which takes one image
     after the other; the draws are others.
@@ -36,6 +38,7 @@ class BoundaryAttack(EvasionAttack):
         num_trial: repetitions of a search at most.
         sample_size: candidates a search.
         init_size: uniform noise images tried as the start; an image for which none is adversarial stays as it is.
+        margin: by which another output must be above that of the class to leave, for an image to be adversarial.
         batch_size: images attacked at once.
         seed: governs all draws; an image's depend on the images before it.
 
@@ -44,7 +47,8 @@ class BoundaryAttack(EvasionAttack):
 
     attack_params: ClassVar[list[str]] = [
         *EvasionAttack.attack_params,
-        *("delta", "epsilon", "step_adapt", "max_iter", "num_trial", "sample_size", "init_size", "batch_size", "seed"),
+        *("delta", "epsilon", "step_adapt", "max_iter", "num_trial", "sample_size", "init_size", "margin"),
+        *("batch_size", "seed"),
     ]
     _estimator_requirements = (BaseEstimator, ClassifierMixin)
 
@@ -59,6 +63,7 @@ class BoundaryAttack(EvasionAttack):
         num_trial: int = 25,
         sample_size: int = 20,
         init_size: int = 100,
+        margin: float = MARGIN,
         batch_size: int = 256,
         seed: int = 0,
     ) -> None:
@@ -70,6 +75,7 @@ class BoundaryAttack(EvasionAttack):
         self.num_trial = num_trial
         self.sample_size = sample_size
         self.init_size = init_size
+        self.margin = margin
         self.batch_size = batch_size
         self.seed = seed
         self._check_params()
@@ -115,7 +121,7 @@ class BoundaryAttack(EvasionAttack):
         starts, left = x.copy(), np.arange(len(x))
         for _ in range(self.init_size):
             noise = rng.random((len(left), *x.shape[1:]), dtype=np.float32)
-            adversarial = self._decisions(noise) != y[left]
+            adversarial = self._is_adversarial(noise, y[left])
             starts[left[adversarial]] = noise[adversarial]
             left = left[~adversarial]
             if len(left) == 0:
@@ -150,7 +156,7 @@ class BoundaryAttack(EvasionAttack):
             asked = np.ones(tried.shape[:2], bool) if among is None else among[waiting]
             leaving = np.broadcast_to(y[rows[waiting], None], asked.shape)
             fooled = np.zeros(asked.shape, bool)
-            fooled[asked] = self._decisions(tried[asked]) != leaving[asked]
+            fooled[asked] = self._is_adversarial(tried[asked], leaving[asked])
             if candidates is None:
                 candidates, adversarial = tried, fooled
             else:
@@ -160,13 +166,14 @@ class BoundaryAttack(EvasionAttack):
             waiting = waiting[~fooled.any(axis=1)]
         return candidates, adversarial
 
-    def _decisions(self, images: Array) -> Array:
-        return self.estimator.predict(images).argmax(axis=1)
+    def _is_adversarial(self, images: Array, leaving: Array) -> Array:
+        return logit_margins(self.estimator.predict(images), leaving) >= self.margin
 
     def _check_params(self) -> None:
         check_whole_number(self, "max_iter", "num_trial", "sample_size", "init_size", "batch_size")
         for name in ("delta", "epsilon", "step_adapt"):
             check_number(self, name)
+        check_number(self, "margin", zero=True)
         if self.step_adapt >= 1:
             raise ValueError(f"step_adapt must lie in (0, 1), got {self.step_adapt}")
         checked_seed(self.seed)

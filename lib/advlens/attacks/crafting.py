@@ -15,7 +15,7 @@ from art.attacks.attack import EvasionAttack
 from advlens.arrays import Array, checked_images, checked_labels, checked_seed
 from advlens.attacks.attack_set import UNTARGETED, AttackSet
 from advlens.attacks.noise import gaussian_twin
-from advlens.classifier import Classifier, checked_classifier
+from advlens.classifier import Classifier, checked_classifier, logit_margins
 from advlens.store import artifact
 
 
@@ -103,7 +103,8 @@ def crafted(
     adversarial = generated(attack, images, aims, seed=drawn)
     perturbation = (adversarial - images).reshape(len(images), -1)
     l2 = np.linalg.norm(perturbation, axis=1)
-    predicted = classifier.predict(adversarial).argmax(axis=1)
+    attacked_logits = classifier.predict(adversarial)
+    predicted = attacked_logits.argmax(axis=1)
     return AttackSet(
         attack=name,
         parameters=entry.with_parameters(**parameters),
@@ -115,6 +116,7 @@ def crafted(
         target=target.astype(np.int64),
         predicted=predicted,
         success=predicted != labels,
+        margin=logit_margins(attacked_logits, labels).astype(np.float32),
         l2=l2.astype(np.float32),
         linf=np.abs(perturbation).max(axis=1).astype(np.float32),
     )

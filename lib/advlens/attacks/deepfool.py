@@ -6,30 +6,40 @@ import numpy as np
 from art.attacks.attack import EvasionAttack
 
 from advlens.arrays import Array, checked_images
-from advlens.attacks.inputs import attacked_labels, batch_by_batch, check_number, check_whole_number
-from advlens.classifier import Classifier
+from advlens.attacks.inputs import MARGIN, attacked_labels, batch_by_batch, check_number, check_whole_number
+from advlens.classifier import Classifier, logit_margins
 from advlens.store import versioned
 
 
-@versioned(1)
+@versioned(2)
 class DeepFool(EvasionAttack):
-    """Steps to the nearest linearised decision boundary, until the class changes, L2 and untargeted.
+    """Steps to the nearest linearised decision boundary, until the class changes by a margin, L2 and untargeted.
 
     With w_k = ∇f_k − ∇f_y and f'_k = f_k − f_y over the `nb_grads` most likely classes k, each iteration adds
-    r = (|f'_l| / ‖w_l‖ + 10⁻⁴) w_l / ‖w_l‖ for l = argmin |f'_k| / ‖w_k‖, and asks for the class of
-    clip(x + (1 + η) Σr, 0, 1), as the authors' own code does.
+    r = (|f'_l − κ| / ‖w_l‖ + 10⁻⁴) w_l / ‖w_l‖ for l = argmin |f'_k − κ| / ‖w_k‖, and asks for the logits of
+    clip(x + (1 + η) Σr, 0, 1), as the authors' own code does for κ = 0. The images still at work are padded to a power
+    of two, so that a GPU meets few shapes.
 
     Args:
         classifier: the network attacked.
         max_iter: iterations at most.
         epsilon: the overshoot η (ART's own DeepFool: 10⁻⁶, applied once at the end).
         nb_grads: classes k considered, among them the one to leave.
+        margin: the κ by which another logit must be above that of the class to leave; the default is what keeps a
+            success one in any batch, a larger one asks for confident errors.
         batch_size: images attacked at once.
 
     Source: Moosavi-Dezfooli et al. 2016, algorithm 2.
     """
 
-    attack_params: ClassVar[list[str]] = [*EvasionAttack.attack_params, "max_iter", "epsilon", "nb_grads", "batch_size"]
+    attack_params: ClassVar[list[str]] = [
+        *EvasionAttack.attack_params,
+        "max_iter",
+        "epsilon",
+        "nb_grads",
+        "margin",
+        "batch_size",
+    ]
     _estimator_requirements = (Classifier,)
 
     def __init__(
@@ -39,12 +49,14 @@ class DeepFool(EvasionAttack):
         max_iter: int = 100,
         epsilon: float = 0.02,
         nb_grads: int = 10,
+        margin: float = MARGIN,
         batch_size: int = 512,
     ) -> None:
         super().__init__(estimator=classifier)
         self.max_iter = max_iter
         self.epsilon = epsilon
         self.nb_grads = nb_grads
+        self.margin = margin
         self.batch_size = batch_size
         self._check_params()
 
@@ -68,19 +80,24 @@ class DeepFool(EvasionAttack):
         classes = _candidates(self.estimator.predict(x), y, self.nb_grads)
         left = np.arange(len(x))
         for _ in range(self.max_iter):
-            f, gradients = self.estimator.logits_and_class_gradients(x_adv[left], classes[left])
-            still = f.argmax(axis=1) == y[left]
+            padded = np.resize(left, 1 << (len(left) - 1).bit_length())
+            f, gradients = (
+                each[: len(left)] for each in self.estimator.logits_and_class_gradients(x_adv[padded], classes[padded])
+            )
+            still = logit_margins(f, y[left]) < self.margin
             left, f, gradients = left[still], f[still], gradients[still]
             if len(left) == 0:
                 break
-            r[left] += _to_nearest_boundary(np.take_along_axis(f, classes[left], axis=1), gradients)
+            f = np.take_along_axis(f, classes[left], axis=1)
+            r[left] += _to_nearest_boundary(f, gradients, margin=self.margin)
             x_adv[left] = np.clip(x[left] + (1 + self.epsilon) * r[left], 0, 1)
         return x_adv
 
     def _check_params(self) -> None:
         check_whole_number(self, "max_iter", "batch_size")
         check_whole_number(self, "nb_grads", lowest=2)
-        check_number(self, "epsilon", zero=True)
+        for name in ("epsilon", "margin"):
+            check_number(self, name, zero=True)
 
 
 def _candidates(logits: Array, y: Array, k: int) -> Array:
@@ -90,8 +107,8 @@ def _candidates(logits: Array, y: Array, k: int) -> Array:
     return np.argsort(-logits, axis=1)[:, :k]
 
 
-def _to_nearest_boundary(f: Array, gradients: Array) -> Array:
-    """(n, *shape) step that crosses the nearest boundary of the linearised network.
+def _to_nearest_boundary(f: Array, gradients: Array, *, margin: float) -> Array:
+    """(n, *shape) step to where another logit of the linearised network is first above by the margin.
 
     Args:
         f: (n, k) logits, that of the class to leave first.
@@ -99,7 +116,7 @@ def _to_nearest_boundary(f: Array, gradients: Array) -> Array:
     """
     w = gradients[:, 1:] - gradients[:, :1]
     norm = np.sqrt(np.sum(w**2, axis=(2, 3, 4))) + 1e-8
-    distance = np.abs(f[:, 1:] - f[:, :1]) / norm
+    distance = np.abs(f[:, 1:] - f[:, :1] - margin) / norm
     nearest = (np.arange(len(f)), distance.argmin(axis=1))
     length = (distance[nearest] + 1e-4) / norm[nearest]
     return length[:, None, None, None] * w[nearest]

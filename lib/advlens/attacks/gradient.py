@@ -8,13 +8,14 @@ from art.estimators.classification import ClassifierMixin
 from art.estimators.estimator import BaseEstimator, LossGradientsMixin
 
 from advlens.arrays import Array, checked_images
-from advlens.attacks.inputs import attacked_labels, batch_by_batch, check_number, check_whole_number
+from advlens.attacks.inputs import MARGIN, attacked_labels, batch_by_batch, check_number, check_whole_number
+from advlens.classifier import logit_margins
 from advlens.store import versioned
 
 BLOCK = 20  # step sizes tried at once: an image that is fooled skips all later blocks
 
 
-@versioned(1)
+@versioned(2)
 class GradientAttack(EvasionAttack):
     """Walks along the gradient of the cross-entropy until the class changes, untargeted.
 
@@ -27,6 +28,7 @@ class GradientAttack(EvasionAttack):
         steps: step sizes of the first search.
         max_epsilon: the longest step, as the root mean square over pixels before clipping.
         fine_steps: step sizes of the second search.
+        margin: by which another logit must be above that of the class to leave.
         batch_size: images searched at once.
 
     Source: `GradientAttack` of foolbox 2 (Rauber et al. 2017), which repeats its search only for images fooled
@@ -38,6 +40,7 @@ class GradientAttack(EvasionAttack):
         "steps",
         "max_epsilon",
         "fine_steps",
+        "margin",
         "batch_size",
     ]
     _estimator_requirements = (BaseEstimator, LossGradientsMixin, ClassifierMixin)
@@ -49,12 +52,14 @@ class GradientAttack(EvasionAttack):
         steps: int = 1000,
         max_epsilon: float = 1.0,
         fine_steps: int = 20,
+        margin: float = MARGIN,
         batch_size: int = 256,
     ) -> None:
         super().__init__(estimator=classifier)
         self.steps = steps
         self.max_epsilon = max_epsilon
         self.fine_steps = fine_steps
+        self.margin = margin
         self.batch_size = batch_size
         self._check_params()
 
@@ -98,13 +103,15 @@ class GradientAttack(EvasionAttack):
                 break
             ε = base[left, None] + block
             tried = _moved(np.repeat(x[left], len(block), axis=0), np.repeat(g[left], len(block), axis=0), ε.ravel())
-            fooled = self.estimator.predict(tried).argmax(axis=1).reshape(ε.shape) != y[left, None]
+            leaving = np.repeat(y[left], len(block))
+            fooled = (logit_margins(self.estimator.predict(tried), leaving) >= self.margin).reshape(ε.shape)
             found[left] = np.where(fooled.any(axis=1), ε[np.arange(len(left)), fooled.argmax(axis=1)], np.inf)
         return found
 
     def _check_params(self) -> None:
         check_whole_number(self, "steps", "fine_steps", "batch_size")
         check_number(self, "max_epsilon")
+        check_number(self, "margin", zero=True)
 
 
 def _moved(x: Array, g: Array, ε: Array) -> Array:

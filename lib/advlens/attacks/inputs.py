@@ -9,6 +9,8 @@ from art.attacks.attack import EvasionAttack
 from advlens.arrays import Array, checked_labels, checked_whole
 from advlens.progress import progress
 
+MARGIN = 1e-3  # of logits: float32 products in another batch or thread differ by far less, so a success stays one
+
 
 def check_whole_number(attack: EvasionAttack, *names: str, lowest: int = 1) -> None:
     """Raises ValueError unless those parameters of the attack are integers, `lowest` or more."""

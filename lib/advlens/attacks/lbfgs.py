@@ -8,7 +8,7 @@ from art.attacks.attack import EvasionAttack
 
 from advlens.arrays import Array, checked_images
 from advlens.attacks.gradient import GradientAttack
-from advlens.attacks.inputs import attacked_labels, check_number, check_whole_number
+from advlens.attacks.inputs import MARGIN, attacked_labels, check_number, check_whole_number
 from advlens.classifier import Classifier
 from advlens.progress import progress
 from advlens.store import versioned
@@ -22,13 +22,14 @@ TICKS = 32  # evaluations between two looks at which images are done
 State = dict[str, Any]
 
 
-@versioned(1)
+@versioned(2)
 class LBFGS(EvasionAttack):
     """Minimises ‖x − x⁰‖² / d + c · CE(x, t) over [0, 1]^d, with the smallest c that leads to the class t.
 
     The constant weighs the cross-entropy, as in foolbox 2 (in Szegedy et al. it weighs the distance). It starts at
     2ε, is doubled up to 30 times until the minimiser is of class t, and is then bisected until the bracket is
-    narrower than ε. The image returned is the nearest one of class t among all that were evaluated.
+    narrower than ε. The image returned is the nearest one of class t among all that were evaluated; untargeted, the
+    gradient attack's own image of class t is one of these, so it is never farther than that.
 
     Every image has its own constant and its own projected L-BFGS iteration, and all images of a batch advance
     together in one compiled loop, one evaluation of the network a turn. As the objective's Hessian is 2/d plus c
@@ -40,6 +41,7 @@ class LBFGS(EvasionAttack):
         epsilon: the ε of the search over c.
         max_iter: L-BFGS iterations for one constant.
         history: pairs (s, y) that L-BFGS keeps, the m of the literature.
+        margin: by which the logit of t must be above all others, for an image to be of class t.
         targeted: whether `y` of `generate` holds the classes t to reach rather than those to leave.
         batch_size: images attacked at once.
 
@@ -52,6 +54,7 @@ class LBFGS(EvasionAttack):
         "epsilon",
         "max_iter",
         "history",
+        "margin",
         "targeted",
         "batch_size",
     ]
@@ -64,6 +67,7 @@ class LBFGS(EvasionAttack):
         epsilon: float = 1e-5,
         max_iter: int = 150,
         history: int = 15,
+        margin: float = MARGIN,
         targeted: bool = False,
         batch_size: int = 256,
     ) -> None:
@@ -71,6 +75,7 @@ class LBFGS(EvasionAttack):
         self.epsilon = epsilon
         self.max_iter = max_iter
         self.history = history
+        self.margin = margin
         self._targeted = targeted
         self.batch_size = batch_size
         self._check_params()
@@ -98,29 +103,33 @@ class LBFGS(EvasionAttack):
         if self.targeted and y is None:
             raise ValueError("a targeted attack needs y, the classes to reach, got None")
         y = attacked_labels(self.estimator, x, y)
-        t = y if self.targeted else self._found_classes(x, y)
+        t, known = (y, x) if self.targeted else self._found_classes(x, y)
         decided = self.estimator.predict(x).argmax(axis=1)
         todo = np.flatnonzero(decided != t if self.targeted else decided == y)
         x_adv = x.copy()
-        x_adv[todo] = self._minimise(x[todo], t[todo])
+        x_adv[todo] = self._minimise(x[todo], t[todo], known[todo])
         return x_adv
 
-    def _found_classes(self, x: Array, y: Array) -> Array:
-        """(n,) classes that a gradient attack finds; the most likely other class where it finds none."""
-        attacked = GradientAttack(self.estimator).generate(x, y)
+    def _found_classes(self, x: Array, y: Array) -> tuple[Array, Array]:
+        """(n,) classes that a gradient attack finds, the most likely other class where it finds none; its images."""
+        attacked = GradientAttack(self.estimator, margin=self.margin).generate(x, y)
         found = self.estimator.predict(attacked).argmax(axis=1)
         others = self.estimator.predict(x)
         others[np.arange(len(x)), y] = -np.inf
-        return np.where(found != y, found, others.argmax(axis=1))
+        return np.where(found != y, found, others.argmax(axis=1)), attacked
 
-    def _minimise(self, x0: Array, t: Array) -> Array:
-        """The loop over places: advances them, takes out the images that are done, puts in new ones."""
+    def _minimise(self, x0: Array, t: Array, known: Array) -> Array:
+        """The loop over places: advances them, takes out the images that are done, puts in new ones.
+
+        Args:
+            known: (n, h, w, channels) images of class t to start from as the best; the image itself where none is.
+        """
         results, waiting = x0.copy(), np.arange(len(x0))
         index, state = waiting[:0], None
         with progress(description="l-bfgs", unit="image", total=len(x0)) as bar:
             while len(waiting) or len(index):
                 new, waiting = np.split(waiting, [self.batch_size - len(index)])
-                started = self._start(x0[new], t[new])
+                started = self._start(x0[new], t[new], known[new])
                 state = started if state is None else {k: np.concatenate([state[k], started[k]]) for k in started}
                 index = np.concatenate([index, new])
                 state = {name: value.numpy() for name, value in self._advance(state).items()}
@@ -131,14 +140,16 @@ class LBFGS(EvasionAttack):
         return results
 
     def _compile(self) -> None:
-        one = self._start(np.zeros((1, *self.estimator.input_shape), np.float32), np.zeros(1, int))
+        blank = np.zeros((1, *self.estimator.input_shape), np.float32)
+        one = self._start(blank, np.zeros(1, int), blank)
         rows = {name: tf.TensorSpec((None, *value.shape[1:]), value.dtype) for name, value in one.items()}
         self._advance = tf.function(self._ticks, input_signature=[rows])
 
-    def _start(self, x0: Array, t: Array) -> State:
+    def _start(self, x0: Array, t: Array, known: Array) -> State:
         """The state of images before their first evaluation, one row an image."""
         n, d = len(x0), int(np.prod(x0.shape[1:]))
-        x0 = x0.reshape(n, d)
+        x0, known = x0.reshape(n, d), known.reshape(n, d)
+        distance = np.square(known - x0).sum(axis=1)
         zeros, rows = np.zeros(n, np.float32), np.zeros((n, d), np.float32)
         return {
             "x0": x0, "target": np.eye(self.estimator.nb_classes, dtype=np.float32)[t],
@@ -146,7 +157,8 @@ class LBFGS(EvasionAttack):
             "x": x0, "ce": zeros + np.inf, "g_ce": rows, "reached": zeros > 0, "iteration": zeros.astype(int),
             "direction": rows, "step": zeros + 1,
             "pairs": np.zeros((n, 2 * self.history, d), np.float32), "count": zeros.astype(int),
-            "best": x0, "best_distance": zeros + np.inf, "done": zeros > 0,
+            "best": known, "best_distance": np.where(distance > 0, distance, np.inf).astype(np.float32),
+            "done": zeros > 0,
         }  # fmt: skip
 
     def _ticks(self, state: State) -> State:
@@ -212,11 +224,13 @@ class LBFGS(EvasionAttack):
             tape.watch(x)
             logits = self.estimator.model(tf.reshape(x, (-1, *self.estimator.input_shape)), training=False)
             ce = tf.nn.softmax_cross_entropy_with_logits(target, logits)
-        return ce, tape.gradient(ce, x), tf.argmax(logits, axis=1) == tf.argmax(target, axis=1)
+        others = tf.reduce_max(tf.where(target > 0, -np.inf, logits), axis=1)
+        return ce, tape.gradient(ce, x), tf.reduce_sum(target * logits, axis=1) - others >= self.margin
 
     def _check_params(self) -> None:
         check_whole_number(self, "max_iter", "history", "batch_size")
         check_number(self, "epsilon")
+        check_number(self, "margin", zero=True)
         if not isinstance(self.targeted, bool):
             raise ValueError(f"targeted must be True or False, got {self.targeted!r}")
 

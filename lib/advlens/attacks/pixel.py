@@ -8,14 +8,15 @@ from art.estimators.classification import ClassifierMixin
 from art.estimators.estimator import BaseEstimator
 
 from advlens.arrays import Array, checked_images, checked_seed
-from advlens.attacks.inputs import attacked_labels, batch_by_batch, check_whole_number
+from advlens.attacks.inputs import MARGIN, attacked_labels, batch_by_batch, check_whole_number
+from advlens.classifier import logit_margins
 from advlens.store import versioned
 
 LEVELS = 255  # a pixel's new value is a multiple of 1/255
 QUERIES = 4096  # candidates that the network is asked about at once: bounds the memory of changed copies
 
 
-@versioned(1)
+@versioned(2)
 class PixelAttack(EvasionAttack):
     """Looks for the pixels whose change lowers the true class's logit most, by differential evolution, untargeted.
 
@@ -91,7 +92,7 @@ class PixelAttack(EvasionAttack):
             members, energies = np.where(better[..., None], children, members), np.where(better, born, energies)
             # The best candidate alone is tried, as ART does: another may fool the network at a larger logit.
             tried = self._changed(x[left], np.arange(len(left)), self._genes(_best(members, energies), x.shape))
-            fooled = self.estimator.predict(tried).argmax(axis=1) != y[left]
+            fooled = logit_margins(self.estimator.predict(tried), y[left]) >= MARGIN
             x_adv[left[fooled]] = tried[fooled]
             left, members, energies = left[~fooled], members[~fooled], energies[~fooled]
             if len(left) == 0:

@@ -5,7 +5,7 @@ import numpy as np
 from advlens.arrays import Array, checked_images, checked_labels, checked_seed
 from advlens.attacks.attack_set import AttackSet
 from advlens.attacks.noise import gaussian_twin
-from advlens.classifier import Classifier, checked_classifier
+from advlens.classifier import Classifier, checked_classifier, logit_margins
 
 
 def type_one_set(
@@ -44,7 +44,8 @@ def type_one_set(
         raise ValueError(f"{wrong} of {len(images)} images are misclassified as they are: attack only correct ones")
     perturbation = (adversarial - images).reshape(len(images), -1)
     l2 = np.linalg.norm(perturbation, axis=1)
-    predicted, shown = (network.predict(adversarial).argmax(axis=1) for network in (classifier, judge))
+    logits, shown = classifier.predict(adversarial), judge.predict(adversarial).argmax(axis=1)
+    predicted = logits.argmax(axis=1)
     return AttackSet(
         attack="type_one",
         parameters=parameters,
@@ -56,6 +57,7 @@ def type_one_set(
         target=aims,
         predicted=predicted,
         success=(predicted == labels) & (shown == aims),
+        margin=logit_margins(logits, labels).astype(np.float32),
         l2=l2.astype(np.float32),
         linf=np.abs(perturbation).max(axis=1).astype(np.float32),
     )
