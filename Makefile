@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-PROFILE ?= reference
+PROFILE ?= standard
 DATASET ?= mnist
 RUN     ?= $(basename $(notdir $(PROFILE)))
 SEED    ?= 0
@@ -17,11 +17,11 @@ NOTEBOOKS := $(wildcard notebooks/[0-9]*.ipynb)
 .PHONY: help run test lab data baselines publish bench check format lock gpu clean
 
 help:  ## Show this list
-	@echo "Advlens: make TARGET [PROFILE=reference|quick|smoke|your.yaml] [DATASET=mnist|fashion_mnist|all] [RUN=name] [SEED=n]"
+	@echo "Advlens: make TARGET [PROFILE=standard|full|smoke|your.yaml] [DATASET=mnist|fashion_mnist|all] [RUN=name] [SEED=n]"
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */\1\t/' | expand -t 12 | sed 's/^/  /'
 
 run: $(READY)  ## Execute the notebooks in order, skipping what is done, and print the headline table
-	@$(PY) -m advlens.runs --profile '$(PROFILE)' --dataset '$(DATASET)' --run '$(RUN)' --seed '$(SEED)'
+	@$(PY) -m advlens.cli run --profile '$(PROFILE)' --dataset '$(DATASET)' --run '$(RUN)' --seed '$(SEED)'
 
 test: $(READY) data  ## Run the unit tests, then nbval on the notebooks' regression baselines
 	@$(PY) -m pytest --nbval tests
@@ -30,13 +30,13 @@ lab: $(READY)  ## Open JupyterLab in the notebooks folder
 	@$(VENV)/bin/jupyter lab --notebook-dir notebooks
 
 data: $(READY)  ## Fetch and verify MNIST and Fashion-MNIST
-	@$(PY) -m advlens.datasets mnist fashion_mnist
+	@$(PY) -m advlens.cli data mnist fashion_mnist
 
 baselines: $(READY)  ## Remake the nbval baselines in tests/notebooks
-	@$(PY) -m advlens.runs --baselines
+	@$(PY) -m advlens.cli baselines
 
-publish: $(READY)  ## Copy a finished reference run's outputs and figures into notebooks/ and figures/
-	@$(PY) -m advlens.runs --publish --run '$(RUN)' --seed '$(SEED)'
+publish: $(READY)  ## Copy a finished run's outputs and figures into notebooks/ and figures/
+	@$(PY) -m advlens.cli publish --profile '$(PROFILE)' --run '$(RUN)' --seed '$(SEED)'
 
 bench: $(READY)  ## Measure this project's hot paths against the libraries' own
 	@for script in bench/bench_*.py; do $(PY) -m bench.$$(basename $$script .py) || exit 1; done

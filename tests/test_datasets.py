@@ -214,16 +214,16 @@ def test_programs_that_are_missing_failing_or_hanging_say_so(tmp_path, monkeypat
         downloads._run(sys.executable, "-c", "import time; time.sleep(20)", folder=str(tmp_path))
 
 
-def test_command_line_verifies_and_says_one_line_a_data_set(right, tmp_path, monkeypatch, capsys):
+def test_fetching_verifies_and_says_one_line_a_data_set(right, tmp_path, monkeypatch):
     monkeypatch.setenv("ADVLENS_DATA", str(tmp_path))
-    monkeypatch.setattr(sys, "argv", ["advlens.datasets", "mnist"])
-    fill(tmp_path / "raw" / "mnist", right)
-    datasets._main()
     folder = tmp_path / "raw" / "mnist"
-    assert capsys.readouterr().out == f"mnist: 30 training and 10 test images, verified, in {folder}\n"
+    fill(folder, right)
+    assert datasets.fetch("mnist") == f"mnist: 30 training and 10 test images, verified, in {folder}"
     (folder / downloads.TRAIN_LABELS).unlink()
-    with pytest.raises(SystemExit, match="mnist came from none of its 0 sources"):
-        datasets._main()
+    with pytest.raises(SourceError, match="mnist came from none of its 0 sources"):
+        datasets.fetch("mnist")
+    with pytest.raises(ValueError, match="choose among mnist, fashion_mnist"):
+        datasets.fetch("cifar")
 
 
 def test_data_folder_is_the_projects_unless_named(tmp_path, monkeypatch):

@@ -1,11 +1,14 @@
 """Papermill plans, on small notebooks of their own in a project folder of their own."""
 
+import signal
+
 import nbformat
 import numpy as np
 import pytest
 
-from advlens import runs
-from advlens.runs import Plan, code_of, execute, plans, profile_parameters
+from advlens import cli, profiles, publishing, runs
+from advlens.profiles import declared_parameters, profile_parameters
+from advlens.runs import Plan, Stopped, code_of, execute, plans
 
 
 def write_notebook(path, code: str, *, parameters: str = 'run = ""\ndataset = ""\namount = 1') -> None:
@@ -21,13 +24,50 @@ def project(tmp_path, monkeypatch):
     """An empty project; every execution of a notebook adds a line to its `log`."""
     (tmp_path / "notebooks" / "parameters").mkdir(parents=True)
     (tmp_path / "tests" / "notebooks").mkdir(parents=True)
-    monkeypatch.setattr(runs, "project_root", lambda: tmp_path)
+    for module in (runs, profiles, publishing):
+        monkeypatch.setattr(module, "project_root", lambda: tmp_path)
     monkeypatch.setattr(runs, "data_dir", lambda: tmp_path / "data")
     return tmp_path
 
 
 def logging_cell(project, text: str) -> str:
     return f"with open({str(project / 'log')!r}, 'a') as log:\n    print({text}, file=log)"
+
+
+def test_a_dead_kernel_is_named_with_its_cell_and_its_outputs_are_kept(project):
+    write_notebook(project / "notebooks" / "01_first.ipynb", "print('so far', flush=True)")
+    book = nbformat.read(project / "notebooks" / "01_first.ipynb", as_version=4)
+    book.cells.append(nbformat.v4.new_code_cell("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"))
+    nbformat.write(book, project / "notebooks" / "01_first.ipynb")
+    plan = Plan("try", "mnist", {})
+    with pytest.raises(RuntimeError, match=r"01_first, cell \d: its kernel died .*GiB.*01_first\.failed\.ipynb"):
+        execute(plan)
+    (failed,) = (plan.folder / "notebooks").glob("*.ipynb")
+    assert failed.name == "01_first.failed.ipynb"
+    assert "so far" in failed.read_text()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_run_says_where_and_how_to_go_on(project, number, code):
+    ask = f"import os, time\nos.kill(os.getppid(), {int(number)})\ntime.sleep(20)"
+    write_notebook(project / "notebooks" / "01_first.ipynb", ask)
+    plan = Plan("try", "mnist", {})
+    with pytest.raises(Stopped, match=r"stopped in 01_first, cell \d; run the same command to go on") as stopped:
+        execute(plan)
+    assert stopped.value.code == code
+    assert list((plan.folder / "notebooks").glob("*.ipynb")) == []
+    assert list((plan.folder / "notebooks").glob(".partial-*")) == []
+
+
+def test_a_healthy_run_prints_no_noise(project, capfd):
+    write_notebook(project / "notebooks" / "01_first.ipynb", "1")
+    execute(Plan("try", "mnist", {}))
+    assert capfd.readouterr() == ("mnist 01_first: running\n", "")
+
+
+def test_sockets_fit_whatever_folder_is_for_temporary_files(monkeypatch):
+    monkeypatch.setattr(runs.tempfile, "gettempdir", lambda: "/" + "x" * 95)
+    assert len(f"{runs.LocalKernelManager().ip}-1") < 107
 
 
 def test_two_runs_in_one_folder_have_sockets_of_their_own():
@@ -97,7 +137,7 @@ def test_two_runs_of_one_folder_at_once_are_refused(project):
 def test_baselines_keep_no_path_and_no_time(project):
     write_notebook(project / "notebooks" / "01_first.ipynb", "print('the result')")
     (project / "notebooks" / "parameters" / "smoke.yaml").write_text("amount: 2")
-    runs.make_baselines()
+    publishing.make_baselines()
     text = (project / "tests" / "notebooks" / "01_first.ipynb").read_text()
     assert "the result" in text
     assert str(project) not in text
@@ -115,7 +155,7 @@ def test_publishing_takes_outputs_and_keeps_the_prose(project):
     book = nbformat.read(path, as_version=4)
     book.cells.insert(0, nbformat.v4.new_markdown_cell("New prose."))
     nbformat.write(book, path)
-    runs.publish("try")
+    publishing.publish("try")
     published = nbformat.read(path, as_version=4)
     assert [cell.source for cell in published.cells] == [cell.source for cell in book.cells]
     assert published.cells[2].outputs[0].text == "the result\n"
@@ -124,15 +164,66 @@ def test_publishing_takes_outputs_and_keeps_the_prose(project):
     with pytest.raises(
         RuntimeError, match=r"01_first.ipynb of mnist is not done with today's code and parameters: make the run"
     ):
-        runs.publish("try")
+        publishing.publish("try")
     assert path.read_text() == committed
 
 
 def test_a_profile_s_misspelt_parameter_is_named(project):
     write_notebook(project / "notebooks" / "01_first.ipynb", "1")
-    (project / "notebooks" / "parameters" / "quick.yaml").write_text("amuont: 2")
-    with pytest.raises(ValueError, match=r"quick.yaml sets amuont, which no notebook declares"):
-        profile_parameters("quick")
+    (project / "notebooks" / "parameters" / "standard.yaml").write_text("amuont: 2")
+    with pytest.raises(ValueError, match=r"standard.yaml sets amuont, which no notebook declares"):
+        profile_parameters("standard")
+
+
+PARAMETERS = """run: str = ""
+dataset: str = ""
+amount: int = 1000
+share: float = 0.5
+flag: bool = True
+strengths: list = [0.1, 0.2]
+name: str = "fgsm"
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("amount: 1e3", r"amount must be a whole number, 0 or more, as 1000 \(write 1000, not 1e3\), got '1e3'"),
+        ("amount: '5'", "amount must be a whole number"),
+        ("amount: -1", "amount must be a whole number"),
+        ("amount: true", "amount must be a whole number"),
+        ("amount: 2.5", "amount must be a whole number"),
+        ("share: .nan", "share must be a number, 0 or more, as 0.5, got nan"),
+        ("share: 2026-01-01", "share must be a number"),
+        ("flag: 1", "flag must be true or false, got 1"),
+        ("strengths: 0.1", "strengths must be a list of numbers or names"),
+        ("strengths: [.inf]", "strengths must be a list of numbers or names"),
+        ("name: 3", "name must be a str, as 'fgsm', got 3"),
+        ("amount: 1\namount: 2", "mine.yaml can't be read: amount stands there twice: keep one"),
+        ("1: 2", "must map parameters' names to values"),
+        ("null: 2\namount: 1", "must map parameters' names to values"),
+        ("amount: !!python/object/apply:os.system [ls]", "mine.yaml can't be read"),
+    ],
+)
+def test_a_profile_s_values_are_checked_by_type_and_range_before_work(project, text, message):
+    write_notebook(project / "notebooks" / "01_first.ipynb", "1", parameters=PARAMETERS)
+    (project / "mine.yaml").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        profile_parameters(str(project / "mine.yaml"))
+
+
+def test_right_values_are_taken_as_they_are(project):
+    write_notebook(project / "notebooks" / "01_first.ipynb", "1", parameters=PARAMETERS)
+    (project / "mine.yaml").write_text("amount: 7\nshare: 1\nflag: false\nstrengths: []\nname: pgd")
+    assert profile_parameters(str(project / "mine.yaml")) == {
+        **{"amount": 7, "share": 1, "flag": False, "strengths": [], "name": "pgd"}
+    }
+
+
+def test_the_project_s_own_profiles_and_defaults_are_right():
+    for profile in profiles.PROFILES:
+        profile_parameters(profile)
+    assert all({"run", "dataset", "seed"} <= set(declared_parameters(notebook)) for notebook in profiles.notebooks())
 
 
 def test_a_profile_may_be_a_file_of_one_s_own(project):
@@ -151,11 +242,11 @@ def test_a_profile_may_be_a_file_of_one_s_own(project):
     ("arguments", "message"),
     [
         (
-            ("try", "cifar", "quick", 0),
+            ("try", "cifar", "standard", 0),
             "DATASET must be mnist, fashion_mnist, all, or the path of an .npz, got 'cifar'",
         ),
-        (("../up", "mnist", "quick", 0), "RUN must be a plain name"),
-        (("try", "mnist", "fast", 0), "no profile is called 'fast': choose one of reference, quick, smoke"),
+        (("../up", "mnist", "standard", 0), "RUN must be a plain name"),
+        (("try", "mnist", "fast", 0), "no profile is called 'fast': choose one of smoke, standard, full"),
     ],
 )
 def test_a_wrong_command_is_refused_in_a_sentence(project, arguments, message):
@@ -164,7 +255,7 @@ def test_a_wrong_command_is_refused_in_a_sentence(project, arguments, message):
 
 
 def test_all_is_one_plan_a_data_set(project):
-    made = list(plans("try", "all", "reference", 3))
+    made = list(plans("try", "all", "full", 3))
     assert [plan.dataset for plan in made] == ["mnist", "fashion_mnist"]
     assert all(plan.parameters == {"seed": 3} for plan in made)
 
@@ -172,20 +263,44 @@ def test_all_is_one_plan_a_data_set(project):
 def test_a_user_s_file_is_loaded_before_work_and_found_from_anywhere(project, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     np.savez("mine.npz", x=np.zeros((20, 4, 4), np.uint8), y=np.arange(20) % 2)
-    (plan,) = plans("try", "mine.npz", "reference", 3)
+    (plan,) = plans("try", "mine.npz", "full", 3)
     assert plan.folder.name == "mine"
     assert plan.parameters == {"seed": 3, "dataset": str(tmp_path / "mine.npz")}
     with pytest.raises(FileNotFoundError, match=r"none.npz' is no file"):
-        list(plans("try", "none.npz", "reference", 3))
+        list(plans("try", "none.npz", "full", 3))
 
 
 def test_a_seed_that_is_no_number_is_refused_in_a_sentence(capsys):
-    assert runs.main(["--seed", "abc"]) == 1
+    assert cli.main(["run", "--seed", "abc"]) == 1
     assert capsys.readouterr().err == "advlens: SEED must be a whole number from 0 to 2^32 - 1, got 'abc'\n"
 
 
 def test_the_committed_baselines_hold_the_notebooks_code():
-    for notebook in runs.notebooks():
+    for notebook in profiles.notebooks():
         baseline = notebook.parents[1] / "tests" / "notebooks" / notebook.name
         assert baseline.exists(), f"{notebook.name} has no baseline: make baselines"
         assert code_of(baseline) == code_of(notebook), f"{notebook.name} has changed: make baselines"
+
+
+def test_the_command_says_what_it_can_do_and_what_is_wrong(capsys, monkeypatch, tmp_path):
+    assert cli.main(["--help"]) == 0
+    assert {"run", "publish", "baselines", "store"} <= set(capsys.readouterr().out.split())
+    assert cli.main(["run", "--no-such-option"]) == 2
+    assert "advlens: No such option" in capsys.readouterr().err
+    monkeypatch.setenv("ADVLENS_DATA", str(tmp_path))
+    assert cli.main(["store", "ls", "--run", "none"]) == 1
+    assert "name a run and a data set that were run" in capsys.readouterr().err
+    for number, remedy in ((13, "make it writable"), (28, "the disk is full"), (30, "it is read-only")):
+        error = OSError(number, "no", "/some/file")
+        monkeypatch.setattr(runs, "plans", lambda *_, error=error: (_ for _ in ()).throw(error))
+        assert cli.main(["run"]) == 1
+        said = capsys.readouterr().err
+        assert said.startswith(f"advlens: /some/file: {remedy}")
+        assert "ADVLENS_DATA" in said
+
+
+def test_a_user_s_file_has_a_plain_name(project, tmp_path):
+    for name in ("..npz", "a b.npz", f"{'x' * 200}.npz"):
+        np.savez(tmp_path / name, x=np.zeros((20, 4, 4), np.uint8), y=np.arange(20) % 2)
+        with pytest.raises(ValueError, match="must have a plain name as RUN has"):
+            list(plans("try", str(tmp_path / name), "full", 0))

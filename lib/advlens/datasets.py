@@ -1,11 +1,9 @@
 """What a data set is: MNIST, Fashion-MNIST or a user's own .npz, and its splits by source image.
 
-Where the files come from is in `downloads`. `python -m advlens.datasets mnist` fetches and verifies one.
+Where the files come from is in `downloads`.
 """
 
-import argparse
 import os
-import sys
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +17,6 @@ from advlens.downloads import (
     TEST_LABELS,
     TRAIN_IMAGES,
     TRAIN_LABELS,
-    SourceError,
     idx_array,
     verified_files,
 )
@@ -245,18 +242,16 @@ def _unit_images(images: Array) -> Array:
     return images / np.float32(255)
 
 
-def _main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m advlens.datasets", description="Fetch and verify data sets.")
-    parser.add_argument("names", nargs="+", choices=sorted(SHA256), metavar="|".join(SHA256))
-    for name in parser.parse_args().names:
-        folder = data_dir() / "raw" / name
-        try:
-            files = verified_files(name, folder=folder)
-        except (SourceError, OSError) as error:
-            sys.exit(f"{error}")
-        train, test = len(idx_array(files[TRAIN_LABELS])), len(idx_array(files[TEST_LABELS]))
-        print(f"{name}: {train:,} training and {test:,} test images, verified, in {folder}")
+def fetch(name: str) -> str:
+    """Fetches and verifies a data set, and says in a line what there is now.
 
-
-if __name__ == "__main__":
-    _main()
+    Raises:
+        ValueError: for an unknown name.
+        SourceError, OSError: see `downloads.verified_files`.
+    """
+    if name not in SHA256:
+        raise ValueError(f"data set {name!r} is unknown: choose among {', '.join(SHA256)}")
+    folder = data_dir() / "raw" / name
+    files = verified_files(name, folder=folder)
+    train, test = len(idx_array(files[TRAIN_LABELS])), len(idx_array(files[TEST_LABELS]))
+    return f"{name}: {train:,} training and {test:,} test images, verified, in {folder}"

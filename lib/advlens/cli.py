@@ -1,0 +1,161 @@
+"""The console command `advlens`, behind the Makefile; nothing is computed here."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Run, publish and look into Advlens' studies.")
+store = typer.Typer(no_args_is_help=True, help="Look into a run's artifacts.")
+app.add_typer(store, name="store")
+
+Run = Annotated[str, typer.Option(help="The run's name: its results lie in data/runs/<run>/<dataset>.")]
+Profile = Annotated[str, typer.Option(help="smoke, standard, full, or the path of a .yaml of your own.")]
+Dataset = Annotated[str, typer.Option(help="mnist, fashion_mnist, all, or the path of an .npz.")]
+Seed = Annotated[str, typer.Option(help="Governs all randomness.")]
+REMEDIES = {
+    13: "make it writable",
+    27: "the file system allows no file that large",
+    28: "the disk is full (a run of one data set takes about 3 GB): free some space",
+    30: "it is read-only",
+}
+
+
+@app.command()
+def run(profile: Profile = "standard", dataset: Dataset = "mnist", run: Run = "standard", seed: Seed = "0") -> None:
+    """Execute the notebooks in order, skipping what is done, and print where the results are."""
+    from advlens import runs
+
+    terminal = sys.stderr.isatty()
+    os.environ.setdefault("ADVLENS_PROGRESS", os.ttyname(sys.stderr.fileno()) if terminal else "off")
+    chosen = list(runs.plans(run, dataset, profile, _seed(seed)))
+    for plan in chosen:
+        runs.execute(plan)
+    for plan in chosen:
+        runs.report(plan)
+    if profile == "smoke":
+        print("These are the smoke sizes: every cell runs, and no number means anything.")
+
+
+@app.command()
+def publish(profile: Profile = "full", run: Run = "full", seed: Seed = "0") -> None:
+    """Copy a finished run's outputs and figures into notebooks/ and figures/."""
+    from advlens.publishing import publish as copy
+
+    copy(run, profile=profile, seed=_seed(seed))
+
+
+@app.command()
+def baselines() -> None:
+    """Remake the regression baselines in tests/notebooks."""
+    from advlens.publishing import make_baselines
+
+    make_baselines()
+
+
+@app.command()
+def data(names: Annotated[list[str], typer.Argument(help="mnist, fashion_mnist")]) -> None:
+    """Fetch and verify data sets."""
+    from advlens.datasets import fetch
+
+    for name in names:
+        print(fetch(name))
+
+
+@app.command()
+def attacks() -> None:
+    """List the attacks by name."""
+    from advlens.attacks import CATALOGUE
+
+    for name, entry in CATALOGUE.items():
+        print(f"{name:16} {entry.attack.__name__:32} {dict(entry.parameters)}")
+
+
+@store.command("ls")
+def list_store(run: Run = "standard", dataset: Dataset = "mnist") -> None:
+    """List a run's artifacts: name, size, seconds, maker and version."""
+    from advlens.store.store import list_artifacts
+
+    for row in list_artifacts(_artifacts(run, dataset)):
+        told = row.get("error") or f"{row['seconds']:9.1f} s  {row['made_by']} v{row['version']}"
+        print(f"{row['folder']:48} {row['bytes'] / 1e6:9.2f} MB {told}")
+
+
+@store.command()
+def why(name: str, run: Run = "standard", dataset: Dataset = "mnist") -> None:
+    """Say in what the artifacts of a name differ."""
+    from advlens.store.store import explain_artifacts
+
+    for line in explain_artifacts(_artifacts(run, dataset), name):
+        print(line)
+
+
+@store.command()
+def gc(run: Run = "standard", dataset: Dataset = "mnist", dry: bool = False) -> None:
+    """Remove artifacts that nothing can find again: of makers or versions that are no more, and damaged ones."""
+    from advlens.store.store import collect_garbage
+
+    for name in collect_garbage(_artifacts(run, dataset), dry=dry):
+        print(f"{'would remove' if dry else 'removed'} {name}")
+
+
+@store.command()
+def lock() -> None:
+    """Refresh artifacts.lock, where versions were bumped or the results were shown to be the same."""
+    from advlens.store.makers import write_lock
+
+    write_lock()
+
+
+def _artifacts(run: str, dataset: str) -> Path:
+    from advlens.paths import data_dir
+
+    folder = data_dir() / "runs" / run / Path(dataset).stem / "artifacts"
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is no folder: name a run and a data set that were run")
+    return folder
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise ValueError(f"SEED must be a whole number from 0 to 2^32 - 1, got {text!r}")
+    return int(text)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs a command; whatever is wrong is said in one sentence. Returns the shell's exit code."""
+    from advlens.runs import Stopped
+
+    try:
+        app(arguments, standalone_mode=False)
+    except typer.Exit as done:
+        return done.exit_code
+    except Stopped as stopped:
+        print(f"advlens: {stopped}", file=sys.stderr)
+        return stopped.code
+    except (typer.Abort, KeyboardInterrupt):
+        print("advlens: stopped; run the same command to go on", file=sys.stderr)
+        return 130
+    except OSError as error:
+        remedy = REMEDIES.get(error.errno or 0)
+        told = f"{error.filename}: {remedy}, or name another data folder in ADVLENS_DATA" if remedy else f"{error}"
+        print(f"advlens: {told}", file=sys.stderr)
+        return 1
+    except typer.TyperException as error:  # a wrong option
+        print(f"advlens: {error.format_message()}", file=sys.stderr)
+        return 2
+    except (ValueError, RuntimeError) as error:
+        print(f"advlens: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def console() -> None:
+    """The entry point of the command `advlens`."""
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    console()

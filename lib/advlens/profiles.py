@@ -1,0 +1,111 @@
+"""Profiles: the parameters by which a run differs from the notebooks' defaults, checked before work starts."""
+
+import ast
+import math
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import yaml
+
+from advlens.paths import project_root
+
+PROFILES = ("smoke", "standard", "full")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's plain values, without a key that stands there twice."""
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode, deep: bool = False) -> dict:
+    keys = [loader.construct_object(key, deep=True) for key, _ in node.value]
+    twice = sorted({str(key) for key in keys if keys.count(key) > 1})
+    if twice:
+        raise ValueError(f"{', '.join(twice)} stands there twice: keep one")
+    return yaml.SafeLoader.construct_mapping(loader, node, deep=deep)
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def notebooks() -> list[Path]:
+    """The project's notebooks in the order in which they run."""
+    return sorted((project_root() / "notebooks").glob("[0-9]*.ipynb"))
+
+
+def declared_parameters(notebook: Path) -> dict[str, Any]:
+    """Name → default value, of a notebook's cell tagged `parameters`."""
+    book = nbformat.read(notebook, as_version=4)
+    cells = [cell.source for cell in book.cells if "parameters" in cell.metadata.get("tags", [])]
+    found = {}
+    for node in ast.parse("\n".join(cells)).body:
+        target = node.target if isinstance(node, ast.AnnAssign) else getattr(node, "targets", [None])[0]
+        if isinstance(target, ast.Name) and isinstance(node, ast.AnnAssign | ast.Assign) and node.value is not None:
+            found[target.id] = ast.literal_eval(node.value)
+    return found
+
+
+def profile_parameters(profile: str) -> dict[str, Any]:
+    """The parameters that a profile sets.
+
+    Args:
+        profile: one of `PROFILES`, or the path of a .yaml file of one's own.
+    Raises:
+        ValueError: for an unknown profile, a file that maps no names to values, a parameter that no notebook has, or a
+            value of another type than the notebook's default, or out of range.
+        FileNotFoundError: for a file that is not there.
+    """
+    path = _path_of(profile)
+    if profile == "full" and not path.exists():  # which differs in nothing
+        return {}
+    try:
+        parameters = yaml.load(path.read_text(), Loader=_Loader) or {}
+    except (yaml.YAMLError, ValueError) as error:
+        raise ValueError(f"{path.name} can't be read: {' '.join(str(error).split())}") from error
+    if not isinstance(parameters, dict) or not all(isinstance(name, str) for name in parameters):
+        raise ValueError(f"{path.name} must map parameters' names to values, as `task_epochs: 3`, got {parameters!r}")
+    known: dict[str, Any] = {}
+    for notebook in notebooks():
+        known |= declared_parameters(notebook)
+    unknown = sorted(set(parameters) - set(known))
+    if unknown:
+        raise ValueError(f"{path.name} sets {', '.join(unknown)}, which no notebook declares: correct the name")
+    for name, value in parameters.items():
+        if fault := _fault(value, known[name]):
+            raise ValueError(f"{path.name}: {name} must be {fault}, got {value!r}")
+    return parameters
+
+
+def _path_of(profile: str) -> Path:
+    if profile.endswith(".yaml"):
+        path = Path(profile).expanduser()
+        if not path.is_file():
+            raise FileNotFoundError(f"profile {profile!r} is no file: check its path, seen from {Path.cwd()}")
+        return path
+    if profile not in PROFILES:
+        raise ValueError(
+            f"no profile is called {profile!r}: choose one of {', '.join(PROFILES)}, or the path of a .yaml"
+        )
+    return project_root() / "notebooks" / "parameters" / f"{profile}.yaml"
+
+
+def _fault(value: Any, default: Any) -> str | None:
+    """What a value should be, by the notebook's default, where it is not; None where it is."""
+    if isinstance(default, bool):
+        return None if isinstance(value, bool) else "true or false"
+    if isinstance(default, int):
+        good = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+        return None if good else f"a whole number, 0 or more, as {default} (write 1000, not 1e3)"
+    if isinstance(default, float):
+        good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+        return None if good else f"a number, 0 or more, as {default}"
+    if isinstance(default, list | tuple):
+        plain = isinstance(value, list) and all(isinstance(each, str | int | float) for each in value)
+        finite = plain and all(isinstance(each, str) or math.isfinite(each) for each in value)
+        return None if finite else f"a list of numbers or names, as {default}"
+    return None if isinstance(value, type(default)) else f"a {type(default).__name__}, as {default!r}"
+
+
+def own_parameters(notebook: Path, given: dict[str, Any]) -> dict[str, Any]:
+    """Those of the given parameters that a notebook declares."""
+    return {name: given[name] for name in declared_parameters(notebook) if name in given}
