@@ -7,7 +7,7 @@ import pytest
 from sklearn.neighbors import NearestNeighbors
 
 from advlens.classifier import Classifier
-from advlens.detectors import DeepKNNDetector
+from advlens.detectors.neighbours import DeepKNNDetector
 from advlens.neighbours import DeepKNN, Judgement, Neighbourhoods, search
 from advlens.neighbours.conformal import nonconformity, p_values, p_values_among
 from advlens.neighbours.search import ApproximateSearch, ExactSearch, Projection, recall, row_search, without_own

@@ -9,8 +9,8 @@ from scipy.special import softmax
 from sklearn.metrics import roc_auc_score
 
 from advlens.classifier import Classifier
-from advlens.detectors import DeepKNNDetector
 from advlens.detectors.baselines import MaxSoftmax
+from advlens.detectors.neighbours import DeepKNNDetector
 from advlens.metrics import Stratum
 from advlens.neighbours import DeepKNN
 from advlens.networks import deep_knn_cnn

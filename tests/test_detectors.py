@@ -6,15 +6,15 @@ import pytest
 from art.defences.detector.evasion import EvasionDetector
 from scipy.ndimage import median_filter
 
-from advlens.detectors import InputClassifier, RelevancyClassifier, trivial_baselines
 from advlens.detectors.baselines import (
     MaxSoftmax,
     MedianFilterDistance,
     NonZeroBackground,
     OffGreyLevels,
     TotalVariation,
+    trivial_baselines,
 )
-from advlens.detectors.cnn import _as_square
+from advlens.detectors.cnn import InputClassifier, RelevancyClassifier, _as_square
 from advlens.explanations import colour_map, explain
 from advlens.image_files import through
 from advlens.metrics import threshold_at_fpr

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from advlens.attacks import AttackSet
-from advlens.detectors import Detector
+from advlens.detectors.base import Detector
 from advlens.metrics import Estimate, Stratum, committed_thresholds
 from advlens.studies.relevancy import (
     DIFFERENCE,

@@ -1,16 +1,20 @@
-"""Detectors: one module a family, all behind the `Detector` interface."""
+"""Detectors: a lens's measurements and a head that makes a score of them, by name."""
 
-from advlens.detectors.base import Detector
-from advlens.detectors.baselines import trivial_baselines
-from advlens.detectors.cnn import InputClassifier, RelevancyClassifier
-from advlens.detectors.entropy import SpatialEntropy
-from advlens.detectors.neighbours import DeepKNNDetector
+from advlens.detectors.catalogue import create, load, names, trivial_baselines
+from advlens.detectors.detector import Detector
+from advlens.detectors.heads import Boosting, Head, Logistic, Network, Sign
+from advlens.lenses import BASELINES
 
 __all__ = [
-    "DeepKNNDetector",
+    "BASELINES",
+    "Boosting",
     "Detector",
-    "InputClassifier",
-    "RelevancyClassifier",
-    "SpatialEntropy",
+    "Head",
+    "Logistic",
+    "Network",
+    "Sign",
+    "create",
+    "load",
+    "names",
     "trivial_baselines",
 ]

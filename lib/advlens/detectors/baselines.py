@@ -1,20 +1,9 @@
 """The trivial baselines that every detector must beat: five scores of an image that need no training."""
 
-import numpy as np
-from scipy.ndimage import median_filter
-
 from advlens.arrays import Array, checked_images
 from advlens.classifier import Classifier, checked_classifier
 from advlens.detectors.base import Detector
-
-# A pixel belongs to the background where its 3×3 neighbourhood's median is darker than this.
-BACKGROUND_LEVEL = 0.1
-# What lies nearer than this to a multiple of 1/255 counts as one: float32 rounds far less.
-GREY_LEVEL_TOLERANCE = 1e-4
-
-
-def _median_filtered(images: Array) -> Array:
-    return median_filter(images, size=(1, 3, 3, 1), mode="nearest")
+from advlens.lenses.decisions import max_softmax, pixel_scores
 
 
 class NonZeroBackground(Detector):
@@ -22,9 +11,7 @@ class NonZeroBackground(Detector):
 
     def scores(self, images: Array) -> Array:
         """(n,) counts; background is where the 3×3 median is below 0.1."""
-        images = checked_images(images)
-        background = _median_filtered(images) < BACKGROUND_LEVEL
-        return ((images > 0) & background).sum(axis=(1, 2, 3)).astype(np.float64)
+        return pixel_scores(images)["non-zero background"]
 
 
 class TotalVariation(Detector):
@@ -32,10 +19,7 @@ class TotalVariation(Detector):
 
     def scores(self, images: Array) -> Array:
         """(n,) ≥ 0, in pixel units."""
-        images = checked_images(images)
-        vertical = np.abs(np.diff(images, axis=1)).sum(axis=(1, 2, 3), dtype=np.float64)
-        horizontal = np.abs(np.diff(images, axis=2)).sum(axis=(1, 2, 3), dtype=np.float64)
-        return vertical + horizontal
+        return pixel_scores(images)["total variation"]
 
 
 class OffGreyLevels(Detector):
@@ -43,8 +27,7 @@ class OffGreyLevels(Detector):
 
     def scores(self, images: Array) -> Array:
         """(n,) in [0, 1]."""
-        levels = checked_images(images).astype(np.float64) * 255
-        return (np.abs(levels - np.rint(levels)) > GREY_LEVEL_TOLERANCE * 255).mean(axis=(1, 2, 3))
+        return pixel_scores(images)["off grey levels"]
 
 
 class MedianFilterDistance(Detector):
@@ -52,8 +35,7 @@ class MedianFilterDistance(Detector):
 
     def scores(self, images: Array) -> Array:
         """(n,) ≥ 0, in pixel units."""
-        images = checked_images(images)
-        return np.sqrt(np.square(images - _median_filtered(images), dtype=np.float64).sum(axis=(1, 2, 3)))
+        return pixel_scores(images)["median-filter distance"]
 
 
 class MaxSoftmax(Detector):
@@ -67,11 +49,7 @@ class MaxSoftmax(Detector):
 
     def scores(self, images: Array) -> Array:
         """(n,) in [0, 1 − 1/c]."""
-        logits = self.classifier.logits(checked_images(images)).astype(np.float64)
-        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-        # The others' share, summed directly: 1 − max would lose all digits of a confident decision.
-        others = np.sort(exponentials, axis=1)[:, :-1].sum(axis=1)
-        return others / (others + 1.0)
+        return max_softmax(self.classifier.logits(checked_images(images)))
 
 
 def pixel_baselines() -> dict[str, Detector]:

@@ -15,6 +15,8 @@ import pandas as pd
 from advlens.store.keys import digest
 
 RECORD = "artifact.json"
+WIDE = 40  # columns of one type from which a table is kept as an array: pictures have thousands
+TABLE, COLUMNS = "table of one type", "its columns"
 VALUE = "value"  # the kind, and the file's name, of a result that is no object of parts
 _KINDS: dict[str, type] = {}
 
@@ -54,10 +56,10 @@ def write(folder: Path, result: Any, record: dict[str, Any]) -> None:
         if record["kind"] not in _KINDS:
             raise TypeError(f"a {type(result).__name__} can't be stored: put @storable on its class")
         for name, part in result.to_parts().items():
-            _write_part(folder, name, part)
+            write_part(folder, name, part)
     else:
         record["kind"] = VALUE
-        _write_part(folder, VALUE, result)
+        write_part(folder, VALUE, result)
     record["sha256"] = {path.name: file_digest(path) for path in sorted(folder.iterdir())}
     (folder / RECORD).write_bytes(json.dumps(record, indent=1).encode())
     for path in folder.iterdir():
@@ -80,7 +82,7 @@ def read(folder: Path, key: str) -> Any:
         damaged = [name for name, sha256 in record["sha256"].items() if file_digest(folder / name) != sha256]
         if damaged:
             raise DamagedArtifactError(f"the artifact {folder.name} has changed on disk ({', '.join(damaged)})")
-        parts = {Path(name).stem: _read_part(folder / name) for name in record["sha256"]}
+        parts = {Path(name).stem: read_part(folder / name) for name in record["sha256"]}
         return parts[VALUE] if kind == VALUE else _KINDS[kind].from_parts(parts)  # type: ignore[attr-defined]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise DamagedArtifactError(f"the artifact {folder.name} can't be read ({error})") from error
@@ -101,13 +103,20 @@ def read_record(folder: Path) -> dict[str, Any]:
     return record
 
 
-def _write_part(folder: Path, name: str, part: Any) -> None:
+def write_part(folder: Path, name: str, part: Any) -> None:
+    """Writes one part as one file, whose suffix says its kind.
+
+    Raises:
+        TypeError: for what would come back changed.
+    """
     if isinstance(part, keras.Model):
         part.save(folder / f"{name}.keras")
+    elif isinstance(part, pd.DataFrame) and len(part.columns) >= WIDE and len(set(part.dtypes)) == 1:
+        np.savez(folder / f"{name}.npz", **{TABLE: part.to_numpy(), COLUMNS: np.array(list(part.columns), str)})
     elif isinstance(part, pd.DataFrame):
         path = folder / f"{name}.csv"
         part.to_csv(path, index=False)
-        if not (len(part.columns) and _read_part(path).equals(part.reset_index(drop=True))):
+        if not (len(part.columns) and read_part(path).equals(part.reset_index(drop=True))):
             raise TypeError(f"the table {name!r} can't be stored: as a .csv its values or their types would change")
     elif isinstance(part, Mapping) and part and all(isinstance(value, np.ndarray) for value in part.values()):
         if any(array.dtype.hasobject for array in part.values()):
@@ -122,14 +131,16 @@ def _write_part(folder: Path, name: str, part: Any) -> None:
         (folder / f"{name}.json").write_text(text)
 
 
-def _read_part(path: Path) -> Any:
+def read_part(path: Path) -> Any:
+    """What `write_part` wrote to a file."""
     if path.suffix == ".keras":
         return keras.models.load_model(path, compile=False, safe_mode=True)
     if path.suffix == ".csv":  # the Python engine is the one that reads every float exactly
         return pd.read_csv(path, engine="python", keep_default_na=False, na_values=[""])
     if path.suffix == ".npz":
         with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
+            found = {name: arrays[name] for name in arrays.files}
+        return pd.DataFrame(found[TABLE], columns=found[COLUMNS].tolist()) if set(found) == {TABLE, COLUMNS} else found
     return json.loads(path.read_text())
 
 

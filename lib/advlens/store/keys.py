@@ -64,7 +64,11 @@ def _chunks(value: Any) -> Iterator[bytes]:
         yield from _chunks(value.get_weights())
     elif isinstance(value, pd.DataFrame):
         yield json.dumps([[str(name), str(kind)] for name, kind in value.dtypes.items()]).encode()
-        yield value.to_csv().encode()
+        yield from _chunks(list(value.index))
+        if len(set(value.dtypes)) == 1 and not value.dtypes.iloc[0].hasobject:
+            yield from _chunks(value.to_numpy())
+        else:
+            yield value.to_csv(index=False).encode()
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         yield from _chunks({field.name: getattr(value, field.name) for field in dataclasses.fields(value)})
     elif isinstance(value, type) or inspect.isfunction(value):

@@ -9,7 +9,7 @@ import pandas as pd
 from advlens.arrays import Array
 from advlens.classifier import Classifier
 from advlens.closeness import ClassDensity, ClassDivergence
-from advlens.detectors import trivial_baselines
+from advlens.detectors.baselines import trivial_baselines
 from advlens.detectors.decision_metrics import DecisionMetrics
 from advlens.store import artifact
 

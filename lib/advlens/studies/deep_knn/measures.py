@@ -10,7 +10,7 @@ from scipy.special import softmax
 
 from advlens.arrays import Array
 from advlens.classifier import Classifier
-from advlens.detectors import trivial_baselines
+from advlens.detectors.baselines import trivial_baselines
 from advlens.neighbours import DeepKNN, Judgement, Neighbourhoods
 from advlens.neighbours.conformal import CONVENTIONS, true_nonconformity
 from advlens.neighbours.search import SEARCHES, recall

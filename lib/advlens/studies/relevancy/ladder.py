@@ -11,7 +11,7 @@ import numpy as np
 from advlens.arrays import Array
 from advlens.attacks import AttackSet
 from advlens.classifier import Classifier
-from advlens.detectors import Detector
+from advlens.detectors.base import Detector
 from advlens.detectors.baselines import MaxSoftmax, pixel_baselines
 from advlens.image_files import through
 from advlens.metrics import Estimate, evaluate, proportion, proportion_difference, roc_auc

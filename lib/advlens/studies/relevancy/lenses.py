@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from advlens.classifier import Classifier
-from advlens.detectors import InputClassifier, RelevancyClassifier
+from advlens.detectors.cnn import InputClassifier, RelevancyClassifier
 
 MAIN_NETWORK = "slide_detector_cnn"
 

@@ -13,8 +13,8 @@ from sklearn.tree import DecisionTreeClassifier
 from advlens.arrays import Array
 from advlens.attacks import AttackSet
 from advlens.classifier import Classifier
-from advlens.detectors import Detector, trivial_baselines
-from advlens.detectors.baselines import pixel_baselines
+from advlens.detectors.base import Detector
+from advlens.detectors.baselines import pixel_baselines, trivial_baselines
 from advlens.detectors.regression import regression
 from advlens.image_files import through
 from advlens.metrics import Estimate, Stratum, positives, proportion, roc_auc

@@ -11,7 +11,8 @@ import pandas as pd
 
 from advlens.arrays import Array
 from advlens.attacks import AttackSet
-from advlens.detectors import Detector, trivial_baselines
+from advlens.detectors.base import Detector
+from advlens.detectors.baselines import trivial_baselines
 from advlens.explanations import colour_map, explain
 from advlens.image_files import CODECS, export, export_names
 from advlens.metrics import Estimate, Stratum

@@ -1,0 +1,120 @@
+"""The detectors by name, with the studies' parameters."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from advlens.classifier import Classifier, as_classifier
+from advlens.detectors.detector import FILE, Detector, restore
+from advlens.detectors.heads import Boosting, Head, Logistic, Network, Sign
+from advlens.lenses import (
+    BASELINES,
+    Baselines,
+    Closeness,
+    DeepNeighbours,
+    Joined,
+    Lens,
+    LocalEntropy,
+    Pixels,
+    Relevancy,
+    Uncertainty,
+)
+from advlens.lenses.neighbours import CREDIBILITY
+
+SIX = ("variance", "entropy", "mutual information", "confidence", "KDE", "KL divergence")
+Made = tuple[Lens, Head, str | None]
+
+
+def _six(classifier: Classifier, *, passes: int = 50, bandwidth: float = 1.0, seed: int = 0) -> Made:
+    lenses = [Uncertainty(classifier, passes=passes, seed=seed), Closeness(classifier, bandwidth=bandwidth)]
+    return Joined(lenses), Logistic(), None
+
+
+def _deep_knn(classifier: Classifier, **parameters: Any) -> Made:
+    return DeepNeighbours(classifier, **parameters), Sign(CREDIBILITY, 1), None
+
+
+def _local_entropy(classifier: Classifier, *, direction: int | None = None, **parameters: Any) -> Made:
+    lens = LocalEntropy(classifier, **parameters)
+    return lens, Sign(lens.columns[0], direction), None
+
+
+def _input(classifier: Classifier, **parameters: Any) -> Made:
+    lens = Pixels(classifier.input_shape)
+    return lens, Network(lens.shape, **parameters), None
+
+
+def _relevancy(classifier: Classifier, *, method: str = "deep_taylor", coloured: bool = False, **more: Any) -> Made:
+    lens = Relevancy(classifier, method=method, coloured=coloured)
+    return lens, Network(lens.shape, unit_scale=not coloured, **more), None
+
+
+def _baseline(column: str) -> Callable[..., Made]:
+    return lambda classifier, sign=1: (Baselines(classifier), Sign(column, sign), None)
+
+
+CATALOGUE: dict[str, tuple[Callable[..., Made], tuple[str, ...] | None]] = {
+    "all_six": (_six, SIX),
+    "deep_knn": (_deep_knn, (CREDIBILITY,)),
+    "local_entropy": (_local_entropy, None),
+    "input_classifier": (_input, None),
+    "relevancy_classifier": (_relevancy, None),
+    "baselines_logistic": (lambda classifier: (Baselines(classifier), Logistic(), None), BASELINES),
+    "baselines_boosting": (lambda classifier: (Baselines(classifier), Boosting(), None), BASELINES),
+    **{column.replace(" ", "_").replace("-", "_"): (_baseline(column), (column,)) for column in BASELINES},
+}
+
+
+def names() -> list[str]:
+    """The detectors' names.
+
+    >>> "deep_knn" in names()
+    True
+    """
+    return list(CATALOGUE)
+
+
+def create(name: str, model: Classifier | keras.Model | str | Path, **parameters: Any) -> Detector:
+    """A detector by its name, not fitted yet.
+
+    Args:
+        name: one of `names()`; model: the task network; parameters: see the lens's and the head's.
+    Raises:
+        ValueError: for an unknown name; TypeError: for a parameter that it does not have.
+    """
+    if name not in CATALOGUE:
+        raise ValueError(f"no detector is called {name!r}: choose one of {', '.join(CATALOGUE)}")
+    build, columns = CATALOGUE[name]
+    lens, head, family = build(as_classifier(model), **parameters)
+    recipe = {"name": name, "parameters": parameters}
+    return Detector(lens, head, columns=columns, name=name.replace("_", " "), family=family, recipe=recipe)
+
+
+def load(folder: str | Path, model: Classifier | keras.Model | str | Path) -> Detector:
+    """The detector that `Detector.save` wrote, on the same task network.
+
+    Raises:
+        ValueError: for a folder that holds no detector.
+    """
+    folder = Path(folder)
+    try:
+        about = json.loads((folder / FILE).read_text())
+        recipe = about["recipe"]
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"{folder} holds no detector ({error}): pass a folder that save made") from error
+    return restore(create(recipe["name"], model, **recipe["parameters"]), folder, about)
+
+
+def trivial_baselines(classifier: Classifier) -> list[Detector]:
+    """The five trivial scores, each oriented by `learn`, and all of them combined by regression and by boosting.
+
+    The one rule for baselines: these stand beside every detector, and the best of them on validation images is the one
+    to beat.
+    """
+    lens = Baselines(classifier)
+    single = [Detector(lens, Sign(column), columns=(column,), name=column) for column in BASELINES]
+    both = (("baselines, logistic", Logistic()), ("baselines, boosting", Boosting()))
+    return [*single, *(Detector(lens, head, columns=BASELINES, name=name) for name, head in both)]

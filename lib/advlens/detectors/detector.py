@@ -1,0 +1,177 @@
+"""A detector: a lens, what is measured of a decision, and a head, what makes a score of it. It is ART's too."""
+
+import json
+import warnings
+from collections.abc import Sequence
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from art.defences.detector.evasion import EvasionDetector
+
+from advlens.arrays import Array
+from advlens.detectors.heads import HEADS, Head
+from advlens.lenses import Lens
+from advlens.metrics import threshold_at_fpr
+from advlens.store.files import read_part, write_part
+from advlens.store.keys import digest
+
+FILE = "detector.json"
+
+
+class Detector(EvasionDetector):
+    """Scores images: higher means more adversarial. It never sees the labels of what it judges.
+
+    Args:
+        lens: what it measures; head: what makes a score of it; columns: those of the lens's that the head sees.
+        name: as tables list it; family: one of `benchmark.Family`'s values, the lens's by default.
+        recipe: the catalogue's name and parameters, by which `load` builds it again.
+
+    Attributes:
+        threshold_: what `calibrate` committed; images that score above it, or whose score is NaN, are called
+            adversarial. observed_fpr_: its false-positive rate on the images that it was committed from.
+    """
+
+    defence_params = ("lens", "head")
+
+    def __init__(
+        self,
+        lens: Lens,
+        head: Head,
+        *,
+        columns: Sequence[str] | None = None,
+        name: str,
+        family: str | None = None,
+        recipe: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        unknown = [column for column in columns or () if column not in lens.columns]
+        if unknown:
+            raise ValueError(f"{', '.join(unknown)} is not measured: columns are {', '.join(lens.columns[:20])}")
+        self.lens, self.head = lens, head
+        self.columns = None if columns is None else list(columns)
+        self.name, self.family, self.recipe = name, family or lens.family, recipe
+        self.threshold_: float | None = None
+
+    def fit(self, x: Array, y: Array, batch_size: int = 128, nb_epochs: int = 20, **kwargs: Any) -> "Detector":
+        """Fits the lens to the task network's training images, (n, h, w, channels), and classes, (n,)."""
+        self.lens.fit(x, y)
+        self._fitted_to = digest(np.asarray(x, np.float32))
+        return self
+
+    def learn(self, images: Array, is_adversarial: Array, *, seed: int = 0, **more: Any) -> "Detector":
+        """Fits the head to images and (n,) truths, 1 or True where adversarial; a `Sign` head takes its direction.
+
+        Raises:
+            ValueError: for truths other than 0 and 1, or of one kind only.
+        """
+        truth = np.asarray(is_adversarial)
+        if truth.shape != (len(images),) or set(np.unique(truth)) != {0, 1}:
+            raise ValueError(f"is_adversarial must hold both 0 and 1, one value per image, got {truth.shape}")
+        self.head.fit(self._measured(images), truth.astype(bool), seed=seed, **more)
+        return self
+
+    def calibrate(self, clean_images: Array, *, fpr: float = 0.05) -> "Detector":
+        """Commits the threshold from clean images alone, before any attack is seen.
+
+        Args:
+            clean_images: (n, h, w, channels) in [0, 1], none of them used in fitting or in evaluation.
+            fpr: the nominal false-positive rate, in (0, 1).
+        Raises:
+            ValueError: for fewer than ⌈1/fpr⌉ − 1 images, of which no threshold can promise that rate.
+        """
+        fewest = ceil(1 / fpr) - 1 if 0 < fpr < 1 else 1
+        if len(clean_images) < fewest:
+            raise ValueError(
+                f"clean_images must be {fewest} or more for a false-positive rate of {fpr:g}, got {len(clean_images)}"
+            )
+        if digest(np.asarray(clean_images, np.float32)) == getattr(self, "_fitted_to", None):
+            warnings.warn("the detector was fitted to these images: its threshold is too low on others", stacklevel=2)
+        scores = self.scores(clean_images)
+        self.threshold_ = threshold_at_fpr(scores, fpr)
+        self.observed_fpr_ = float((scores > self.threshold_).mean())
+        ties = int((scores == self.threshold_).sum())
+        if ties > max(1, fpr * len(scores)):
+            warnings.warn(
+                f"{ties} of {len(scores)} clean images score exactly the threshold: the observed false-positive rate "
+                f"is {self.observed_fpr_:.3f}, not {fpr:g}",
+                stacklevel=2,
+            )
+        return self
+
+    def scores(self, images: Array) -> Array:
+        """(n,) float64 scores of (n, h, w, channels) images in [0, 1]."""
+        return np.asarray(self.head.score(self._measured(images)), np.float64)
+
+    def detect(self, x: Array, batch_size: int = 128, **kwargs: Any) -> tuple[dict[str, Any], Array]:
+        """ART's entry: ({"scores": (n,), "threshold": float, "observed_fpr": float}, (n,) bool, True = adversarial).
+
+        Raises:
+            RuntimeError: before `calibrate`.
+        """
+        if self.threshold_ is None:
+            raise RuntimeError("this detector has no threshold yet: call calibrate(clean_images, fpr=...) first")
+        scores = self.scores(x)
+        broken = np.isnan(scores)
+        if broken.any():
+            warnings.warn(f"{broken.sum()} of {len(scores)} scores are NaN: these images are flagged", stacklevel=2)
+        report = {"scores": scores, "threshold": self.threshold_, "observed_fpr": self.observed_fpr_}
+        return report, (scores > self.threshold_) | broken
+
+    def _measured(self, images: Array) -> pd.DataFrame:
+        images = np.asarray(images)
+        if images.ndim == 3:
+            raise ValueError(f"images must be (n, h, w, channels), got one of shape {images.shape}: pass images[None]")
+        measured = self.lens.measure(images)
+        return measured if self.columns is None else measured[self.columns]
+
+    # ------------------------------------------------------------ plain files
+
+    def save(self, folder: str | Path) -> Path:
+        """Writes the detector as plain files (.json, .npz, .keras) into a new folder; the task network is not in it.
+
+        Raises:
+            FileExistsError: where the folder exists.
+            ValueError: for a detector that is not of the catalogue, which `load` could not build again.
+        """
+        if self.recipe is None:
+            raise ValueError("only a detector that detectors.create made can be saved: load builds it by its name")
+        folder = Path(folder)
+        folder.mkdir(parents=True)
+        lens, head = self.lens.to_parts(), self.head.fitted()
+        fitted = {name: value for name, value in lens.items() if name in FITTED and value is not None}
+        for name, part in {f"lens.{name}": _arrays(value) for name, value in fitted.items()}.items():
+            write_part(folder, name, part)
+        for name, part in head.items():
+            write_part(folder, f"head.{name}", part)
+        about = {"recipe": self.recipe, "threshold": self.threshold_, "head": self.head.parameters()}
+        about |= {"observed_fpr": getattr(self, "observed_fpr_", None), "head_kind": type(self.head).__name__}
+        (folder / FILE).write_text(json.dumps(about, indent=1))
+        return folder
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a detector is not pickled: save(folder) writes plain files, detectors.load reads them")
+
+
+FITTED = ("features", "labels", "training", "conformal")  # parts of a lens that `fit` took over
+
+
+def _arrays(value: Any) -> dict[str, Array]:
+    return {f"array {i}": each for i, each in enumerate(value if isinstance(value, tuple) else (value,))}
+
+
+def restore(detector: Detector, folder: Path, about: dict[str, Any]) -> Detector:
+    """Puts what `save` wrote into a freshly built detector."""
+    parts = {path.name: read_part(path) for path in sorted(folder.iterdir()) if path.name != FILE}
+    given = {name.split(".")[1]: tuple(part.values()) for name, part in parts.items() if name.startswith("lens.")}
+    if "features" in given:
+        detector.lens.fit_features(given["features"][0], given["labels"][0])  # type: ignore[attr-defined]
+    elif "training" in given:
+        detector.lens.fit_apart(given["training"], given["conformal"])  # type: ignore[attr-defined]
+    head = HEADS[about["head_kind"]](**about["head"])
+    fitted = {name.split(".")[1]: part for name, part in parts.items() if name.startswith("head.")}
+    detector.head = head.restore(fitted) if fitted else head
+    detector.threshold_, detector.observed_fpr_ = about["threshold"], about["observed_fpr"]
+    return detector

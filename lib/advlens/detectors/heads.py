@@ -1,0 +1,256 @@
+"""Heads: what makes a score, higher = more adversarial, of a lens's columns."""
+
+import abc
+from typing import Any, TypeVar
+
+import keras
+import numpy as np
+import pandas as pd
+from scipy.special import expit, log_softmax
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from advlens.arrays import Array
+from advlens.metrics import roc_auc
+from advlens.networks import find_builder
+from advlens.networks.building import built
+from advlens.training import train
+
+Self = TypeVar("Self", bound="Head")
+
+
+class Head(abc.ABC):
+    """A cheap function of measurements. `parameters` are what it was made with, `fitted` what it learnt, as arrays.
+
+    Attributes:
+        learns: whether it needs attacked images to be fitted.
+    """
+
+    learns = True
+
+    @abc.abstractmethod
+    def fit(self: Self, measured: pd.DataFrame, is_adversarial: Array, *, seed: int = 0) -> Self:
+        """Learns from n rows of measurements and (n,) bool truths."""
+
+    @abc.abstractmethod
+    def score(self, measured: pd.DataFrame) -> Array:
+        """(n,) float64."""
+
+    def probability(self, measured: pd.DataFrame) -> Array | None:
+        """(n,) in [0, 1], that an image is adversarial; None where the head gives none."""
+        return None
+
+    def parameters(self) -> dict[str, Any]:
+        """What `__init__` was given, as JSON values."""
+        return {}
+
+    def fitted(self) -> dict[str, Any]:
+        """What `fit` left, as parts for plain files; `restore` takes it back."""
+        return {}
+
+    def restore(self: Self, parts: dict[str, Any]) -> Self:
+        """Takes over what `fitted` gave."""
+        return self
+
+
+class Sign(Head):
+    """One column as it is, or turned around.
+
+    Args:
+        column: its name; sign: 1, −1, or None to be oriented by the ROC-AUC on the rows that it is fitted to.
+    """
+
+    learns = False
+
+    def __init__(self, column: str, sign: int | None = None) -> None:
+        if sign not in (1, -1, None):
+            raise ValueError(f"sign must be 1, -1 or None, got {sign!r}")
+        self.column, self.sign = column, sign
+
+    def fit(self, measured: pd.DataFrame, is_adversarial: Array, *, seed: int = 0) -> "Sign":
+        """Orients the column, where no sign was given."""
+        if self.sign is None:
+            auc = roc_auc(measured[self.column].to_numpy(np.float64), np.asarray(is_adversarial, bool))
+            self.sign = 1 if auc >= 0.5 else -1
+        return self
+
+    def score(self, measured: pd.DataFrame) -> Array:
+        """The column times the sign.
+
+        Raises:
+            RuntimeError: before `fit`, where no sign was given.
+        """
+        if self.sign is None:
+            raise RuntimeError(f"the direction of {self.column!r} is not known yet: call learn(images, is_adversarial)")
+        return self.sign * measured[self.column].to_numpy(np.float64)
+
+    def parameters(self) -> dict[str, Any]:
+        """Column and sign, the one found by `fit` included."""
+        return {"column": self.column, "sign": self.sign}
+
+
+class Logistic(Head):
+    """Standardisation and logistic regression (Feinman et al. 2017, section 6)."""
+
+    def fit(self, measured: pd.DataFrame, is_adversarial: Array, *, seed: int = 0) -> "Logistic":
+        """By maximum likelihood with scikit-learn's default penalty."""
+        values = measured.to_numpy(np.float64)
+        scaler = StandardScaler().fit(values)
+        model = LogisticRegression(max_iter=1000).fit(scaler.transform(values), np.asarray(is_adversarial, bool))
+        self.mean_, self.scale_ = scaler.mean_, scaler.scale_
+        self.weights_, self.bias_ = model.coef_[0], float(model.intercept_[0])
+        return self
+
+    def score(self, measured: pd.DataFrame) -> Array:
+        """Log odds.
+
+        Raises:
+            RuntimeError: before `fit`.
+        """
+        if not hasattr(self, "weights_"):
+            raise RuntimeError("this detector has not learnt yet: call learn(images, is_adversarial)")
+        return (measured.to_numpy(np.float64) - self.mean_) / self.scale_ @ self.weights_ + self.bias_
+
+    def probability(self, measured: pd.DataFrame) -> Array:
+        """The logistic function of the log odds."""
+        return expit(self.score(measured))
+
+    def fitted(self) -> dict[str, Any]:
+        """Means, scales, weights and bias."""
+        names = ("mean_", "scale_", "weights_")
+        return {"regression": {name: getattr(self, name) for name in names} | {"bias_": np.array([self.bias_])}}
+
+    def restore(self, parts: dict[str, Any]) -> "Logistic":
+        """Takes over what `fitted` gave."""
+        arrays = parts["regression"]
+        self.mean_, self.scale_, self.weights_ = (arrays[name] for name in ("mean_", "scale_", "weights_"))
+        self.bias_ = float(arrays["bias_"][0])
+        return self
+
+
+class Boosting(Head):
+    """Gradient-boosted trees, scikit-learn's histogram kind: 100 trees, otherwise its defaults.
+
+    Stored as the rows that it learnt from: fitting them again with the same seed gives the same trees.
+    """
+
+    def fit(self, measured: pd.DataFrame, is_adversarial: Array, *, seed: int = 0) -> "Boosting":
+        """Fits the trees."""
+        self.rows_, self.truth_, self.seed_ = measured.to_numpy(np.float64), np.asarray(is_adversarial, bool), seed
+        self.model_ = HistGradientBoostingClassifier(max_iter=100, random_state=seed % 2**31)
+        self.model_.fit(self.rows_, self.truth_)
+        return self
+
+    def score(self, measured: pd.DataFrame) -> Array:
+        """Log odds."""
+        return self.model_.decision_function(measured.to_numpy(np.float64))
+
+    def probability(self, measured: pd.DataFrame) -> Array:
+        """The logistic function of the log odds."""
+        return expit(self.score(measured))
+
+    def fitted(self) -> dict[str, Any]:
+        """The rows, their truths and the seed."""
+        return {"rows": {"rows": self.rows_, "truth": self.truth_, "seed": np.array([self.seed_])}}
+
+    def restore(self, parts: dict[str, Any]) -> "Boosting":
+        """Fits the same rows again."""
+        arrays = parts["rows"]
+        rows = pd.DataFrame(arrays["rows"])
+        return self.fit(rows, arrays["truth"], seed=int(arrays["seed"][0]))
+
+
+class Network(Head):
+    """A convolutional network that judges pictures (Gong et al. 2017; the relevancy study's slides).
+
+    Args:
+        shape: (h, w, channels) that the columns are brought to.
+        network: the builder's name, "slide_detector_cnn" or "vgg_like_detector_cnn".
+        epochs, batch_size, learning_rate, patience: of SGD with momentum 0.9, stopped by the validation loss.
+        unit_scale: bring the pictures to a root mean square of 1, as relevances, which are tiny, need.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        *,
+        network: str = "slide_detector_cnn",
+        epochs: int = 100,
+        batch_size: int = 128,
+        learning_rate: float = 0.01,
+        patience: int = 50,
+        unit_scale: bool = False,
+    ) -> None:
+        self.builder = find_builder(network)
+        self.shape, self.network, self.epochs, self.batch_size = tuple(shape), network, epochs, batch_size
+        self.learning_rate, self.patience, self.unit_scale = learning_rate, patience, unit_scale
+
+    def fit(
+        self,
+        measured: pd.DataFrame,
+        is_adversarial: Array,
+        *,
+        seed: int = 0,
+        validation: tuple[pd.DataFrame, Array] | None = None,
+    ) -> "Network":
+        """Trains the network; without validation rows for all epochs."""
+        pictures = self._pictures(measured)
+        self.scale_ = 1.0
+        if self.unit_scale:
+            self.scale_ = 1 / max(float(np.sqrt(np.square(pictures, dtype=np.float64).mean())), 1e-30)
+        keras.utils.set_random_seed(seed % 2**32)
+        trained = train(
+            built(self.builder, input_shape=self.shape, num_classes=2),
+            pictures * np.float32(self.scale_),
+            np.asarray(is_adversarial).astype(np.int64),
+            optimizer=keras.optimizers.SGD(self.learning_rate, momentum=0.9),
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            seed=seed % 2**32,
+            validation=None if validation is None else self._validation(*validation),
+            patience=None if validation is None else self.patience,
+        )
+        self.model_, self.history_ = trained.network, trained.history
+        return self
+
+    def _validation(self, measured: pd.DataFrame, is_adversarial: Array) -> tuple[Array, Array]:
+        truth = np.asarray(is_adversarial).astype(np.int64)
+        return self._pictures(measured) * np.float32(self.scale_), truth
+
+    def _pictures(self, measured: pd.DataFrame) -> Array:
+        return measured.to_numpy(np.float32).reshape(len(measured), *self.shape)
+
+    def score(self, measured: pd.DataFrame) -> Array:
+        """Log odds.
+
+        Raises:
+            RuntimeError: before `fit`.
+        """
+        if not hasattr(self, "model_"):
+            raise RuntimeError("this detector has not learnt yet: call learn(images, is_adversarial)")
+        pictures = self._pictures(measured) * np.float32(self.scale_)
+        logits = np.asarray(self.model_.predict(pictures, batch_size=512, verbose=0), np.float64)
+        return np.diff(log_softmax(logits, axis=1), axis=1)[:, 0]
+
+    def probability(self, measured: pd.DataFrame) -> Array:
+        """The softmax output."""
+        return expit(self.score(measured))
+
+    def parameters(self) -> dict[str, Any]:
+        """As given."""
+        about = {"network": self.network, "epochs": self.epochs, "batch_size": self.batch_size}
+        about |= {"learning_rate": self.learning_rate, "patience": self.patience, "unit_scale": self.unit_scale}
+        return {"shape": list(self.shape)} | about
+
+    def fitted(self) -> dict[str, Any]:
+        """The trained network and the scale of its inputs."""
+        return {"network": self.model_, "scale": self.scale_}
+
+    def restore(self, parts: dict[str, Any]) -> "Network":
+        """Takes over what `fitted` gave."""
+        self.model_, self.scale_ = parts["network"], parts["scale"]
+        return self
+
+
+HEADS: dict[str, type[Head]] = {each.__name__: each for each in (Sign, Logistic, Boosting, Network)}
