@@ -39,10 +39,11 @@ publish: $(READY)  ## Copy a finished run's outputs and figures into notebooks/ 
 	@$(PY) -m advlens.cli publish --profile '$(PROFILE)' --run '$(RUN)' --seed '$(SEED)'
 
 bench: $(READY)  ## Measure this project's hot paths against the libraries' own
-	@for script in bench/bench_*.py; do $(PY) -m bench.$$(basename $$script .py) || exit 1; done
+	@rm -f bench/results.csv; export ADVLENS_PROGRESS=off; \
+	for script in bench/bench_*.py; do $(PY) -m bench.$$(basename $$script .py) || exit 1; done
 
-check: $(READY)  ## Lint and check the format (ruff)
-	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
+check: $(READY)  ## Lint, check the format (ruff) and the types (pyright)
+	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/pyright
 
 format: $(READY)  ## Format and mend what ruff can mend
 	@$(VENV)/bin/ruff format . && $(VENV)/bin/ruff check --fix .

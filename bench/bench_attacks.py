@@ -7,8 +7,6 @@ import advlens  # first, as it silences TensorFlow's start
 
 # isort: split
 
-import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -27,6 +25,7 @@ from advlens.attacks.gradient import GradientAttack
 from advlens.attacks.lbfgs import LBFGS
 from advlens.attacks.pixel import PixelAttack
 from advlens.classifier import Classifier
+from bench.harness import report, seconds
 from tests.scipy_lbfgs import scipy_lbfgs
 
 DATA = Path(__file__).parents[1] / "tests" / "data" / "mnist.npz"
@@ -53,24 +52,10 @@ def trained(name: str, images: np.ndarray, labels: np.ndarray) -> keras.Model:
     return network
 
 
-def seconds(function: Callable, repeats: int = 1) -> tuple[float, object]:
-    """The shortest of `repeats` runs, and what the last one gave."""
-    shortest = np.inf
-    for _ in range(repeats):
-        start = time.perf_counter()
-        result = function()
-        shortest = min(shortest, time.perf_counter() - start)
-    return shortest, result
-
-
 def stock_of(classifier: Classifier) -> TensorFlowV2Classifier:
     """ART's own estimator of the same network."""
     loss = keras.losses.CategoricalCrossentropy(from_logits=True, reduction="sum")
     return TensorFlowV2Classifier(classifier.model, 10, (28, 28, 1), loss_object=loss, clip_values=(0, 1))
-
-
-def report(name: str, ours: float, theirs: float, remark: str = "") -> None:
-    print(f"{name:38s} {ours:8.2f} s {theirs:8.2f} s {theirs / ours:7.1f}×  {remark}", flush=True)
 
 
 def median_l2(attacked: np.ndarray, images: np.ndarray) -> float:

@@ -14,7 +14,8 @@ from sklearn.neighbors import KernelDensity
 from advlens import networks
 from advlens.closeness import ClassDensity
 from advlens.uncertainty import MonteCarloDropout
-from bench.bench_attacks import DATA, report, seconds
+from bench.bench_attacks import DATA
+from bench.harness import report, seconds
 
 PASSES = 50
 QUERIES, TRAINING, CLASSES, FEATURES = 10_000, 60_000, 10, 128

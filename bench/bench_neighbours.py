@@ -17,7 +17,7 @@ from advlens.datasets import load
 from advlens.neighbours.search import row_search
 from advlens.networks import deep_knn_cnn
 from advlens.training import train_task_network
-from bench.bench_attacks import report, seconds
+from bench.harness import report, seconds
 
 K = 75
 EVERY = {"FAISS": 20, "scikit-learn": 100}  # queries that one of theirs stands for: they are extrapolated

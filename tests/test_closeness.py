@@ -86,3 +86,17 @@ def test_bad_input_is_named(features):
         ClassDensity(bandwidth=1, convention="text")
     with pytest.raises(ValueError, match="activations must be ≥ 0 to be shared out"):
         ClassDivergence(conversion="share").fit(rows - 50, labels).divergence(rows, labels)
+
+
+def test_scikit_learn_s_default_tree_is_wrong_far_from_all_rows_and_we_are_not():
+    rng = np.random.default_rng(0)
+    rows = np.maximum(rng.normal(size=(600, 128)), 0)
+    near = rows[:20] + 0.05 * rng.normal(size=(20, 128))
+    far = np.maximum(rng.normal(size=(20, 128)), 0)
+    ours = ClassDensity(bandwidth=0.3).fit(rows, np.zeros(600, int))
+    trees = KernelDensity(bandwidth=0.3).fit(rows)
+    for queries, is_wrong in ((near, False), (far, True)):
+        squares = np.square(queries[:, None] - rows[None]).sum(axis=2)
+        direct = logsumexp(-squares / (2 * 0.3**2), axis=1) - np.log(600) - 128 * (np.log(0.3) + np.log(2 * np.pi) / 2)
+        np.testing.assert_allclose(ours.log_density(queries, np.zeros(20, int)), direct, rtol=1e-6, atol=1e-6)
+        assert (np.abs(trees.score_samples(queries) - direct).max() > 1) == is_wrong

@@ -28,6 +28,19 @@ def test_a_shown_figure_is_saved_and_says_what_is_on_it(tmp_path, history):
     assert not plt.get_fignums()
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
+def test_the_lowest_panel_of_each_column_has_tick_labels(count):
+    figure, grid = plots._panels(count, 2, height=2)
+    for axes in grid.flat[:count]:
+        axes.plot([0, 1], [0, 1])
+    figure.canvas.draw()
+    columns = min(count, 2)
+    for number, axes in enumerate(grid.flat[:count]):
+        has_labels = any(label.get_visible() and label.get_text() for label in axes.get_xticklabels())
+        assert has_labels == (number + columns >= count)
+    plt.close("all")
+
+
 def test_the_description_changes_with_the_data(history):
     described = plots.describe(plots.learning_curves({"net": history}, title="Learning"))
     worse = plots.describe(plots.learning_curves({"net": history.assign(accuracy=0.1)}, title="Learning"))

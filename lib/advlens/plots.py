@@ -407,6 +407,8 @@ def _panels(count: int, columns: int, *, height: float, share_y: bool = True) ->
     figure, grid = plt.subplots(rows, columns, figsize=size, sharex=True, sharey=share_y, squeeze=False)
     for axes in grid.flat[count:]:
         axes.remove()
+    for axes in grid.flat[count - columns : count]:  # the lowest of each column: a removed one would keep the ticks
+        axes.tick_params(axis="x", labelbottom=True)
     return figure, grid
 
 
