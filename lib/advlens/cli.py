@@ -56,6 +56,14 @@ def baselines() -> None:
 
 
 @app.command()
+def results() -> None:
+    """Make docs/results.md anew from the published tables."""
+    from advlens.results import write_results
+
+    print(write_results())
+
+
+@app.command()
 def data(names: Annotated[list[str], typer.Argument(help="mnist, fashion_mnist")]) -> None:
     """Fetch and verify data sets."""
     from advlens.datasets import fetch
