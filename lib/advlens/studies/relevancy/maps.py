@@ -13,6 +13,7 @@ from advlens.classifier import Classifier
 from advlens.explanations import explain
 from advlens.explanations.similarity import rank_correlation
 from advlens.metrics import mean
+from advlens.store import artifact
 
 AGREEING = {
     "Deep Taylor": {"method": "deep_taylor"},
@@ -51,6 +52,7 @@ def map_agreement(classifier: Classifier, attack_set: AttackSet, *, seed: int) -
     return pd.DataFrame(rows)
 
 
+@artifact(version=1)
 def map_movement(network: keras.Model, attack_sets: Mapping[str, AttackSet], *, seed: int) -> pd.DataFrame:
     """Rank correlation of clean images' maps, for their class, with other maps.
 
