@@ -150,6 +150,19 @@ def test_an_attack_set_s_fields_have_a_row_an_image(crafted):
         dataclasses.replace(crafted, noisy=crafted.noisy[:1])
 
 
+@pytest.mark.parametrize("wrong", [-0.5, 1.5, np.nan])
+def test_an_attack_set_refuses_pixels_that_are_none(crafted, wrong):
+    broken = crafted.adversarial.copy()
+    broken[1, 3, 4] = wrong
+    with pytest.raises(ValueError, match=r"adversarial images must lie in \[0, 1\]"):
+        dataclasses.replace(crafted, adversarial=broken)
+
+
+def test_an_attack_set_refuses_a_success_that_its_decisions_contradict(crafted):
+    with pytest.raises(ValueError, match=f"success contradicts predicted and label for {len(crafted)} images"):
+        dataclasses.replace(crafted, success=~crafted.success)
+
+
 def test_unknown_names_and_parameters_are_named(average_pooling_classifier):
     with pytest.raises(ValueError, match="no attack is called 'deepfoul': choose one of lbfgs"):
         find_attack("deepfoul")

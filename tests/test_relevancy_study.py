@@ -56,6 +56,7 @@ def attack_set():
         margin=np.where(success, 1, -1).astype(np.float32),
         l2=np.full(N, 0.8, np.float32),
         linf=np.full(N, 0.2, np.float32),
+        zero_gradient=np.zeros(N, bool),
     )
 
 
@@ -548,6 +549,7 @@ def test_map_movement_names_its_comparisons_rightly(average_pooling_classifier, 
         margin=np.ones(6, np.float32),
         l2=np.ones(6, np.float32),
         linf=np.ones(6, np.float32),
+        zero_gradient=np.zeros(6, bool),
     )
     table = map_movement(average_pooling_classifier.model, {"made up": moved}, seed=0)
     means = table[table["method"] == "z-rule"].set_index("compared")["estimate"]

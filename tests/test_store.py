@@ -410,6 +410,7 @@ def test_tables_networks_and_attack_sets_come_back_as_they_were(kept, package):
         attack="shift", parameters={"amount": 0.25}, clean=clean, noisy=clean, adversarial=clean + np.float32(0.25),
         success=np.array([False, True, True]), l2=np.ones(3, np.float32), linf=np.full(3, 0.25, np.float32),
         margin=np.zeros(3, np.float32),
+        zero_gradient=np.array([True, False, False]),
         **{name: np.array(values) for name, values in rows.items()},
     )  # fmt: skip
     history = pd.DataFrame({"epoch": [1, 2], "loss": [1 / 3, 2e-17], "ok": [True, False], "name": ["a", "b"]})

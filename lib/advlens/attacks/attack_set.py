@@ -32,6 +32,7 @@ class AttackSet:
         success: (n,) bool, whether that is another class than for the clean image.
         margin: (n,) float32, of the adversarial images' logits the largest of another class minus the true class's.
         l2, linf: (n,) float32, norms of adversarial − clean.
+        zero_gradient: (n,) bool, whether the loss gradient at the clean image is zero in every pixel.
     """
 
     attack: str
@@ -47,6 +48,7 @@ class AttackSet:
     margin: Array
     l2: Array
     linf: Array
+    zero_gradient: Array
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self)[2:]:
@@ -55,7 +57,7 @@ class AttackSet:
                 raise ValueError(f"{field.name} must be an array with a row for each of {len(self.source)} images")
         for name in ("clean", "noisy", "adversarial"):
             low, high = (getattr(getattr(self, name), end)(initial=0.5) for end in ("min", "max"))
-            if low < 0 or high > 1:
+            if not 0 <= low <= high <= 1:  # not so for NaN either
                 raise ValueError(f"{name} images must lie in [0, 1], got [{low:g}, {high:g}]: clip them")
         untargeted = self.target == UNTARGETED  # a targeted attack may mean something else by success
         wrong = int((untargeted & (self.success != (self.predicted != self.label))).sum())
@@ -64,6 +66,11 @@ class AttackSet:
 
     def __len__(self) -> int:
         return len(self.source)
+
+    @property
+    def unchanged(self) -> Array:
+        """(n,) bool, whether the attack returned the image as it was."""
+        return self.linf == 0
 
     def select(self, rows: Array) -> "AttackSet":
         """The same attack on some of the images; `rows` is a (n,) bool mask or an array of row numbers."""

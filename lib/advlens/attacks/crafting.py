@@ -6,6 +6,7 @@ a stored attack set is keyed by its own attack's code alone.
 
 import dataclasses
 import inspect
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,10 +14,13 @@ import numpy as np
 from art.attacks.attack import EvasionAttack
 
 from advlens.arrays import Array, checked_images, checked_labels, checked_seed
+from advlens.attacks.art_attacks import is_targeted, named_faults, victim_of
 from advlens.attacks.attack_set import UNTARGETED, AttackSet
 from advlens.attacks.noise import gaussian_twin
 from advlens.classifier import Classifier, checked_classifier, logit_margins
 from advlens.store import artifact
+
+SHARE_TOLD = 0.05  # of images without a gradient, or unchanged, from which on it is said
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +47,8 @@ def built(entry: CatalogueEntry, classifier: Classifier, *, name: str, **paramet
     """The entry's attack on a classifier; `parameters` override the catalogue's.
 
     Raises:
-        ValueError: for a parameter that the attack does not have or does not accept.
+        ValueError: for a parameter that the attack does not have or does not accept, or an attack of ART that can't
+            be run here.
     """
     known = entry.attack.attack_params
     unknown = sorted(set(parameters) - set(known))
@@ -51,10 +56,11 @@ def built(entry: CatalogueEntry, classifier: Classifier, *, name: str, **paramet
         raise ValueError(f"{name} has no parameter {', '.join(unknown)}: it takes {', '.join(known)}")
     accepted = inspect.signature(entry.attack).parameters
     quiet = {"verbose": False} if "verbose" in accepted else {}
-    return entry.attack(classifier, **quiet, **entry.with_parameters(**parameters))
+    with named_faults(entry.attack):
+        return entry.attack(victim_of(entry.attack, classifier), **quiet, **entry.with_parameters(**parameters))
 
 
-@artifact(version=1)
+@artifact(version=2)
 def crafted(
     entry: CatalogueEntry,
     classifier: Classifier,
@@ -74,10 +80,11 @@ def crafted(
         labels: (n,) true classes.
         source: (n,) the images' places in the test set.
         seed: governs the attacks' random draws and the noisy twins.
-        parameters: override the entry's, by ART's names. With `targeted=True` each image is driven to the class that
-            the network thinks least likely (Kurakin et al. 2017).
+        parameters: override the entry's, by ART's names. With `targeted=True`, and by an attack that knows no other
+            way, each image is driven to the class that the network thinks least likely (Kurakin et al. 2017).
     Returns:
-        The attack set, in the order of the images.
+        The attack set, in the order of the images. A warning says where 5 % of the images or more have no gradient,
+        or come back as they were.
     Raises:
         TypeError: for a classifier that is none.
         ValueError: for bad images, labels, seeds or parameters, and for images that are classified wrongly.
@@ -98,14 +105,15 @@ def crafted(
     wrong = int((logits.argmax(axis=1) != labels).sum())
     if wrong:
         raise ValueError(f"{wrong} of {len(images)} images are misclassified as they are: attack only correct ones")
-    target = logits.argmin(axis=1) if attack.targeted else np.full(len(images), UNTARGETED)
-    aims = target if attack.targeted else labels
+    targeted = is_targeted(attack)
+    target = logits.argmin(axis=1) if targeted else np.full(len(images), UNTARGETED)
+    aims = target if targeted else labels
     adversarial = generated(attack, images, aims, seed=drawn)
     perturbation = (adversarial - images).reshape(len(images), -1)
     l2 = np.linalg.norm(perturbation, axis=1)
     attacked_logits = classifier.predict(adversarial)
     predicted = attacked_logits.argmax(axis=1)
-    return AttackSet(
+    attacked = AttackSet(
         attack=name,
         parameters=entry.with_parameters(**parameters),
         source=source.astype(np.int64),
@@ -119,7 +127,25 @@ def crafted(
         margin=logit_margins(attacked_logits, labels).astype(np.float32),
         l2=l2.astype(np.float32),
         linf=np.abs(perturbation).max(axis=1).astype(np.float32),
+        zero_gradient=without_gradient(classifier, images, labels),
     )
+    _warn_of_idle(attacked)
+    return attacked
+
+
+def without_gradient(classifier: Classifier, images: Array, labels: Array) -> Array:
+    """(n,) bool, whether the gradient of the cross-entropy with respect to the image is zero in every pixel."""
+    return ~classifier.loss_gradient(images, labels).reshape(len(images), -1).any(axis=1)
+
+
+def _warn_of_idle(attacked: AttackSet) -> None:
+    n = len(attacked)
+    for rows, what in (
+        (attacked.zero_gradient, "have a loss gradient of zero: attacks that follow it can't move them"),
+        (attacked.unchanged, f"are left unchanged by {attacked.attack}"),
+    ):
+        if rows.mean() >= SHARE_TOLD:
+            warnings.warn(f"{rows.sum()} of {n} images ({rows.mean():.0%}) {what}", stacklevel=3)
 
 
 def generated(attack: EvasionAttack, images: Array, labels: Array, *, seed: int) -> Array:
@@ -133,7 +159,8 @@ def generated(attack: EvasionAttack, images: Array, labels: Array, *, seed: int)
     state = np.random.get_state()  # noqa: NPY002
     np.random.seed(seed)  # noqa: NPY002
     try:
-        adversarial = np.asarray(attack.generate(images, _one_hot(labels, attack.estimator.nb_classes)))
+        with named_faults(type(attack)):
+            adversarial = np.asarray(attack.generate(images, _one_hot(labels, attack.estimator.nb_classes)))
     finally:
         np.random.set_state(state)  # noqa: NPY002
     if adversarial.shape != images.shape or not np.isfinite(adversarial).all():

@@ -4,6 +4,7 @@ import numpy as np
 
 from advlens.arrays import Array, checked_images, checked_labels, checked_seed
 from advlens.attacks.attack_set import AttackSet
+from advlens.attacks.crafting import without_gradient
 from advlens.attacks.noise import gaussian_twin
 from advlens.classifier import Classifier, checked_classifier, logit_margins
 
@@ -60,4 +61,5 @@ def type_one_set(
         margin=logit_margins(logits, labels).astype(np.float32),
         l2=l2.astype(np.float32),
         linf=np.abs(perturbation).max(axis=1).astype(np.float32),
+        zero_gradient=without_gradient(classifier, images, labels),
     )
