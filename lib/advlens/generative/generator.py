@@ -13,6 +13,7 @@ from advlens.arrays import Array, checked_images, checked_labels, checked_whole
 from advlens.generative.networks import POOLED, decoder, discriminator, encoder, latent_classifier
 from advlens.generative.supervised_vae import SupervisedVAE
 from advlens.progress import progress
+from advlens.random import stream
 from advlens.store import artifact, storable
 
 AT_ONCE = 512
@@ -71,7 +72,7 @@ def seen(images: Array, *, binarised: bool) -> Array:
     return (images > 0.5).astype(np.float32) if binarised else images
 
 
-@artifact(version=1)
+@artifact(version=2)
 def train_generator(
     images: Array,
     labels: Array,
@@ -158,7 +159,7 @@ def _discriminator(
     moments: Array, held_out: Array, fitted: Array, *, epochs: int, patience: int, seed: int
 ) -> keras.Model:
     """Trained to tell latent vectors drawn for images, (n, 2, d) means and spreads, from standard normal ones."""
-    rng = np.random.default_rng([seed, 1])
+    rng = stream(seed, "generator/discriminator")
     n, _, latent = moments.shape
     real = moments[:, 0] + moments[:, 1] * rng.standard_normal((n, latent), dtype=np.float32)
     noise = rng.standard_normal((n, latent), dtype=np.float32)

@@ -12,6 +12,7 @@ from advlens.attacks import AttackSet
 from advlens.datasets import split_groups
 from advlens.image_files import CODECS
 from advlens.progress import progress
+from advlens.random import stream_seed
 from advlens.studies.closeness.measures import measure as measure_decisions
 from advlens.studies.closeness.measures import reference_features
 from advlens.studies.closeness.protocols import EIGHT_BIT, PARTS, published_choice, truth_of
@@ -220,8 +221,7 @@ class Study:
     @cached_property
     def _part(self) -> pd.Series:
         """Source → part."""
-        # A seed of its own: the run's put these images into their order, by which they would fall on one side.
-        split = split_groups(self.source, seed=int(np.random.default_rng([self.bench.seed, 2]).integers(2**32)))
+        split = split_groups(self.source, seed=stream_seed(self.bench.seed, "responses/parts"))
         return pd.Series(np.select([getattr(split, part) for part in PARTS], PARTS, default=""), index=self.source)
 
     @cached_property

@@ -16,6 +16,7 @@ from advlens.generative import Generator, train_generator
 from advlens.image_files import CODECS
 from advlens.metrics import Estimate, proportion
 from advlens.networks import find_builder
+from advlens.random import stream, stream_seed
 from advlens.studies.closeness.protocols import BASELINES, EIGHT_BIT
 from advlens.studies.closeness.settings import published_of
 from advlens.studies.deep_knn.measures import DEEP_KNN, NETWORKS_LABEL, measure
@@ -116,7 +117,7 @@ class Study:
             builder=find_builder(JUDGE),
             num_classes=data.num_classes,
             epochs=epochs,
-            seed=int(np.random.default_rng([self.bench.seed, 13]).integers(2**32)),
+            seed=stream_seed(self.bench.seed, "type one/judge"),
         )
         return Classifier(trained.network)
 
@@ -124,7 +125,7 @@ class Study:
         """Places in the test set, in random order: of some, and of those of the others that both networks read."""
         data = self.bench.data
         chosen, free = np.split(
-            np.random.default_rng([self.bench.seed, 14]).permutation(len(data.test_labels)), [held_out]
+            stream(self.bench.seed, "type one/conformal").permutation(len(data.test_labels)), [held_out]
         )
         decided = [each.predict(data.test_images[free]).argmax(axis=1) for each in (self.classifier, self.judge)]
         return chosen, free[(np.array(decided) == data.test_labels[free]).all(axis=0)]
@@ -136,7 +137,7 @@ class Study:
                 f"calibration_images must be at most {len(left)}, those that both networks read rightly and that "
                 f"neither are attacked nor calibrate Deep kNN, got {count}"
             )
-        return np.random.default_rng([self.bench.seed, 15]).permutation(left)[:count]
+        return stream(self.bench.seed, "type one/thresholds").permutation(left)[:count]
 
     def _drawn(self, right: Array, pair_images: int) -> tuple[Array, Array]:
         """Of these places in the test set as many of each class for each other class."""
@@ -406,7 +407,7 @@ class Study:
     @cached_property
     def is_test(self) -> Array:
         """(n,) bool, the four fifths of the attacked images on which detectors are judged; the others choose."""
-        seed = int(np.random.default_rng([self.bench.seed, 16]).integers(2**32))
+        seed = stream_seed(self.bench.seed, "type one/parts")
         return split_groups(self.source, fractions=(0.0, 0.2, 0.8), seed=seed).test
 
     @cached_property
