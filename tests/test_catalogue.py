@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from art.attacks.attack import EvasionAttack
 
-from advlens.attacks import CATALOGUE, build_attack, craft, find_attack
+from advlens.attacks import CATALOGUE, attack_images, build_attack, craft, find_attack
 from advlens.attacks.appearance import appearance, similarity, verdict
 from advlens.attacks.attack_set import UNTARGETED
 from advlens.attacks.catalogue import CatalogueEntry
@@ -175,12 +175,14 @@ def test_bad_images_are_named(average_pooling_classifier, real_images, real_labe
     images, labels, given = real_images[few], real_labels[few], {"source": few, "seed": 0}
     swapped = labels.copy()
     swapped[2] = (swapped[2] + 1) % 10
-    with pytest.raises(ValueError, match="1 of 5 images are misclassified as they are"):
-        craft("deepfool", average_pooling_classifier, images, swapped, **given)
+    with pytest.raises(ValueError, match="all 5 images are misclassified as they are"):
+        craft("deepfool", average_pooling_classifier, images, (labels + 1) % 10, **given)
+    with pytest.raises(ValueError, match="1 of 5 images are misclassified as they are: attack only correct ones"):
+        attack_images(find_attack("fgsm"), average_pooling_classifier, images, swapped, name="fgsm", **given)
     with pytest.raises(ValueError, match=r"seed must be a whole number from 0 .* got None"):
         craft("deepfool", average_pooling_classifier, images, labels, source=few, seed=None)
-    with pytest.raises(TypeError, match="classifier must be an advlens Classifier, got Sequential"):
-        craft("deepfool", average_pooling_classifier.model, images, labels, **given)
+    with pytest.raises(TypeError, match="network must be a Keras 3 model, got int"):
+        craft("deepfool", 3, images, labels, **given)
     for broken in (lambda x: x[:1], lambda x: x * np.nan):
         CATALOGUE["broken"] = CatalogueEntry(type("Broken", (Half,), {"made": staticmethod(broken)}))
         with pytest.raises(ValueError, match="Broken must return one finite image for each of"):
@@ -188,6 +190,31 @@ def test_bad_images_are_named(average_pooling_classifier, real_images, real_labe
         del CATALOGUE["broken"]
     with pytest.raises(ValueError, match="source must have shape"):
         craft("deepfool", average_pooling_classifier, images, labels, source=few[:4], seed=0)
+
+
+def test_misclassified_images_are_left_out_and_counted(average_pooling_classifier, real_images, real_labels, right):
+    few = right[:5]
+    swapped = real_labels[few].copy()
+    swapped[2] = (swapped[2] + 1) % 10
+    with pytest.warns(UserWarning, match="1 of 5 images are misclassified: left out"):
+        made = craft("fgsm", average_pooling_classifier, real_images[few], swapped)
+    np.testing.assert_array_equal(made.source, [0, 1, 3, 4])
+    np.testing.assert_array_equal(made.clean, real_images[few[[0, 1, 3, 4]]])
+    with pytest.warns(UserWarning, match="left out"):
+        np.testing.assert_array_equal(
+            craft("fgsm", average_pooling_classifier, real_images[few], swapped, source=few).source, few[[0, 1, 3, 4]]
+        )
+
+
+def test_a_network_its_file_and_one_hot_labels_give_the_same_attack(
+    average_pooling_classifier, real_images, real_labels, right, tmp_path
+):
+    few, network = right[:5], average_pooling_classifier.model
+    network.save(tmp_path / "network.keras")
+    one_hot = np.eye(10)[real_labels[few]]
+    expected = craft("fgsm", average_pooling_classifier, real_images[few], real_labels[few])
+    for model in (network, tmp_path / "network.keras"):
+        np.testing.assert_array_equal(craft("fgsm", model, real_images[few], one_hot).adversarial, expected.adversarial)
 
 
 def test_similarity_is_one_for_equal_images_and_falls_with_noise(real_images):

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from advlens import plots, tables
 from advlens.arrays import Array, checked_seed, checked_whole
-from advlens.attacks import AttackSet, crafted, find_attack
+from advlens.attacks import AttackSet, attack_images, find_attack
 from advlens.classifier import Classifier
 from advlens.datasets import CLASS_NAMES, DataSet, load
 from advlens.networks import find_builder
@@ -98,12 +98,12 @@ class Workbench:
         return self.store.seconds(*self._crafting(attack), **self._attack(attack, classifier, n, title, parameters))
 
     def _crafting(self, attack: str) -> tuple[str, Callable[..., AttackSet]]:
-        return f"attack.{attack}", crafted
+        return f"attack.{attack}", attack_images
 
     def _attack(
         self, attack: str, classifier: Classifier, n: int, title: str | None, parameters: dict[str, Any]
     ) -> dict[str, Any]:
-        """What `crafted` is given."""
+        """What `attack_images` is given."""
         find_attack(attack)
         correct = self.correct_sources(classifier)
         if not 1 <= n <= len(correct):

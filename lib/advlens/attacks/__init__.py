@@ -1,17 +1,18 @@
 """Attacks: the catalogue, `craft`, and those that ART lacks or that run here on whole batches."""
 
 from advlens.attacks.attack_set import AttackSet
-from advlens.attacks.catalogue import CATALOGUE, build_attack, craft, find_attack
-from advlens.attacks.crafting import CatalogueEntry, built, crafted, generated
+from advlens.attacks.catalogue import CATALOGUE, build_attack, craft, find_attack, names
+from advlens.attacks.crafting import CatalogueEntry, attack_images, build, generate
 
 __all__ = [
     "CATALOGUE",
     "AttackSet",
     "CatalogueEntry",
+    "attack_images",
+    "build",
     "build_attack",
-    "built",
     "craft",
-    "crafted",
     "find_attack",
-    "generated",
+    "generate",
+    "names",
 ]

@@ -2,8 +2,12 @@
 
 import importlib
 import inspect
+import warnings
+from pathlib import Path
 from typing import Any
 
+import keras
+import numpy as np
 from art.attacks.attack import EvasionAttack
 from art.attacks.evasion import (
     BasicIterativeMethod,
@@ -18,16 +22,17 @@ from art.attacks.evasion.projected_gradient_descent.projected_gradient_descent_n
     ProjectedGradientDescentNumpy,
 )
 
-from advlens.arrays import Array
+from advlens.arrays import Array, checked_images
 from advlens.attacks.attack_set import AttackSet
 from advlens.attacks.boundary import BoundaryAttack
-from advlens.attacks.crafting import CatalogueEntry, built, crafted
+from advlens.attacks.crafting import CatalogueEntry, attack_images, build
 from advlens.attacks.deepfool import DeepFool
 from advlens.attacks.gradient import GradientAttack
+from advlens.attacks.inputs import attacked_labels
 from advlens.attacks.intermediate import IntermediateLevelAttack
 from advlens.attacks.lbfgs import LBFGS
 from advlens.attacks.pixel import PixelAttack
-from advlens.classifier import Classifier
+from advlens.classifier import Classifier, as_classifier
 
 CATALOGUE: dict[str, CatalogueEntry] = {
     # The relevancy-map study's three attacks.
@@ -86,22 +91,67 @@ def find_attack(name: str) -> CatalogueEntry:
     return CatalogueEntry(attack)
 
 
-def build_attack(name: str, classifier: Classifier, **parameters: Any) -> EvasionAttack:
-    """The attack of that name on a classifier; `parameters` override the catalogue's.
+def names() -> tuple[str, ...]:
+    """The names of the catalogue, in its order; `craft` takes those of ART's evasion attacks as well.
+
+    >>> "deepfool" in names()
+    True
+    """
+    return tuple(CATALOGUE)
+
+
+def build_attack(name: str, model: Classifier | keras.Model, **parameters: Any) -> EvasionAttack:
+    """Build the attack of that name on a network; `parameters` override the catalogue's.
 
     Raises:
         ValueError: for an unknown name, or a parameter that the attack does not have or does not accept.
     """
-    return built(find_attack(name), classifier, name=name, **parameters)
+    return build(find_attack(name), as_classifier(model), name=name, **parameters)
 
 
 def craft(
-    name: str, classifier: Classifier, images: Array, labels: Array, *, source: Array, seed: int, **parameters: Any
+    name: str,
+    model: Classifier | keras.Model | str | Path,
+    images: Array,
+    labels: Array,
+    *,
+    source: Array | None = None,
+    seed: int = 0,
+    **parameters: Any,
 ) -> AttackSet:
-    """`crafting.crafted` of the attack of that name: see there.
+    """Attack the images that a network classifies correctly, and make their noisy twins.
 
+    Args:
+        name: one of `names()`, or the class name of an attack in `art.attacks.evasion`.
+        model: a Keras network of images in [0, 1], the path of its .keras file, or a `Classifier`.
+        images: (n, h, w, channels) in [0, 1].
+        labels: (n,) true classes, or (n, c) one-hot.
+        source: (n,) an index ≥ 0 for each image, by which splits keep its versions together; None for 0 to n − 1.
+        seed: governs the attack's random draws and the noisy twins.
+        parameters: of the attack; they override the catalogue's.
+    Returns:
+        The attack set of the images classified correctly, in their order. A warning counts those left out.
     Raises:
-        TypeError: for a classifier that is none.
-        ValueError: for an unknown name, and whatever `crafted` refuses.
+        ValueError: for an unknown name, bad parameters, images, labels or sources, or where no image is left.
+
+    >>> import keras, numpy as np
+    >>> network = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(3)])
+    >>> images = np.random.default_rng(0).random((5, 4, 4, 1), dtype=np.float32)
+    >>> attacked = craft("fgsm", network, images, network(images).numpy().argmax(axis=1), eps=51 / 255)
+    >>> attacked.source
+    array([0, 1, 2, 3, 4])
+    >>> bool((attacked.linf <= 0.2 + 1e-6).all())
+    True
     """
-    return crafted(find_attack(name), classifier, images, labels, name=name, source=source, seed=seed, **parameters)
+    entry, classifier = find_attack(name), as_classifier(model)
+    images = checked_images(images, shape=classifier.input_shape)
+    labels = attacked_labels(classifier, images, labels)
+    source = np.arange(len(images)) if source is None else np.asarray(source)
+    correct = np.flatnonzero(classifier.predict(images).argmax(axis=1) == labels)
+    left_out = len(images) - len(correct)
+    if len(correct) == 0:
+        raise ValueError(f"all {len(images)} images are misclassified as they are: none is left to attack")
+    if left_out and source.shape == labels.shape:
+        images, labels, source = images[correct], labels[correct], source[correct]
+        warnings.warn(f"{left_out} of {left_out + len(correct)} images are misclassified: left out", stacklevel=2)
+    return attack_images(entry, classifier, images, labels, name=name, source=source, seed=seed, **parameters)

@@ -43,8 +43,8 @@ class CatalogueEntry:
         return parameters
 
 
-def built(entry: CatalogueEntry, classifier: Classifier, *, name: str, **parameters: Any) -> EvasionAttack:
-    """The entry's attack on a classifier; `parameters` override the catalogue's.
+def build(entry: CatalogueEntry, classifier: Classifier, *, name: str, **parameters: Any) -> EvasionAttack:
+    """Build the entry's attack on a classifier; `parameters` override the catalogue's.
 
     Raises:
         ValueError: for a parameter that the attack does not have or does not accept, or an attack of ART that can't
@@ -60,8 +60,8 @@ def built(entry: CatalogueEntry, classifier: Classifier, *, name: str, **paramet
         return entry.attack(victim_of(entry.attack, classifier), **quiet, **entry.with_parameters(**parameters))
 
 
-@artifact(version=2)
-def crafted(
+@artifact(version=1)
+def attack_images(
     entry: CatalogueEntry,
     classifier: Classifier,
     images: Array,
@@ -72,7 +72,7 @@ def crafted(
     seed: int,
     **parameters: Any,
 ) -> AttackSet:
-    """Attacks images that the task network classifies correctly, and makes their noisy twins.
+    """Attack images that the network classifies correctly, and make their noisy twins.
 
     Args:
         entry: what to run; name: what tables call it.
@@ -100,7 +100,7 @@ def crafted(
     drawn = int(rng.integers(2**31))
     if "seed" in entry.attack.attack_params:  # an attack of this package; ART's draw from NumPy's global state
         parameters.setdefault("seed", drawn)
-    attack = built(entry, classifier, name=name, **parameters)
+    attack = build(entry, classifier, name=name, **parameters)
     logits = classifier.predict(images)
     wrong = int((logits.argmax(axis=1) != labels).sum())
     if wrong:
@@ -108,7 +108,7 @@ def crafted(
     targeted = is_targeted(attack)
     target = logits.argmin(axis=1) if targeted else np.full(len(images), UNTARGETED)
     aims = target if targeted else labels
-    adversarial = generated(attack, images, aims, seed=drawn)
+    adversarial = generate(attack, images, aims, seed=drawn)
     perturbation = (adversarial - images).reshape(len(images), -1)
     l2 = np.linalg.norm(perturbation, axis=1)
     attacked_logits = classifier.predict(adversarial)
@@ -148,8 +148,8 @@ def _warn_of_idle(attacked: AttackSet) -> None:
             warnings.warn(f"{rows.sum()} of {n} images ({rows.mean():.0%}) {what}", stacklevel=3)
 
 
-def generated(attack: EvasionAttack, images: Array, labels: Array, *, seed: int) -> Array:
-    """What the attack makes of images, clipped to [0, 1]; NumPy's global state, from which ART's draw, stays as it was.
+def generate(attack: EvasionAttack, images: Array, labels: Array, *, seed: int) -> Array:
+    """Run an attack and clip its images to [0, 1]; NumPy's global state, from which ART's draw, stays as it was.
 
     Args:
         images: (n, h, w, channels) float32; labels: (n,) classes.

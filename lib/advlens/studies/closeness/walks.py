@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from advlens.arrays import Array
-from advlens.attacks import CatalogueEntry, built, generated
+from advlens.attacks import CatalogueEntry, build, generate
 from advlens.classifier import Classifier
 from advlens.closeness import ClassDensity, ClassDivergence
 from advlens.detectors.decision_metrics import DecisionMetrics
@@ -116,4 +116,4 @@ def attacked(
     """The images after an attack of that strength; themselves where it is 0."""
     if eps == 0:
         return images
-    return generated(built(attack, classifier, name=attack.attack.__name__, eps=eps), images, labels, seed=seed)
+    return generate(build(attack, classifier, name=attack.attack.__name__, eps=eps), images, labels, seed=seed)

@@ -10,7 +10,7 @@ from scipy.special import softmax
 
 from advlens.arrays import Array
 from advlens.attacks import build_attack
-from advlens.attacks.crafting import generated
+from advlens.attacks.crafting import generate
 from advlens.attacks.type_one import TypeOneAttack, Walk
 from advlens.classifier import Classifier
 from advlens.generative import Generator
@@ -43,7 +43,7 @@ def read(networks: Mapping[str, keras.Model], images: Array, labels: Array, aims
 def type_two(network: keras.Model, images: Array, aims: Array, *, seed: int, **parameters: Any) -> dict[str, Array]:
     """What BIM makes of (n, h, w, channels) images to have them seen as (n,) other classes: "adversarial", (n, …)."""
     attack = build_attack("bim_targeted", Classifier(network), **parameters)
-    return {"adversarial": generated(attack, images, aims, seed=seed)}
+    return {"adversarial": generate(attack, images, aims, seed=seed)}
 
 
 @artifact(version=1)
