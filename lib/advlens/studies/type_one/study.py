@@ -19,8 +19,6 @@ from advlens.networks import find_builder
 from advlens.random import stream, stream_seed
 from advlens.studies.closeness.protocols import BASELINES, EIGHT_BIT
 from advlens.studies.closeness.settings import published_of
-from advlens.studies.deep_knn.measures import DEEP_KNN, NETWORKS_LABEL, measure
-from advlens.studies.deep_knn.settings import checked_sizes
 from advlens.studies.detection import detection
 from advlens.studies.type_one.maps import START, TARGET, Neuron, films, likeness
 from advlens.studies.type_one.measures import (
@@ -32,6 +30,7 @@ from advlens.studies.type_one.measures import (
     type_two,
     walked,
 )
+from advlens.studies.type_one.neighbours import DEEP_KNN, NETWORKS_LABEL, check_sizes, measure
 from advlens.studies.type_one.results import (
     DECISION_LOST,
     SUCCESS,
@@ -96,7 +95,7 @@ class Study:
         given |= {"deep_knn_calibration": held_out, "calibration_images": calibration_images}
         for name, value in given.items():
             checked_whole(value, name=name)
-        checked_sizes(bench, neighbours=neighbours, held_out=held_out)
+        check_sizes(bench, neighbours=neighbours, held_out=held_out)
         self.bench, self.steps, self.published_steps, self.k = bench, steps, published_steps, neighbours
         self.generator_epochs, self.generator_patience = generator_epochs, generator_patience
         self.classifier = bench.classifier(NETWORK, epochs=epochs)
@@ -453,7 +452,6 @@ class Study:
             measure,
             network=self.classifier.model,
             images=images,
-            labels=np.zeros(len(images), np.int64),  # of nonconformity to true labels, which nothing here reads
             train_images=data.train_images[:n],
             train_labels=data.train_labels[:n],
             calibration_images=data.test_images[self.held_out],
