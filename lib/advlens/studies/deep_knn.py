@@ -366,6 +366,9 @@ def correctness(clean: pd.DataFrame, *, seed: int) -> tuple[pd.DataFrame, pd.Dat
     return pd.DataFrame(rows), pd.DataFrame(errors)
 
 
+NO_ESTIMATE, NO_DIFFERENCE = Estimate(*3 * (np.nan,)), Difference(*4 * (np.nan,))
+
+
 def recovery(clean: pd.DataFrame) -> tuple[Estimate, Difference, int]:
     """The share of misclassified images to which Deep kNN gives their true class, and that minus the report's.
 
@@ -376,7 +379,7 @@ def recovery(clean: pd.DataFrame) -> tuple[Estimate, Difference, int]:
     wrong = clean[clean["predicted"] != clean["truth"]]
     is_right, n = (wrong["label"] == wrong["truth"]).to_numpy(), len(wrong)
     if not n:
-        return Estimate(*3 * (np.nan,)), Difference(*4 * (np.nan,)), 0
+        return NO_ESTIMATE, NO_DIFFERENCE, 0
     counts = (int(is_right.sum()), n, PUBLISHED_RECOVERED, PUBLISHED_MISCLASSIFIED)
     low, high = confint_proportions_2indep(*counts, method="agresti-caffo")
     gained = is_right.mean() - PUBLISHED_RECOVERED / PUBLISHED_MISCLASSIFIED
@@ -384,19 +387,18 @@ def recovery(clean: pd.DataFrame) -> tuple[Estimate, Difference, int]:
     return proportion(is_right, wrong["source"].to_numpy()), Difference(float(gained), low, high, p_value), n
 
 
-def errors_found(clean: pd.DataFrame, *, seed: int) -> tuple[dict[str, Estimate], Difference | None]:
+def errors_found(clean: pd.DataFrame, *, seed: int) -> tuple[dict[str, Estimate], Difference]:
     """How well a low credibility, and a low softmax, separate misclassified from correct clean images.
 
     Returns:
-        `DEEP_KNN` and "max softmax" → ROC-AUC, and the paired difference; nothing where there are no errors.
+        `DEEP_KNN` and "max softmax" → ROC-AUC, and the paired difference; NaN where there are no errors.
     """
     wrong, source = (clean["predicted"] != clean["truth"]).to_numpy(), clean["source"].to_numpy()
-    if wrong.all() or not wrong.any():
-        return {}, None
     scores = {name: clean[name].to_numpy(np.float64) for name in (DEEP_KNN, "max softmax")}
-    about = {"seed": seed, "metrics": ("roc_auc",)}
-    found = {name: metrics.evaluate(each, wrong, source, **about)["roc_auc"] for name, each in scores.items()}
-    return found, metrics.compare(*scores.values(), wrong, source, **about)["roc_auc"]
+    if wrong.all() or not wrong.any():
+        return dict.fromkeys(scores, NO_ESTIMATE), NO_DIFFERENCE
+    paired = metrics.compare(*scores.values(), wrong, source, seed=seed, metrics=("roc_auc",))
+    return metrics.roc_aucs(scores, wrong, source, seed=seed), paired["roc_auc"]
 
 
 # ---------------------------------------------------------------- attacked images
