@@ -366,7 +366,7 @@ def correctness(clean: pd.DataFrame, *, seed: int) -> tuple[pd.DataFrame, pd.Dat
     return pd.DataFrame(rows), pd.DataFrame(errors)
 
 
-NO_ESTIMATE, NO_DIFFERENCE = Estimate(*3 * (np.nan,)), Difference(*4 * (np.nan,))
+NO_ESTIMATE, NO_DIFFERENCE = Estimate(np.nan, np.nan, np.nan), Difference(np.nan, np.nan, np.nan, np.nan)
 
 
 def recovery(clean: pd.DataFrame) -> tuple[Estimate, Difference, int]:
@@ -468,10 +468,11 @@ def _with_verdicts(table: pd.DataFrame) -> pd.DataFrame:
     if table.empty:
         return table
     words = []
-    for row, p in zip(table.itertuples(), holm(table["p_value"]), strict=True):
-        margin, difference = MARGINS.get(row.metric.removesuffix(ABOVE)), Difference(*row[-4:])
-        about = {"n_positive": row.n_positive, "p_adjusted": p}
-        words.append(verdict(difference, margin=margin, **about).value if row.metric.endswith(ABOVE) else "")
+    for row, p in zip(table.to_dict("records"), holm(table["p_value"]), strict=True):
+        difference = Difference(*(row[name] for name in ("estimate", "low", "high", "p_value")))
+        about, metric = {"n_positive": row["n_positive"], "p_adjusted": p}, row["metric"].removesuffix(ABOVE)
+        is_paired = metric != row["metric"]
+        words.append(verdict(difference, margin=MARGINS[metric], **about).value if is_paired else "")
     return table.assign(verdict=words)
 
 
