@@ -20,8 +20,8 @@ from advlens.arrays import Array, checked_whole
 from advlens.attacks import AttackSet
 from advlens.classifier import Classifier
 from advlens.datasets import split_groups
-from advlens.detectors import trivial_baselines
 from advlens.image_files import CODECS
+from advlens.lenses import BASELINES, Baselines
 from advlens.metrics import MARGINS, MIN_POSITIVES, Difference, Estimate, calibration_error, holm, proportion, verdict
 from advlens.neighbours import DeepKNN, Judgement
 from advlens.neighbours.conformal import CONVENTIONS, p_values, true_nonconformity
@@ -46,7 +46,6 @@ OTHER_STRENGTHS = (0.12, 0.30)
 DEEP_KNN, NETWORKS_LABEL = "1 − credibility", "1 − p of the network's label"
 PUBLISHED, CONFIDENCE = "1 − credibility, published count", "1 − confidence"
 SCORES = (DEEP_KNN, NETWORKS_LABEL, PUBLISHED, CONFIDENCE)  # higher = more adversarial
-BASELINES = ("non-zero background", "total variation", "off grey levels", "median-filter distance", "max softmax")
 
 LEVELS = (0.001, 0.01, 0.02, 0.05, 0.10, 0.20, 0.30, 0.40, 0.50, 0.60, 0.70, 0.80, 0.90)
 DRAWS = 500  # of the held-out images, for the conformal promise
@@ -131,7 +130,7 @@ def measure(
         CONFIDENCE: 1 - judged.confidence,
         **{k_column(each): 1 - judge(each).credibility for each in fewer},
         **{layer_column(layer): others[:, index] for index, layer in enumerate(hoods.layers)},
-        **{name: scorer.scores(images) for name, scorer in trivial_baselines(classifier).items()},
+        **dict(Baselines(classifier).measure(images)),
     }
     return pd.DataFrame(columns)
 
