@@ -299,8 +299,8 @@ class Study:
         counts |= {"defended_images": defended_images, "defence_epochs": defence_epochs}
         for name, value in (counts | {"poisoned_points": poisoned_points}).items():
             checked_whole(value, name=name)
-        checked_whole("shown_points", shown_points, least=4)
-        checked_whole("test_images", test_images, least=0)
+        checked_whole(shown_points, name="shown_points", least=4)
+        checked_whole(test_images, name="test_images", least=0)
         if not isinstance(poison_share, float) or not 0 < poison_share <= 1 / (2 * BUDGET):
             raise ValueError(f"poison_share must be above 0 and at most {1 / (2 * BUDGET)}, got {poison_share!r}")
         self.bench, self.k, self.poisoned_points = bench, neighbours, poisoned_points

@@ -137,8 +137,8 @@ class Study:
     ) -> None:
         if source not in SOURCES:
             raise ValueError(f"source must be one of {', '.join(SOURCES)}, got {source!r}")
-        checked_whole("transfer_iterations", iterations, least=STEPS)  # fewer would not reach the ball's edge
-        checked_whole("transfer_images", transfer_images, least=2 * MIN_POSITIVES)
+        checked_whole(iterations, name="transfer_iterations", least=STEPS)  # fewer would not reach the ball's edge
+        checked_whole(transfer_images, name="transfer_images", least=2 * MIN_POSITIVES)
         checked_whole(threshold_images, name="threshold_images")
         self.bench, self.source, self.iterations = bench, source, iterations
         known = STRENGTHS.get(bench.data.name, OTHER_STRENGTHS)

@@ -6,7 +6,7 @@ import pandas as pd
 
 from advlens.arrays import Array
 from advlens.classifier import Classifier
-from advlens.detectors import trivial_baselines
+from advlens.detectors.baselines import trivial_baselines
 from advlens.neighbours import DeepKNN
 from advlens.store import artifact
 from advlens.workbench import Workbench
