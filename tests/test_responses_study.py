@@ -9,12 +9,12 @@ from advlens.detectors.baselines import MaxSoftmax
 from advlens.detectors.decision_metrics import SIX
 from advlens.detectors.entropy import SpatialEntropy
 from advlens.image_files import CODECS
-from advlens.studies.closeness.protocols import BASELINES, EIGHT_BIT, PARTS
 from advlens.studies.detection import ABOVE_BASELINE
 from advlens.studies.responses import PUBLISHED_RESPONSE, Study, protocols, report, results
 from advlens.studies.responses.measures import decisions, entropies
 from advlens.studies.responses.protocols import BITS, CENTRED, CHOSEN, ENTROPY, JOINED, NETWORKS
 from advlens.studies.responses.settings import COMPARED, OF_RESPONSES, OF_WINDOWS, ResponseEntropy, Setting, settings
+from advlens.studies.rows import BASELINES, EIGHT_BIT, PARTS
 from advlens.workbench import Workbench
 
 N = 100

@@ -11,7 +11,7 @@ from PIL import Image
 from advlens import networks, plots
 from advlens.explanations.activation import class_activation_maps, grad_cam
 from advlens.explanations.similarity import rank_correlation
-from advlens.studies.closeness.protocols import EIGHT_BIT
+from advlens.studies.rows import EIGHT_BIT
 from advlens.studies.type_one import Study, maps, measures, report, results
 from advlens.studies.type_one.maps import IMAGE, MAPS, MEASURES, START, TARGET
 from advlens.studies.type_one.results import CAUSES, DECISION_LOST, NEARER, NEITHER, NO_AIM, NORMAL, SUCCESS

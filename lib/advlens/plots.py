@@ -26,6 +26,9 @@ FAMILY_COLOURS = {
     "uncertainty": "#009E73",
     "closeness": "#E69F00",
     "neighbours": "#56B4E9",
+    "explanation": "#D55E00",
+    "fused": "#CC79A7",
+    "image": "#0072B2",
 }
 # The ladder of file formats: what its points are of, by colour and by shape.
 LENS_STYLES = {

@@ -67,8 +67,8 @@ class Joined(Lens):
         return pd.concat([lens.measure(images) for lens in self.lenses], axis=1)
 
     def to_parts(self) -> dict[str, Any]:
-        """Those of each lens."""
-        return {lens.name: lens.to_parts() for lens in self.lenses}
+        """The lenses, each by its own version and parts."""
+        return {lens.name: lens for lens in self.lenses}
 
 
 def frame_of(values: Array, prefix: str) -> pd.DataFrame:

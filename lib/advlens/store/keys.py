@@ -74,6 +74,7 @@ def _chunks(value: Any) -> Iterator[bytes]:
     elif isinstance(value, type) or inspect.isfunction(value):
         yield from _chunks(_code(value))
     elif hasattr(value, "to_parts"):
+        yield from _chunks(_code(type(value)) if version_of(type(value)) else [])
         yield from _chunks(value.to_parts())
     else:
         raise TypeError(f"a {type(value).__name__} cannot be part of an artifact's key: pass arrays or plain values")

@@ -11,6 +11,7 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
@@ -146,7 +147,7 @@ def _tell(make: Callable) -> None:
 
 def _record(key: str, name: str, make: Callable, parameters: dict[str, Any], digests: dict[str, str]) -> dict[str, Any]:
     """What is known of how an artifact came about; nothing of it but the key decides whether it is found."""
-    installed = {each.metadata["Name"].lower(): each.version for each in metadata.distributions()}
+    installed = _installed()
     return {
         **{"name": name, "key": key, "made_by": name_of(make), "version": version_of(make)},
         "parameters": {label: _readable(value, digests[label]) for label, value in parameters.items()},
@@ -154,6 +155,12 @@ def _record(key: str, name: str, make: Callable, parameters: dict[str, Any], dig
         **{"code": fingerprint(make), "python": platform.python_version(), "device": platform.machine()},
         "libraries": {library: installed[library] for library in RECORDED if library in installed},
     }
+
+
+@lru_cache(maxsize=1)
+def _installed() -> dict[str, str]:
+    """Distribution → version, read once: there are hundreds."""
+    return {each.metadata["Name"].lower(): each.version for each in metadata.distributions()}
 
 
 def _readable(value: Any, digest_of_it: str) -> Any:

@@ -18,7 +18,7 @@ from advlens.metrics import (
     tpr_at_fpr,
 )
 from advlens.store import artifact
-from advlens.studies.closeness.protocols import BASELINES, successful, truth_of
+from advlens.studies.rows import BASELINES, successful, truth_of
 
 NOMINAL_FPR = 0.05
 ABOVE_BASELINE = f"tpr_at_fpr_{NOMINAL_FPR:g} above the best baseline"

@@ -10,8 +10,8 @@ from advlens.detectors.decision_metrics import SIX
 from advlens.detectors.entropy import direction_of
 from advlens.detectors.regression import regression
 from advlens.metrics import roc_aucs
-from advlens.studies.closeness.protocols import BASELINES, PARTS, successful, truth_of
 from advlens.studies.responses.settings import PUBLISHED_RESPONSE, ResponseEntropy
+from advlens.studies.rows import BASELINES, PARTS, successful, truth_of
 
 BITS = "bits"  # the published setting's entropy as it is
 ENTROPY, CHOSEN, CENTRED = "local entropy", "local entropy, chosen", "local entropy, class-centred"

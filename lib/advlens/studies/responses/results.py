@@ -24,7 +24,6 @@ from advlens.metrics import (
     threshold_at_fpr,
 )
 from advlens.store import artifact
-from advlens.studies.closeness.protocols import BASELINES, EIGHT_BIT, PARTS, successful, truth_of
 from advlens.studies.detection import FEWEST, NOMINAL_FPR, best_baseline, figures_of
 from advlens.studies.responses.protocols import (
     BITS,
@@ -38,6 +37,7 @@ from advlens.studies.responses.protocols import (
     published_rows,
 )
 from advlens.studies.responses.settings import PUBLISHED_RESPONSE, RATES, ResponseEntropy
+from advlens.studies.rows import BASELINES, EIGHT_BIT, PARTS, successful, truth_of
 
 ALL_ATTACKS = "all attacks"
 TOLD = (ENTROPY, CHOSEN, *BASELINES)  # whose comparisons with noise, strata and file formats are told

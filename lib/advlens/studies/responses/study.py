@@ -13,10 +13,9 @@ from advlens.datasets import split_groups
 from advlens.image_files import CODECS
 from advlens.progress import progress
 from advlens.random import stream_seed
-from advlens.studies.closeness.measures import measure as measure_decisions
-from advlens.studies.closeness.measures import reference_features
-from advlens.studies.closeness.protocols import EIGHT_BIT, PARTS, published_choice, truth_of
-from advlens.studies.closeness.settings import published_of
+from advlens.studies.closeness import published_of
+from advlens.studies.decisions import measure as measure_decisions
+from advlens.studies.decisions import reference_features
 from advlens.studies.responses.detector_networks import fit_network, network_scores
 from advlens.studies.responses.measures import decisions, entropies
 from advlens.studies.responses.protocols import (
@@ -40,6 +39,7 @@ from advlens.studies.responses.results import (
     strata,
 )
 from advlens.studies.responses.settings import COMPARED, Setting, settings
+from advlens.studies.rows import EIGHT_BIT, PARTS, published_choice, truth_of
 from advlens.training import Trained
 from advlens.workbench import Workbench
 

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from advlens import plots
 from advlens.arrays import Array
 from advlens.metrics import NOMINAL_FPRS, Estimate, mean, proportion
-from advlens.studies.closeness.protocols import EIGHT_BIT
 from advlens.studies.detection import ABOVE_BASELINE, NOMINAL_FPR
+from advlens.studies.rows import EIGHT_BIT
 from advlens.studies.type_one.maps import CAM, IMAGE, MAPS, MEASURES, SIGNED, START, TARGET
 from advlens.studies.type_one.results import CAUSES, NEARER, NORMAL, SUCCESS, at_the_end, verdict
 from advlens.studies.type_one.settings import JUDGE, NETWORK, OPEN

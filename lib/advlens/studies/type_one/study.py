@@ -17,9 +17,9 @@ from advlens.image_files import CODECS
 from advlens.metrics import Estimate, proportion
 from advlens.networks import find_builder
 from advlens.random import stream, stream_seed
-from advlens.studies.closeness.protocols import BASELINES, EIGHT_BIT
-from advlens.studies.closeness.settings import published_of
+from advlens.studies.closeness import published_of
 from advlens.studies.detection import detection
+from advlens.studies.rows import BASELINES, EIGHT_BIT
 from advlens.studies.type_one.maps import START, TARGET, Neuron, films, likeness
 from advlens.studies.type_one.measures import (
     between,

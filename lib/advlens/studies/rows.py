@@ -1,4 +1,4 @@
-"""The two protocols' rows and scores, from what was measured of every image; `results` makes figures of them."""
+"""Rows, choices and scores that the studies on the way to `Benchmark` still share; it goes with the last of them."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from advlens.detectors.baselines import pixel_baselines
 from advlens.detectors.decision_metrics import CLOSENESS, SIX, UNCERTAINTY
 from advlens.detectors.regression import regression
 from advlens.metrics import roc_auc
-from advlens.studies.closeness.measures import SIGNS, kde_column, kl_column
+from advlens.studies.decisions import SIGNS, kde_column, kl_column
 
 ALL_SIX = "all six"
 ALL_BASELINES = "baselines, all"

@@ -1,4 +1,4 @@
-"""What is measured of every image: the decision's metrics under each setting compared, and trivial baselines."""
+"""Metrics of decisions and trivial baselines for studies on the way to `Benchmark`; it goes with the last of them."""
 
 from collections.abc import Sequence
 

@@ -1,0 +1,48 @@
+"""The benchmark: what every study needs of detection, once. Attack sets and detectors in, one long table out."""
+
+from advlens.benchmark.benchmark import Benchmark
+from advlens.benchmark.evaluation import evaluate
+from advlens.benchmark.judging import Scored
+from advlens.benchmark.protocol import CORRECTED, Noise, Protocol, Split, Stopping, Threshold
+from advlens.benchmark.samples import Samples
+from advlens.benchmark.table import BEST_BASELINE, LONG_TABLE, leaderboard, pivot, query
+from advlens.benchmark.vocabulary import (
+    METRICS,
+    Condition,
+    Family,
+    Knowledge,
+    Metric,
+    Negatives,
+    Part,
+    Role,
+    Stratum,
+    TrainedOn,
+)
+
+__all__ = [
+    "BEST_BASELINE",
+    "CORRECTED",
+    "LONG_TABLE",
+    "METRICS",
+    "Benchmark",
+    "Condition",
+    "Family",
+    "Knowledge",
+    "Metric",
+    "Negatives",
+    "Noise",
+    "Part",
+    "Protocol",
+    "Role",
+    "Samples",
+    "Scored",
+    "Split",
+    "Stopping",
+    "Stratum",
+    "Threshold",
+    "TrainedOn",
+    "evaluate",
+    "leaderboard",
+    "pivot",
+    "query",
+]

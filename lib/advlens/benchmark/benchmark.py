@@ -1,0 +1,486 @@
+"""The benchmark: attack sets and detectors in, one long table out, under any protocol."""
+
+import copy
+import inspect
+import itertools
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from advlens import metrics
+from advlens.arrays import Array, checked_images, checked_seed, checked_whole
+from advlens.attacks import AttackSet
+from advlens.benchmark.judging import BAR, Scored, count_rows, difference, estimates, has_both, with_verdicts
+from advlens.benchmark.protocol import CORRECTED, Noise, Protocol, Stopping, checked_word
+from advlens.benchmark.samples import (
+    TEST_SHARE,
+    Samples,
+    build_samples,
+    chosen_rows,
+    is_adversarial,
+    noisy_twins,
+    part_masks,
+    part_of_sources,
+)
+from advlens.benchmark.table import BEST_BASELINE, LONG_TABLE
+from advlens.benchmark.vocabulary import (
+    ABOVE_BASELINE,
+    ATTACK_FAMILIES,
+    METRICS,
+    Condition,
+    Knowledge,
+    Negatives,
+    Part,
+    Role,
+    Stratum,
+    TrainedOn,
+)
+from advlens.classifier import Classifier, checked_classifier
+from advlens.detectors import Detector, Head, trivial_baselines
+from advlens.lenses import Lens
+from advlens.progress import progress
+from advlens.random import stream, stream_seed
+from advlens.store import artifact
+
+ROC_POINTS = 61
+MAX_THRESHOLD_IMAGES = 2000
+MIN_THRESHOLD_IMAGES = 100
+THRESHOLD_SHARE = 0.1  # of the attacked sources, where no others are left
+RANKING: dict[str, Callable[[Array, Array], float]] = {
+    **{"roc_auc": metrics.roc_auc, "average_precision": metrics.average_precision},
+    **{f"tpr_at_fpr_{fpr:g}": partial(metrics.tpr_at_fpr, fpr=fpr) for fpr in metrics.NOMINAL_FPRS},
+}
+"""The metrics by which the best of several detectors can be chosen on the validation parts."""
+STRENGTHS = ("eps", "margin", "confidence", "kappa")  # the parameters that say how strong an attack is
+
+
+@artifact(version=1, libraries=("tensorflow",))
+def measure(lens: Lens, images: Array) -> pd.DataFrame:
+    """A lens's measurements of images, a row each, all of one type."""
+    measured = lens.measure(images)
+    return measured if measured.dtypes.nunique() == 1 else measured.astype(np.float64)
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a detector is fitted to and judged on: one attack under one protocol and condition."""
+
+    attack: str
+    protocol: Protocol
+    condition: Condition
+    trained_on: TrainedOn
+
+
+class Benchmark:
+    """Detectors on attack sets of one task network; each lens measures each image once.
+
+    Args:
+        classifier: the task network that was attacked.
+        attack_sets: name → attack set; sources index `clean_source`.
+        clean_images, clean_labels: (m, h, w, channels) and (m,), test images, misclassified ones included. Those that
+            no attack set holds give thresholds (four in five) and false-positive rates (one in five).
+        clean_source: (m,) the numbers of these images in the test set; 0 … m − 1 by default.
+        seed: governs all; n_seeds: how many times whatever learns is trained, on a split of its own each time.
+        baselines: the trivial baselines; `detectors.trivial_baselines` by default.
+        knowledge: attack → what it knows of the detectors, oblivious by default.
+        families: attack → the family left out together with it; `ATTACK_FAMILIES` by default.
+        store: keeps measurements, where one is given.
+    Raises:
+        TypeError: for a classifier that is none.
+        ValueError: for attack sets of other images, or of too few.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        attack_sets: Mapping[str, AttackSet],
+        *,
+        clean_images: Array,
+        clean_labels: Array,
+        clean_source: Array | None = None,
+        seed: int,
+        n_seeds: int = 5,
+        baselines: Sequence[Detector] | None = None,
+        knowledge: Mapping[str, Knowledge] | None = None,
+        families: Mapping[str, str] | None = None,
+        store: Any = None,
+    ) -> None:
+        self.classifier = checked_classifier(classifier)
+        self.seed, self.n_seeds = checked_seed(seed), checked_whole(n_seeds, name="n_seeds")
+        self.attack_sets, self.store = dict(attack_sets), store
+        self.clean_images = checked_images(clean_images, shape=classifier.input_shape)
+        self.clean_labels = np.asarray(clean_labels)
+        self.clean_source = np.arange(len(clean_images)) if clean_source is None else np.asarray(clean_source)
+        self.baselines = list(trivial_baselines(classifier) if baselines is None else baselines)
+        self.knowledge, self.families = dict(knowledge or {}), {**ATTACK_FAMILIES, **(families or {})}
+        self._made: dict[tuple, Any] = {}
+        self._place = pd.Series(np.arange(len(self.clean_source)), index=self.clean_source)
+        self._check_attack_sets()
+        self._divide_images()
+
+    def _check_attack_sets(self) -> None:
+        if not self.attack_sets:
+            raise ValueError("attack_sets must hold at least one attack set: see advlens.attacks.craft")
+        for name, made in self.attack_sets.items():
+            if not np.isin(made.source, self.clean_source).all():
+                raise ValueError(f"attack set {name!r} attacks images that are not in clean_images: pass them too")
+            if not np.array_equal(made.clean, self.clean_images[self._place.loc[made.source]]):
+                raise ValueError(f"attack set {name!r} holds other images than clean_images has at its sources")
+
+    def _divide_images(self) -> None:
+        """Sets threshold images aside and divides the attacked sources into parts.
+
+        Thresholds come from correct images that no attack set holds; where these are fewer than `MIN_THRESHOLD_IMAGES`,
+        a tenth of the attacked sources is used for thresholds and for nothing else.
+        """
+        attacked = np.unique(np.concatenate([made.source for made in self.attack_sets.values()]))
+        unused = stream(self.seed, "benchmark/clean images").permutation(np.setdiff1d(self.clean_source, attacked))
+        self._clean_test, others = np.split(unused, [round(TEST_SHARE * len(unused))])
+        predicted = self.classifier.predict(self.clean_images).argmax(axis=1)
+        correct = pd.Series(predicted == self.clean_labels, index=self.clean_source)
+        threshold = others[correct.loc[others]]
+        if len(threshold) < MIN_THRESHOLD_IMAGES:
+            shuffled = stream(self.seed, "benchmark/threshold images").permutation(attacked)
+            reserved, attacked = np.split(shuffled, [round(THRESHOLD_SHARE * len(shuffled))])
+            threshold = np.concatenate([threshold, reserved])
+        self.threshold_source = threshold[:MAX_THRESHOLD_IMAGES]
+        self._parts = [part_of_sources(attacked, seed=self.seed, number=number) for number in range(self.n_seeds)]
+
+    # ------------------------------------------------------------ measurements
+
+    def samples(self, attack: str, condition: Condition | str, noise: Noise = Noise.MATCHED_NORM) -> Samples:
+        """The images of an attack set with their roles, as a condition leaves them: clean, noisy, adversarial."""
+        condition = checked_word(condition, Condition, name="condition")
+
+        def make() -> Samples:
+            made = self.attack_sets[attack]
+            roles = {
+                Role.CLEAN: made.clean,
+                Role.NOISY: noisy_twins(made, noise, seed=self.seed),
+                Role.ADVERSARIAL: made.adversarial,
+            }
+            return build_samples(self.classifier, roles, made.label, made.source, condition=condition.value)
+
+        return self._once(("samples", attack, condition, noise), make)
+
+    def _clean(self, condition: Condition) -> Samples:
+        """All clean images, as a condition leaves them."""
+
+        def make() -> Samples:
+            roles = {Role.CLEAN: self.clean_images}
+            labels, source = self.clean_labels, self.clean_source
+            return build_samples(self.classifier, roles, labels, source, condition=condition.value)
+
+        return self._once(("clean", condition), make)
+
+    def measured_clean(self, lens: Lens, condition: Condition) -> pd.DataFrame:
+        """What a lens measures of the clean images, a row each."""
+        name = f"measured.{lens.name}.clean.{condition.value}"
+        make = lambda: self._kept(name, lens, self._clean(condition).images)  # noqa: E731
+        return self._once(("measured clean", id(lens), condition), make)
+
+    def _measured(self, lens: Lens, attack: str, condition: Condition, noise: Noise) -> pd.DataFrame:
+        """What a lens measures of `samples`, a row each; clean images are looked up."""
+
+        def make() -> pd.DataFrame:
+            samples = self.samples(attack, condition, noise)
+            n = len(self.attack_sets[attack])
+            clean = self.measured_clean(lens, condition).iloc[self._place.loc[samples.about["source"][:n]]]
+            others = self._kept(f"measured.{lens.name}.{attack}.{condition.value}", lens, samples.images[n:])
+            return pd.concat([clean, others], ignore_index=True)
+
+        return self._once(("measured", id(lens), attack, condition, noise), make)
+
+    def _kept(self, name: str, lens: Lens, images: Array) -> pd.DataFrame:
+        if self.store is None:
+            return measure(lens, images)
+        return self.store.keep(re.sub(r"[^\w.-]+", "_", name), measure, lens=lens, images=images)
+
+    def _once(self, key: tuple, make: Callable[[], Any]) -> Any:
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
+    # ------------------------------------------------------------ fitting and scoring
+
+    def _masks(self, about: pd.DataFrame, protocol: Protocol, number: int) -> dict[Part, Array]:
+        return part_masks(about, protocol.split, self._parts[number], seed=self.seed, number=number)
+
+    def _fit_rows(
+        self, detector: Detector, attacks: Sequence[str], case: Case, number: int, part: Part
+    ) -> tuple[pd.DataFrame, Array]:
+        """The measurements and truths of one part of some attacks, each clean image once."""
+        frames, abouts, protocol = [], [], case.protocol
+        condition = protocol.fitted_in or case.condition
+        for attack in attacks:
+            about = self.samples(attack, condition, protocol.noise).about
+            within = self._masks(about, protocol, number)[part]
+            rows = chosen_rows(about, within, stratum=protocol.positives, negatives=protocol.negatives)
+            measured = self._measured(detector.lens, attack, condition, protocol.noise)
+            frames.append(measured.loc[rows, columns_of(detector)])
+            abouts.append(about[rows])
+        frame, about = pd.concat(frames, ignore_index=True), pd.concat(abouts, ignore_index=True)
+        kept = ((about["role"] != Role.CLEAN.value) | ~about.duplicated(["role", "source"])).to_numpy()
+        return frame[kept], is_adversarial(about)[kept]
+
+    def _fitted(self, detector: Detector, case: Case, number: int) -> Head | None:
+        """A head of the detector, fitted; None where the rows to fit it lack a class."""
+        head, attacks = copy.copy(detector.head), self._attacks_for(case)
+        if not attacks:
+            return None
+        part = Part.TRAIN if head.learns else Part.VALIDATION
+        measured, truth = self._fit_rows(detector, attacks, case, number, part)
+        if truth.all() or not truth.any():
+            return None if head.learns or getattr(head, "sign", 1) is None else head
+        more = {}
+        if "validation" in inspect.signature(head.fit).parameters:
+            watched = Part.VALIDATION if case.protocol.stopping is Stopping.VALIDATION else Part.TEST
+            more["validation"] = self._fit_rows(detector, attacks, case, number, watched)
+        return head.fit(measured, truth, seed=stream_seed(self.seed, f"benchmark/head {number}"), **more)
+
+    def _attacks_for(self, case: Case) -> list[str]:
+        """The attack sets that are learnt from; another strength of the same attack is no other attack."""
+        kind = {name: re.split(r"[ ,]", made.attack)[0] for name, made in self.attack_sets.items()}
+        family = {name: self.families.get(kind[name], kind[name]) for name in kind}
+        left_out = {
+            TrainedOn.ALL: lambda name: False,
+            TrainedOn.OTHER_ATTACKS: lambda name: kind[name] == kind[case.attack],
+            TrainedOn.OTHER_FAMILIES: lambda name: family[name] == family[case.attack],
+        }.get(case.trained_on, lambda name: name != case.attack)
+        return [name for name in self.attack_sets if not left_out(name)]
+
+    def scores(
+        self,
+        detector: Detector,
+        attack: str,
+        *,
+        protocol: Protocol = CORRECTED,
+        condition: Condition | None = None,
+        trained_on: TrainedOn = TrainedOn.ATTACK,
+    ) -> Scored | None:
+        """A detector's scores of one attack's images; None where there are too few successes to fit it."""
+        trained_on = trained_on if detector.head.learns else TrainedOn.NOTHING
+        case = Case(attack, protocol, condition or protocol.condition, trained_on)
+        self._made.setdefault(("kept alive", id(detector)), detector)
+        return self._once(("scores", id(detector), case), lambda: self._scored(detector, case))
+
+    def _scored(self, detector: Detector, case: Case) -> Scored | None:
+        numbers = range(self.n_seeds if detector.head.learns else 1)
+        heads = [head for number in numbers if (head := self._fitted(detector, case, number)) is not None]
+        if len(heads) < len(numbers):
+            return None
+        samples, columns = self.samples(case.attack, case.condition, case.protocol.noise), columns_of(detector)
+        measured = self._measured(detector.lens, case.attack, case.condition, case.protocol.noise)[columns]
+        clean, about = self.measured_clean(detector.lens, case.condition)[columns], self._clean(case.condition).about
+        of_test = self._parts[0].index[self._parts[0] == Part.TEST.value]
+        test = self._place.loc[np.union1d(self._clean_test, of_test)]
+        threshold = clean.iloc[self._place.loc[self.threshold_source]]
+        chances = [head.probability(measured) for head in heads]
+        return Scored(
+            about=samples.about,
+            scores=np.stack([head.score(measured) for head in heads]),
+            probabilities=None if chances[0] is None else np.stack(chances),
+            parts=[self._masks(samples.about, case.protocol, number) for number in range(self.n_seeds)],
+            clean=about.iloc[test].reset_index(drop=True),
+            clean_scores=np.stack([head.score(clean.iloc[test]) for head in heads]),
+            threshold_scores=np.stack([head.score(threshold) for head in heads]),
+        )
+
+    def best_of(
+        self, candidates: Sequence[Detector], attack: str, *, metric: str = "roc_auc", **about: Any
+    ) -> Detector | None:
+        """The detector with the highest metric on the validation parts; None where there is none.
+
+        Args:
+            metric: of `RANKING`; about: protocol, condition and trained_on, as in `scores`.
+        """
+        protocol = about.get("protocol", CORRECTED)
+        judged = {"stratum": protocol.positives, "negatives": protocol.negatives}
+        reached = {}
+        for number, detector in enumerate(candidates):
+            scored = self.scores(detector, attack, **about)
+            reached[number] = -1.0 if scored is None else scored.on_validation(RANKING[metric], **judged)
+        best = max(reached, key=lambda number: reached[number], default=None)
+        return None if best is None or reached[best] < 0 else candidates[best]
+
+    def best_baseline(self, attack: str, **about: Any) -> Detector | None:
+        """The trivial baseline with the highest TPR at 5 % FPR on the validation parts; None where there is none."""
+        return self.best_of(self.baselines, attack, metric=BAR, **about)
+
+    # ------------------------------------------------------------ tables
+
+    def run(
+        self,
+        detectors: Sequence[Detector],
+        *,
+        protocols: Sequence[Protocol] = (CORRECTED,),
+        strata: Sequence[Stratum | str] | None = None,
+        conditions: Sequence[Condition | str] | None = None,
+        negatives: Sequence[Negatives | str] | None = None,
+        trained_on: Sequence[TrainedOn | str] = (TrainedOn.ATTACK,),
+        attacks: Sequence[str] | None = None,
+        wanted: Sequence[str] = METRICS,
+    ) -> pd.DataFrame:
+        """The long table of detectors and trivial baselines: see `LONG_TABLE`.
+
+        Args:
+            strata, conditions, negatives: what is judged; each protocol's own by default.
+            trained_on: which attacks detectors learn from; those that learn from none have `TrainedOn.NOTHING`.
+            attacks: names of attack sets; all of them by default.
+            wanted: metrics, of `METRICS`.
+        Raises:
+            ValueError: for a word that is none of its vocabulary, or two detectors of one name.
+        """
+        _check_names([*detectors, *self.baselines])
+        trained_on = [checked_word(word, TrainedOn, name="trained_on") for word in trained_on]
+        entrants = [
+            (detector, learnt)
+            for detector in (*detectors, *self.baselines)
+            for learnt in (trained_on if detector.head.learns else trained_on[:1])
+        ]
+        for name in wanted:
+            if name not in METRICS:
+                raise ValueError(f"wanted must be of METRICS, got {name!r}: choose among {', '.join(METRICS)}")
+        rows: list[dict[str, Any]] = []
+        for protocol in protocols:
+            words = {
+                "stratum": _checked_words(strata, Stratum, protocol.positives, "strata"),
+                "negatives": _checked_words(negatives, Negatives, protocol.negatives, "negatives"),
+            }
+            for condition in _checked_words(conditions, Condition, protocol.condition, "conditions"):
+                title = f"{protocol.name}, {condition.value}"
+                for attack in progress(attacks or self.attack_sets, description=title, unit="attack"):
+                    for detector, learnt in entrants:
+                        rows += self._rows(detector, Case(attack, protocol, condition, learnt), words, wanted)
+        return LONG_TABLE.validate(pd.DataFrame(rows, columns=list(LONG_TABLE.columns)))
+
+    def _rows(
+        self, detector: Detector, case: Case, words: Mapping[str, Sequence], wanted: Sequence[str]
+    ) -> Iterator[dict[str, Any]]:
+        """The table's rows of one detector in one case."""
+        about = {"protocol": case.protocol, "condition": case.condition, "trained_on": case.trained_on}
+        scored, learns = self.scores(detector, case.attack, **about), detector.head.learns
+        baseline = self.best_baseline(case.attack, **about) if ABOVE_BASELINE in wanted else None
+        bar = None if baseline is None else self.scores(baseline, case.attack, **about)
+        row = {
+            **{"attack": case.attack, "strength": _strength(self.attack_sets[case.attack])},
+            **{"detector": detector.name, "family": _text(detector.family), "protocol": case.protocol.name},
+            "trained_on": (case.trained_on if learns else TrainedOn.NOTHING).value,
+            "condition": case.condition.value,
+            "knowledge": _text(self.knowledge.get(case.attack, Knowledge.OBLIVIOUS)),
+            "seeds": self.n_seeds if learns else 1,
+            "baseline": "" if baseline is None else baseline.name,
+        }
+        for stratum, negatives in itertools.product(words["stratum"], words["negatives"]):
+            limits = {"stratum": stratum, "negatives": negatives}
+            counts = count_rows(None if scored is None else scored.judged(**limits))
+            drawn = {"threshold": case.protocol.threshold, "seed": self._draws_seed}
+            found = estimates(scored, bar, wanted, **limits, **drawn)
+            own = {**row, **counts, "stratum": stratum.value, "negatives": negatives.value}
+            yield from ({**own, "metric": name, **asdict(each)} for name, each in found.items())
+
+    @property
+    def _draws_seed(self) -> int:
+        return stream_seed(self.seed, "benchmark/draws")
+
+    def roc_curves(
+        self, detectors: Sequence[Detector], attacks: Sequence[str], *, protocols: Sequence[Protocol] = (CORRECTED,)
+    ) -> pd.DataFrame:
+        """ROC curves of the first training seed on a logarithmic grid of false-positive rates.
+
+        Returns:
+            A row a point: attack, protocol, detector, family, n (positives), false positive rate, true positive rate;
+            nothing of a detector that could not be fitted.
+        """
+        grid, frames = np.geomspace(1e-3, 1, ROC_POINTS), []
+        for attack, protocol, detector in itertools.product(attacks, protocols, detectors):
+            scored = self.scores(detector, attack, protocol=protocol)
+            judged = scored and scored.judged(stratum=protocol.positives, negatives=protocol.negatives)
+            if not judged or not has_both(judged):
+                continue
+            curve = metrics.RocCurve.of(judged["scores"][0], judged["is_adversarial"])
+            reached = [curve.tpr_at_fpr(rate)[0] for rate in grid[:-1]] + [1.0]
+            about = {"attack": attack, "protocol": protocol.name, "detector": detector.name}
+            about |= {"family": _text(detector.family), "n": int(judged["is_adversarial"].sum())}
+            frames.append(pd.DataFrame({"false positive rate": grid, "true positive rate": reached}).assign(**about))
+        columns = ["attack", "protocol", "detector", "family", "n", "false positive rate", "true positive rate"]
+        return pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)
+
+    def compare(
+        self,
+        pairs: Sequence[tuple[Any, Any]],
+        *,
+        metric: str = "roc_auc",
+        protocol: Protocol = CORRECTED,
+        condition: Condition | str | None = None,
+        stratum: Stratum | str | None = None,
+        negatives: Negatives | str | None = None,
+        trained_on: TrainedOn | str = TrainedOn.ATTACK,
+        attacks: Sequence[str] | None = None,
+        margin: float | None = None,
+    ) -> pd.DataFrame:
+        """Paired differences on the same images and draws, Holm-adjusted within the table, with verdicts.
+
+        Args:
+            pairs: (a, b) of detectors; b may be several (the `best_of` them is taken) or `BEST_BASELINE`.
+            margin: the largest difference that means nothing; that of `metrics.MARGINS` by default.
+        Returns:
+            A row a pair and attack: attack, a, b, metric, estimate (a − b), low, high, p_value, p_adjusted, margin,
+            verdict (of a), n_positive, n_negative, n_sources.
+        """
+        about = {
+            "protocol": protocol,
+            "condition": checked_word(condition or protocol.condition, Condition, name="condition"),
+            "trained_on": checked_word(trained_on, TrainedOn, name="trained_on"),
+        }
+        words = {
+            "stratum": checked_word(stratum or protocol.positives, Stratum, name="stratum"),
+            "negatives": checked_word(negatives or protocol.negatives, Negatives, name="negatives"),
+        }
+        limits = {**words, "threshold": protocol.threshold, "seed": self._draws_seed}
+        rows = []
+        for attack in attacks or self.attack_sets:
+            for a, b in pairs:
+                if isinstance(b, str) and b == BEST_BASELINE:
+                    b = self.best_baseline(attack, **about)
+                elif isinstance(b, Sequence):
+                    b = self.best_of(b, attack, metric=metric, **about)
+                first = self.scores(a, attack, **about)
+                second = None if b is None else self.scores(b, attack, **about)
+                found = difference(first, second, metric, **limits)
+                judged = None if first is None else first.judged(**words)
+                named = {"attack": attack, "a": a.name, "b": "" if b is None else b.name, "metric": metric}
+                rows.append({**named, **asdict(found), **count_rows(judged)})
+        return with_verdicts(pd.DataFrame(rows), metrics.MARGINS[metric] if margin is None else margin)
+
+
+def columns_of(detector: Detector) -> list[str]:
+    """The columns of its lens that a detector's head sees: all of them unless it names some."""
+    return list(detector.columns or detector.lens.columns)
+
+
+def _strength(made: AttackSet) -> float:
+    given = [made.parameters[name] for name in STRENGTHS if made.parameters.get(name) is not None]
+    return float(given[0]) if given else float("nan")
+
+
+def _text(word: Any) -> str:
+    return word.value if hasattr(word, "value") else str(word)
+
+
+def _checked_words(words: Sequence[Any] | None, kind: type, default: Any, name: str) -> list[Any]:
+    if isinstance(words, str):
+        raise ValueError(f"{name} must be a sequence, got {words!r}: pass ({words!r},)")
+    return [default] if words is None else [checked_word(word, kind, name=name) for word in words]
+
+
+def _check_names(entrants: Sequence[Any]) -> None:
+    names = [detector.name for detector in entrants]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"two detectors are called {twice[0]!r}: give each a name of its own")

@@ -1,0 +1,199 @@
+"""Scores of one attack's images → metrics, differences and verdicts: what is judged, and against which thresholds."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from advlens import metrics
+from advlens.arrays import Array
+from advlens.benchmark.protocol import Threshold
+from advlens.benchmark.samples import chosen_rows, is_adversarial
+from advlens.benchmark.vocabulary import (
+    ABOVE_BASELINE,
+    COMMITTED_ACCURACY,
+    EVALUATED,
+    FPR_ON,
+    NOMINAL_FPR,
+    Negatives,
+    Part,
+    Role,
+    Stratum,
+)
+from advlens.metrics import Estimate
+
+MISSING = Estimate(float("nan"), float("nan"), float("nan"))
+BAR = f"tpr_at_fpr_{NOMINAL_FPR:g}"
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """What a detector says of one attack's images, in each of s training seeds.
+
+    Attributes:
+        about: n rows, see `Samples`; scores: (s, n), higher = more adversarial.
+        probabilities: (s, n) that an image is adversarial, or None.
+        parts: for each seed, part → (n,) bool.
+        clean: k rows about the clean test images, attacked or not; clean_scores: (s, k).
+        threshold_scores: (s, m), of clean images that are used for nothing else.
+    """
+
+    about: pd.DataFrame
+    scores: Array
+    probabilities: Array | None
+    parts: Sequence[Mapping[Part, Array]]
+    clean: pd.DataFrame
+    clean_scores: Array
+    threshold_scores: Array
+
+    def judged(self, *, stratum: Stratum | str, negatives: Negatives | str) -> dict[str, Any]:
+        """The judged rows as `metrics.evaluate` takes them: scores, is_adversarial, source, probabilities.
+
+        For `Negatives.HARD_IMAGES`: the positives' clean sources as positives, other correct clean images as negatives.
+        """
+        test, negatives = self.parts[0][Part.TEST], Negatives(negatives)
+        if negatives is Negatives.HARD_IMAGES:
+            return self._hard_images(chosen_rows(self.about, test, stratum=stratum, negatives=Negatives.MATCHED))
+        rows = chosen_rows(self.about, test, stratum=stratum, negatives=negatives)
+        return {
+            "scores": self.scores[:, rows],
+            "is_adversarial": is_adversarial(self.about)[rows],
+            "source": self.about["source"].to_numpy()[rows],
+            "probabilities": None if self.probabilities is None else self.probabilities[:, rows],
+        }
+
+    def _hard_images(self, rows: Array) -> dict[str, Any]:
+        source = self.clean["source"].to_numpy()
+        hard = np.isin(source, self.about["source"].to_numpy()[rows])
+        kept = hard | (self.clean["predicted"] == self.clean["label"]).to_numpy()
+        about = {"is_adversarial": hard[kept], "source": source[kept], "probabilities": None}
+        return {"scores": self.clean_scores[:, kept], **about}
+
+    def on_validation(
+        self, metric: Callable[[Array, Array], float], *, stratum: Stratum, negatives: Negatives
+    ) -> float:
+        """A metric of (scores, truths) on the validation parts, averaged over seeds; −1 where they lack a class."""
+        found = []
+        for own, parts in zip(self.scores, self.parts, strict=False):
+            rows = chosen_rows(self.about, parts[Part.VALIDATION], stratum=stratum, negatives=negatives)
+            truth = is_adversarial(self.about)[rows]
+            if truth.any() and not truth.all():
+                found.append(metric(own[rows], truth))
+        return float(np.mean(found)) if found else -1.0
+
+
+def estimates(
+    scored: Scored | None,
+    bar: Scored | None,
+    wanted: Sequence[str],
+    *,
+    stratum: Stratum,
+    negatives: Negatives,
+    threshold: Threshold,
+    seed: int,
+) -> dict[str, Estimate]:
+    """The wanted metrics of a detector on the judged rows; NaN where these lack a class.
+
+    Args:
+        bar: the best trivial baseline's scores of the same images.
+    """
+    control = negatives is Negatives.HARD_IMAGES
+    wanted = [name for name in wanted if not control or name == "roc_auc"]
+    judged = None if scored is None else scored.judged(stratum=stratum, negatives=negatives)
+    if judged is None or scored is None or not has_both(judged):
+        return dict.fromkeys(wanted, MISSING)
+    thresholds = threshold_scores(scored, judged, threshold)
+    known = [name for name in wanted if name in EVALUATED]
+    if judged["probabilities"] is None:
+        known = [name for name in known if name != "expected_calibration_error"]
+    found = metrics.evaluate(**judged, seed=seed, threshold_scores=thresholds, metrics=known) if known else {}
+    rates = (
+        ("correct clean", (scored.clean["predicted"] == scored.clean["label"]).to_numpy()),
+        ("all clean", np.ones(len(scored.clean), bool)),
+    )
+    committed = {"threshold_scores": thresholds, "fpr": NOMINAL_FPR, "seed": seed}
+    for name, rows in rates:
+        if FPR_ON[name] in wanted and rows.any():
+            source = scored.clean["source"].to_numpy()[rows]
+            found[FPR_ON[name]] = metrics.flagged_share(scored.clean_scores[:, rows], source, **committed)
+    noisy = chosen_rows(scored.about, scored.parts[0][Part.TEST], stratum=stratum, negatives=Negatives.NOISY)
+    noisy &= (scored.about["role"] == Role.NOISY.value).to_numpy()
+    if FPR_ON["noisy"] in wanted and noisy.any():
+        source = scored.about["source"].to_numpy()[noisy]
+        found[FPR_ON["noisy"]] = metrics.flagged_share(scored.scores[:, noisy], source, **committed)
+    if COMMITTED_ACCURACY in wanted:
+        at = np.array([[metrics.threshold_at_fpr(own, NOMINAL_FPR)] for own in thresholds])
+        right = (judged["scores"] > at) == judged["is_adversarial"]
+        found[COMMITTED_ACCURACY] = metrics.proportion(right, judged["source"])
+    if ABOVE_BASELINE in wanted:
+        limits = {"stratum": stratum, "negatives": negatives, "threshold": threshold, "seed": seed}
+        found[ABOVE_BASELINE] = difference(scored, bar, BAR, **limits)
+    plain = {name: Estimate(each.estimate, each.low, each.high) for name, each in found.items()}
+    return {name: plain.get(name, MISSING) for name in wanted}
+
+
+def difference(
+    a: Scored | None,
+    b: Scored | None,
+    metric: str,
+    *,
+    stratum: Stratum,
+    negatives: Negatives,
+    threshold: Threshold,
+    seed: int,
+) -> metrics.Difference:
+    """What detector a has above detector b in one metric, on the same rows and draws."""
+    nothing = metrics.Difference(*(float("nan"),) * 4)
+    if a is None or b is None:
+        return nothing
+    first, second = (each.judged(stratum=stratum, negatives=negatives) for each in (a, b))
+    if not has_both(first):
+        return nothing
+    return metrics.compare(
+        first["scores"],
+        second["scores"],
+        first["is_adversarial"],
+        first["source"],
+        seed=seed,
+        threshold_scores_a=threshold_scores(a, first, threshold),
+        threshold_scores_b=threshold_scores(b, second, threshold),
+        metrics=(metric,),
+        fprs=metrics.NOMINAL_FPRS,
+    )[metric]
+
+
+def threshold_scores(scored: Scored, judged: Mapping[str, Any], threshold: Threshold) -> Array:
+    """(s, m) scores from which thresholds are committed; zeros give the fixed threshold 0."""
+    if threshold is Threshold.EVALUATED:
+        return judged["scores"][:, ~judged["is_adversarial"]]
+    if threshold is Threshold.FIXED:
+        return np.zeros_like(scored.threshold_scores)
+    return scored.threshold_scores
+
+
+def with_verdicts(table: pd.DataFrame, margin: float) -> pd.DataFrame:
+    adjusted = metrics.holm(table["p_value"].to_numpy())
+    verdicts = []
+    for row, p_value in zip(table.itertuples(), adjusted, strict=True):
+        found = metrics.Difference(row.estimate, row.low, row.high, row.p_value)
+        verdicts.append(metrics.verdict(found, margin=margin, n_positive=row.n_positive, p_adjusted=p_value).value)
+    place = list(table.columns).index("p_value") + 1
+    table.insert(place, "p_adjusted", adjusted)
+    table.insert(place + 1, "margin", margin)
+    table.insert(place + 2, "verdict", verdicts)
+    return table
+
+
+def has_both(judged: Mapping[str, Any]) -> bool:
+    truth = judged["is_adversarial"]
+    return bool(truth.any() and not truth.all())
+
+
+def count_rows(judged: Mapping[str, Any] | None) -> dict[str, int]:
+    if judged is None:
+        return {"n_positive": 0, "n_negative": 0, "n_sources": 0}
+    truth = judged["is_adversarial"]
+    n_sources = len(np.unique(judged["source"]))
+    return {"n_positive": int(truth.sum()), "n_negative": int((~truth).sum()), "n_sources": n_sources}

@@ -1,0 +1,131 @@
+"""The long table: its checked schema, and the views that notebooks make of it."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+import pandera.pandas as pa
+
+from advlens.benchmark.vocabulary import (
+    ABOVE_BASELINE,
+    METRICS,
+    NOMINAL_FPR,
+    Condition,
+    Family,
+    Knowledge,
+    Negatives,
+    Stratum,
+    TrainedOn,
+)
+
+BEST_BASELINE = "best baseline"
+
+
+def _in_order(frame: pd.DataFrame) -> pd.Series:
+    outside = (frame["low"] > frame["estimate"]) | (frame["estimate"] > frame["high"])
+    return ~outside
+
+
+def _words(kind: type) -> pa.Column:
+    return pa.Column(str, pa.Check.isin([member.value for member in kind]))
+
+
+LONG_TABLE = pa.DataFrameSchema(
+    {
+        "attack": pa.Column(str),
+        "strength": pa.Column(float, nullable=True),
+        "detector": pa.Column(str),
+        "family": _words(Family),
+        "protocol": pa.Column(str),
+        "trained_on": _words(TrainedOn),
+        "stratum": _words(Stratum),
+        "condition": _words(Condition),
+        "negatives": _words(Negatives),
+        "knowledge": _words(Knowledge),
+        "seeds": pa.Column(int, pa.Check.ge(1)),
+        "metric": pa.Column(str, pa.Check.isin(METRICS)),
+        "estimate": pa.Column(float, pa.Check.in_range(-1, 1), nullable=True),
+        "low": pa.Column(float, pa.Check.in_range(-1, 1), nullable=True),
+        "high": pa.Column(float, pa.Check.in_range(-1, 1), nullable=True),
+        "n_positive": pa.Column(int, pa.Check.ge(0)),
+        "n_negative": pa.Column(int, pa.Check.ge(0)),
+        "n_sources": pa.Column(int, pa.Check.ge(0)),
+        "baseline": pa.Column(str),
+    },
+    checks=pa.Check(_in_order, error="low ≤ estimate ≤ high"),
+    unique=["attack", "detector", "protocol", "trained_on", "stratum", "condition", "negatives", "metric"],
+    strict=True,
+    ordered=True,
+)
+"""One row an attack, detector, protocol, … and metric. A NaN says that there were too few images for it.
+
+`baseline` names the best trivial baseline of that block, which `tpr_at_fpr_0.05 above the best baseline` is about.
+"""
+
+
+def pivot(table: pd.DataFrame, *, index: str, columns: str, metric: str = "roc_auc", **where: str) -> pd.DataFrame:
+    """One estimate a cell of two columns of the long table.
+
+    Args:
+        index, columns: the table's columns that become rows and columns, in the table's own order.
+        where: column → the value that its rows have, or a sequence of values.
+    Raises:
+        ValueError: for a column that is none, or where more than one estimate falls into a cell.
+    """
+    rows = query(table, metric=metric, **where)
+    several = rows.duplicated([index, columns])
+    if several.any():
+        varying = [name for name in LONG_TABLE.columns if name not in (index, columns) and rows[name].nunique() > 1]
+        varying = [name for name in varying if name in ("attack", "detector") or name in LONG_TABLE.unique]
+        raise ValueError(f"several estimates fall into one cell: say which {', '.join(varying)} is meant")
+    cells = rows.pivot(index=index, columns=columns, values="estimate")
+    return cells.loc[rows[index].unique(), rows[columns].unique()]
+
+
+def query(table: pd.DataFrame, **where: str | Sequence[str]) -> pd.DataFrame:
+    """The rows whose columns have these values, each a value or a sequence of them.
+
+    Raises:
+        ValueError: for a column that is none, or a value that the table does not hold.
+    """
+    for name, wanted in where.items():
+        if name not in table:
+            raise ValueError(f"the table has no column {name!r}: choose among {', '.join(table.columns)}")
+        values = [wanted] if isinstance(wanted, str) else list(wanted)
+        missing = [value for value in values if value not in set(table[name])]
+        if missing:
+            raise ValueError(
+                f"the table has no {name} {missing[0]!r}: it has {', '.join(map(str, table[name].unique()))}"
+            )
+        table = table[table[name].isin(values)]
+    return table.reset_index(drop=True)
+
+
+def leaderboard(table: pd.DataFrame) -> pd.DataFrame:
+    """Detectors by their mean TPR at 5 % FPR over the attacks.
+
+    Args:
+        table: a long table of one protocol, condition and stratum, such as `evaluate` returns.
+    Returns:
+        A row a detector, the best first: detector, family, tpr (mean over attacks), worst_tpr and worst_attack,
+        roc_auc (mean), ahead (on how many attacks its TPR is above the best trivial baseline's, interval included),
+        attacks.
+    """
+    tpr = query(table, metric=f"tpr_at_fpr_{NOMINAL_FPR:g}")
+    auc = query(table[table["negatives"] != Negatives.HARD_IMAGES.value], metric="roc_auc")
+    above = table[table["metric"] == ABOVE_BASELINE]
+    rows = []
+    for (detector, family), own in tpr.groupby(["detector", "family"], sort=False):
+        known = own.dropna(subset="estimate")
+        if known.empty:
+            continue
+        worst = known.loc[known["estimate"].idxmin()]
+        rows.append(
+            {
+                **{"detector": detector, "family": family, "tpr": known["estimate"].mean()},
+                **{"worst_tpr": worst["estimate"], "worst_attack": worst["attack"]},
+                "roc_auc": auc.loc[auc["detector"] == detector, "estimate"].mean(),
+                "ahead": int((above.loc[above["detector"] == detector, "low"] > 0).sum()),
+                "attacks": known["attack"].nunique(),
+            }
+        )
+    return pd.DataFrame(rows).sort_values("tpr", ascending=False, ignore_index=True)
