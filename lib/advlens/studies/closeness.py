@@ -19,7 +19,7 @@ import pandas as pd
 from sklearn.neighbors import KernelDensity
 
 from advlens.arrays import Array, checked_whole
-from advlens.attacks import AttackSet, CatalogueEntry, built, find_attack, generated
+from advlens.attacks import AttackSet, CatalogueEntry, build, find_attack, generate
 from advlens.benchmark import (
     CORRECTED,
     METRICS,
@@ -551,7 +551,7 @@ def attacked(entry: CatalogueEntry, classifier: Classifier, images: Array, label
     """The images after an attack of that strength; themselves where it is 0."""
     if eps == 0:
         return images
-    return generated(built(entry, classifier, name=entry.attack.__name__, eps=eps), images, labels, seed=seed)
+    return generate(build(entry, classifier, name=entry.attack.__name__, eps=eps), images, labels, seed=seed)
 
 
 @artifact(version=1, libraries=("tensorflow",))
