@@ -106,7 +106,7 @@ def brighten(images, by, *, name, classifier, source, noise=0.0):
         **{"adversarial": adversarial, "label": LABELS[source], "target": np.full(len(source), -1)},
         **{"predicted": predicted, "success": predicted != LABELS[source], "margin": np.zeros(len(source), np.float32)},
         **{"l2": np.linalg.norm(norms, axis=1), "linf": norms.max(axis=1)},
-            zero_gradient=np.zeros(len(source), bool),
+        zero_gradient=np.zeros(len(source), bool),
     )
 
 
