@@ -66,7 +66,7 @@ def test_every_catalogued_attack_fools_the_network(name, average_pooling_classif
     few = right[:10]
     given = {"source": few, "seed": 0, **FOR_TESTS.get(name, {})}
     made = craft(name, average_pooling_classifier, real_images[few], real_labels[few], **given)
-    assert made.success.mean() >= 0.8
+    assert made.success.mean() >= (0.6 if name == "universal" else 0.8)  # one perturbation for all fools fewer
 
 
 def test_a_targeted_attack_aims_at_the_least_likely_class(average_pooling_classifier, real_images, real_labels, right):

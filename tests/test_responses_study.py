@@ -325,7 +325,8 @@ def test_entropies_are_those_of_the_detector(max_pooling_classifier, real_images
 
 def test_decisions_are_softmax_outputs(max_pooling_classifier, real_images, real_labels):
     said = decisions(max_pooling_classifier, real_images[:20], real_labels[:20])
-    np.testing.assert_allclose(1 - said["softmax"], MaxSoftmax(max_pooling_classifier).scores(real_images[:20]))
+    expected = MaxSoftmax(max_pooling_classifier).scores(real_images[:20])
+    np.testing.assert_allclose(1 - said["softmax"], expected, rtol=1e-5, atol=1e-12)
     right = said["predicted"] == real_labels[:20]
     np.testing.assert_array_equal(said["softmax"][right], said["truth_softmax"][right])
 

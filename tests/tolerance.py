@@ -10,7 +10,10 @@ import re
 # Numbers within either of these of each other count as equal.
 ABSOLUTE, RELATIVE = 0.15, 0.10
 NUMBER = re.compile(r"(?<![\w.])[-+−]?\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?")
-VERDICT = re.compile(r"\b(confirmed|refuted|open|carries over|does not carry over)\b")
+VERDICT = re.compile(
+    r"\b(confirmed|refuted|open|carries over|does not carry over|higher|lower|no meaningful difference|undecided|"
+    r"supported|contradicted)\b"
+)
 CHOSEN = re.compile(r"(?<=\]) \([A-Za-z -]+\)")
 PADDING = re.compile(r"[ \-]{2,}")  # tables are padded to their widest cell
 
