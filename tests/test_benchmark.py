@@ -234,6 +234,8 @@ CHANGES = {
 class Watching(Logistic):
     """A head that stops early by the rows that it watches."""
 
+    stops_early = True
+
     def fit(self, measured, is_adversarial, *, seed=0, validation):
         self.watched = validation[0].to_numpy().tobytes()
         return super().fit(measured, is_adversarial)

@@ -7,7 +7,7 @@ import pytest
 from art.attacks.attack import EvasionAttack
 
 from advlens.attacks import CATALOGUE, attack_images, build_attack, craft, find_attack
-from advlens.attacks.appearance import appearance, similarity, verdict
+from advlens.attacks.appearance import appearance, similarity
 from advlens.attacks.attack_set import UNTARGETED
 from advlens.attacks.catalogue import CatalogueEntry
 from advlens.classifier import Classifier
@@ -226,14 +226,12 @@ def test_similarity_is_one_for_equal_images_and_falls_with_noise(real_images):
     assert (similarity(real_images[:5], noisy[0]) > similarity(real_images[:5], noisy[1])).all()
 
 
-def test_appearance_counts_and_judges_successful_attacks(crafted):
+def test_appearance_is_of_successful_attacks(crafted):
     row = appearance({"deepfool": crafted}, seed=0).iloc[0]
     won = crafted.select(crafted.success)
     assert row["success_rate"] == crafted.success.mean()
     assert row["l2"] == pytest.approx(np.median(won.l2))
     assert row["l2_low"] < row["l2"] < row["l2_high"]
-    assert row["verdict"] == verdict(row["similarity"])
-    assert verdict(0.99) != verdict(0.9) != verdict(0.5)
 
 
 def test_the_step_follows_from_the_strength_unless_it_is_given(average_pooling_classifier):

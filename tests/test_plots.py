@@ -123,20 +123,6 @@ def test_a_table_is_saved_whole_and_shown_with_its_bold_rows(tmp_path):
     assert (tmp_path / "table.md").read_text() == shown.markdown + "\n"
 
 
-def test_the_ladder_marks_chance_only_where_there_is_one():
-    about = [("as published", "input", "accuracy"), ("task network", "attacks", "share misread")]
-    rows = [
-        {"protocol": protocol, "attack": "lbfgs", "lens": lens, "codec": codec, "figure": figure}
-        | {"estimate": 0.8, "low": 0.7, "high": 0.9, "n": 12}
-        for protocol, lens, figure in about
-        for codec in ("float", "png")
-    ]
-    figure = plots.ladder(pd.DataFrame(rows), title="Ladder")
-    dotted = [[line for line in axes.lines if line.get_linestyle() == ":"] for axes in figure.axes]
-    assert [len(lines) for lines in dotted] == [1, 0]
-    plt.close(figure)
-
-
 def test_heat_maps_put_every_value_and_text_into_its_cell():
     table = pd.DataFrame(
         {"row": ["b", "b", "a", "a"], "column": [8, 256] * 2, "value": [0.1, 0.2, 0.3, 0.4], "text": list("wxyz")}

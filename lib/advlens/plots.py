@@ -5,8 +5,11 @@ rather than its pixels, and a screen reader has something to read.
 """
 
 import io
+import itertools
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -30,14 +33,20 @@ FAMILY_COLOURS = {
     "fused": "#CC79A7",
     "image": "#0072B2",
 }
-# The ladder of file formats: what its points are of, by colour and by shape.
-LENS_STYLES = {
-    "input": {"color": FAMILY_COLOURS["input"], "marker": "o"},
-    "relevancy": {"color": FAMILY_COLOURS["relevancy"], "marker": "s"},
-    "best baseline": {"color": FAMILY_COLOURS["baseline"], "marker": "D"},
-    "attacks": {"color": "black", "marker": "X"},
-    "their originals": {"color": FAMILY_COLOURS["baseline"], "marker": "P"},
+ATTACK_TITLES = {
+    **{"fgsm": "FGSM", "bim": "BIM", "pgd": "PGD", "mi_fgsm": "MI-FGSM", "bim_targeted": "BIM, targeted"},
+    **{"deepfool": "DeepFool", "lbfgs": "L-BFGS", "gradient": "Gradient attack", "carlini_l2": "Carlini–Wagner L2"},
+    **{"one_pixel": "One pixel", "five_pixels": "Five pixels", "boundary": "Boundary", "square": "Square"},
+    **{"hop_skip_jump": "HopSkipJump", "universal": "Universal", "ilap": "ILAP", "ilaf": "ILAF", "ddn": "DDN"},
 }
+"""The catalogue's names → as people know them."""
+ATTACK_COLOURS = {
+    **{"FGSM": "#E69F00", "BIM": "#D55E00", "PGD": "#882255", "MI-FGSM": "#CC79A7", "BIM, targeted": "#661100"},
+    **{"DeepFool": "#0072B2", "L-BFGS": "#009E73", "Gradient attack": "#56B4E9", "Carlini–Wagner L2": "#332288"},
+    **{"One pixel": "#999933", "Five pixels": "#DDCC77", "Boundary": "#117733", "Square": "#44AA99"},
+    **{"HopSkipJump": "#88CCEE", "Universal": "#AA4499", "ILAP": "#000000", "ILAF": "#777777"},
+}
+ROLE_COLOURS = {"clean": "#777777", "noisy": "#BBBBBB", "adversarial": "#D55E00", "redrawn": "#0072B2"}
 # Members of one family share its colour and differ by these.
 MEMBER_STYLES = (
     *({"linestyle": "-", "marker": "o"}, {"linestyle": "--", "marker": "s"}, {"linestyle": "-.", "marker": "^"}),
@@ -137,6 +146,24 @@ def _image_text(image: plt.Artist) -> str:
     return f"image {values.shape[0]}×{values.shape[1]}, mean {np.nanmean(values):.3f}"
 
 
+def title_of(attack: str) -> str:
+    """An attack's name as people know it; a strength or margin after it stays.
+
+    >>> title_of("lbfgs, margin 2")
+    'L-BFGS, margin 2'
+    """
+    name = re.split(r"[ ,]", attack)[0]
+    return ATTACK_TITLES.get(name, name) + attack[len(name) :]
+
+
+def _colours_of(names: Sequence[str]) -> dict[str, Any]:
+    """Name → colour: attacks and roles have theirs, others the palette's in order."""
+    known = ATTACK_COLOURS | ROLE_COLOURS
+    if all(title_of(name) in known for name in names):
+        return {name: known[title_of(name)] for name in names}
+    return dict(zip(names, itertools.cycle(sns.color_palette("colorblind")), strict=False))
+
+
 def apply_style() -> None:
     """Sets the one style of all figures."""
     sns.set_theme(context="notebook", style="whitegrid", palette="colorblind", font_scale=0.85)
@@ -228,26 +255,6 @@ def _draw(axes: plt.Axes, picture: Array, *, signed: bool) -> None:
     axes.set(xticks=[], yticks=[])
     axes.grid(visible=False)
     sns.despine(ax=axes, left=True, bottom=True)
-
-
-def confusion(matrices: Mapping[str, Array], *, columns: int, title: str) -> Figure:
-    """Confusion matrices in rows, counts written in, shaded by the share of the truth's row.
-
-    Args:
-        matrices: name → (2, 2) counts, rows the truth (normal, adversarial), columns the decision.
-        columns: how many stand side by side.
-    """
-    apply_style()
-    rows = -(-len(matrices) // columns)
-    figure, grid = plt.subplots(rows, columns, figsize=(WIDTH, 2.9 * rows + 0.4), squeeze=False)
-    words = ["normal", "adversarial"]
-    for axes, (name, counts) in zip(grid.flat, matrices.items(), strict=False):
-        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-        style = {"vmin": 0, "vmax": 1, "cmap": "Blues", "cbar": False, "square": True}
-        sns.heatmap(shares, annot=counts, fmt="d", xticklabels=words, yticklabels=words, ax=axes, **style)
-        axes.set(title=f"{name} (n = {counts.sum()})", xlabel="decision", ylabel="truth")
-    figure.suptitle(title)
-    return figure
 
 
 def intervals(
@@ -393,8 +400,7 @@ def _nothing(title: str) -> Figure:
 def _line_styles(members: pd.DataFrame, *, group: str, family: str | None) -> dict[str, dict]:
     """What `plot` is given for each line."""
     if family is None:
-        palette = sns.color_palette("colorblind")
-        return {name: {"color": colour} for name, colour in zip(members[group], palette, strict=False)}
+        return {name: {"color": colour} for name, colour in _colours_of(list(members[group])).items()}
     place = members.groupby(family).cumcount()
     return {
         row[group]: {"color": FAMILY_COLOURS[row[family]], **MEMBER_STYLES[place[index] % len(MEMBER_STYLES)]}
@@ -424,65 +430,15 @@ def reach(table: pd.DataFrame, *, value: str, group: str, axis: str, title: str)
     apply_style()
     figure, axes = plt.subplots(figsize=(WIDTH, 3.2))
     limit = table[value].replace(np.inf, np.nan).quantile(0.995) * 1.05
-    for colour, (name, rows) in zip(sns.color_palette("colorblind"), table.groupby(group, sort=False), strict=False):
+    colours = _colours_of(list(table[group].unique()))
+    for name, rows in table.groupby(group, sort=False):
         values = np.sort(rows[value].to_numpy())
         shares = np.arange(1, len(values) + 1) / len(values)
-        axes.step(np.minimum(values, 2 * limit), shares, where="post", color=colour, label=name)
+        axes.step(np.minimum(values, 2 * limit), shares, where="post", color=colours[name], label=name)
     axes.set(xlabel=axis, ylabel="share of images", xlim=(0, limit), ylim=(0, 1.02))
     axes.legend()
     figure.suptitle(title)
     return figure
-
-
-def ladder(table: pd.DataFrame, *, title: str) -> Figure:
-    """What each codec does to each lens: a row of panels a protocol, a column an attack, whiskers for intervals.
-
-    Args:
-        table: columns protocol, attack, lens, codec, figure, estimate, low, high, n; a lens is a key of `LENS_STYLES`.
-            A dotted line marks chance, ½, where the figure is an accuracy or ROC-AUC.
-    """
-    apply_style()
-    protocols, attacks = list(table["protocol"].unique()), list(table["attack"].unique())
-    figure, grid = plt.subplots(
-        len(protocols),
-        len(attacks),
-        figsize=(WIDTH, 2.5 * len(protocols) + 0.9),
-        sharex=True,
-        sharey=True,
-        squeeze=False,
-    )
-    for axes_row, protocol in zip(grid, protocols, strict=True):
-        for axes, attack in zip(axes_row, attacks, strict=True):
-            rows = table[(table["protocol"] == protocol) & (table["attack"] == attack)]
-            _draw_rungs(axes, rows, codecs=list(table["codec"].unique()))
-            counts = sorted(rows["n"].unique())
-            axes.set_title(f"{attack}, {protocol} (n = {' and '.join(map(str, counts))})", fontsize="small")
-        first = table[table["protocol"] == protocol].iloc[0]
-        axes_row[0].set_ylabel(first["figure"].replace("roc_auc", "ROC-AUC"))
-    handles = {
-        label: handle for axes in grid.flat for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
-    }
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles))
-    figure.suptitle(title)
-    return figure
-
-
-def _draw_rungs(axes: plt.Axes, rows: pd.DataFrame, *, codecs: Sequence[str]) -> None:
-    lenses = list(rows["lens"].unique())
-    for place, (lens, points) in enumerate(rows.groupby("lens", sort=False)):
-        axes.errorbar(
-            points["codec"].map(codecs.index) + 0.16 * (place - (len(lenses) - 1) / 2),
-            points["estimate"],
-            yerr=np.abs([points["estimate"] - points["low"], points["high"] - points["estimate"]]),
-            linestyle="none",
-            markersize=5,
-            label=lens,
-            capsize=2,
-            **LENS_STYLES[lens],
-        )
-    if rows["figure"].iloc[0] in ("accuracy", "roc_auc"):
-        axes.axhline(0.5, color="black", linestyle=":", linewidth=1)
-    axes.set_xticks(range(len(codecs)), codecs, rotation=40, ha="right", rotation_mode="anchor")
 
 
 def neighbours(image: Array, rows: Mapping[str, tuple[Array, Sequence[str]]], *, title: str) -> Figure:

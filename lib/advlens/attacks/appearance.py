@@ -10,10 +10,6 @@ from skimage.metrics import structural_similarity
 from advlens.arrays import Array
 from advlens.attacks.attack_set import AttackSet
 
-# Our reading of structural similarity on 28×28 images, set by looking at the galleries: above the first a
-# perturbation is hard to see, below the second it is plain.
-HARD_TO_SEE, PLAIN = 0.95, 0.80
-
 
 def similarity(images: Array, others: Array) -> Array:
     """Structural similarity of each image to its counterpart.
@@ -29,21 +25,12 @@ def similarity(images: Array, others: Array) -> Array:
     return np.array([structural_similarity(*pair, use_sample_covariance=False, **options) for pair in pairs])
 
 
-def verdict(median_similarity: float) -> str:
-    """Whether a person would let the attack pass, by its median structural similarity."""
-    if median_similarity >= HARD_TO_SEE:
-        return "would pass a human eye"
-    if median_similarity >= PLAIN:
-        return "would pass a quick glance, not a careful look"
-    return "would not pass a human eye"
-
-
 def appearance(attack_sets: Mapping[str, AttackSet], *, seed: int) -> pd.DataFrame:
     """How often each attack succeeds and how it looks where it does, a row an attack.
 
     Returns:
         Columns attack, n, success_rate, the medians l2, linf and similarity over successful attacks, each with the
-        ends of its 95 % bootstrap interval as in l2_low and l2_high, and the verdict.
+        ends of its 95 % bootstrap interval as in l2_low and l2_high; NaN where none succeeded.
     """
     rows = []
     for name, attack_set in attack_sets.items():
@@ -52,19 +39,8 @@ def appearance(attack_sets: Mapping[str, AttackSet], *, seed: int) -> pd.DataFra
         values = {"l2": won.l2, "linf": won.linf, "similarity": similarity(won.clean, won.adversarial)}
         for label, value in values.items():
             row |= dict(zip((label, f"{label}_low", f"{label}_high"), _median(value, seed=seed), strict=True))
-        rows.append(row | {"verdict": verdict(row["similarity"]) if len(won) else "never succeeded"})
+        rows.append(row)
     return pd.DataFrame(rows)
-
-
-def sentences(looks: pd.DataFrame) -> str:
-    """`appearance` as Markdown, a bullet an attack."""
-    return "\n".join(
-        f"- **{row.attack}** never succeeded."
-        if np.isnan(row.l2)
-        else f"- **{row.attack}** {row.verdict}: it changes {row.success_rate:.1%} of decisions with a median L2 of "
-        f"{row.l2:.2f}, L∞ of {row.linf:.2f} and structural similarity of {row.similarity:.2f}."
-        for row in looks.itertuples()
-    )
 
 
 def _median(values: Array, *, seed: int) -> tuple[float, float, float]:

@@ -1,7 +1,6 @@
 """The benchmark: attack sets and detectors in, one long table out, under any protocol."""
 
 import copy
-import inspect
 import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +15,7 @@ from advlens import metrics
 from advlens.arrays import Array, checked_images, checked_seed, checked_whole
 from advlens.attacks import AttackSet
 from advlens.benchmark.judging import BAR, Scored, count_rows, difference, estimates, has_both, with_verdicts
-from advlens.benchmark.protocol import CORRECTED, Noise, Protocol, Stopping, checked_word
+from advlens.benchmark.protocol import CORRECTED, Noise, Protocol, Split, Stopping, checked_word
 from advlens.benchmark.samples import (
     TEST_SHARE,
     Samples,
@@ -41,7 +40,8 @@ from advlens.benchmark.vocabulary import (
     TrainedOn,
 )
 from advlens.classifier import Classifier, checked_classifier
-from advlens.detectors import Detector, Head, trivial_baselines
+from advlens.detectors import Detector, Head, Network, trivial_baselines
+from advlens.detectors.heads import train_head
 from advlens.lenses import Lens
 from advlens.progress import progress
 from advlens.random import stream, stream_seed
@@ -199,7 +199,7 @@ class Benchmark:
     def _kept(self, name: str, lens: Lens, images: Array) -> pd.DataFrame:
         if self.store is None:
             return measure(lens, images)
-        return self.store.keep(re.sub(r"[^\w.-]+", "_", name), measure, lens=lens, images=images)
+        return self.store.keep(_plain(name), measure, lens=lens, images=images)
 
     def _once(self, key: tuple, make: Callable[[], Any]) -> Any:
         if key not in self._made:
@@ -212,14 +212,15 @@ class Benchmark:
         return part_masks(about, protocol.split, self._parts[number], seed=self.seed, number=number)
 
     def _fit_rows(
-        self, detector: Detector, attacks: Sequence[str], case: Case, number: int, part: Part
+        self, detector: Detector, attacks: Sequence[str], case: Case, number: int, parts: Sequence[Part]
     ) -> tuple[pd.DataFrame, Array]:
-        """The measurements and truths of one part of some attacks, each clean image once."""
+        """The measurements and truths of some parts of some attacks, each clean image once."""
         frames, abouts, protocol = [], [], case.protocol
         condition = protocol.fitted_in or case.condition
         for attack in attacks:
             about = self.samples(attack, condition, protocol.noise).about
-            within = self._masks(about, protocol, number)[part]
+            masks = self._masks(about, protocol, number)
+            within = np.logical_or.reduce([masks[part] for part in parts])
             rows = chosen_rows(about, within, stratum=protocol.positives, negatives=protocol.negatives)
             measured = self._measured(detector.lens, attack, condition, protocol.noise)
             frames.append(measured.loc[rows, columns_of(detector)])
@@ -233,15 +234,22 @@ class Benchmark:
         head, attacks = copy.copy(detector.head), self._attacks_for(case)
         if not attacks:
             return None
-        part = Part.TRAIN if head.learns else Part.VALIDATION
-        measured, truth = self._fit_rows(detector, attacks, case, number, part)
+        on_evaluated = case.protocol.stopping is Stopping.EVALUATED
+        parts = [Part.TRAIN] if head.learns else [Part.VALIDATION]
+        if head.learns and on_evaluated and case.protocol.split is Split.BY_ROW:
+            parts.append(Part.VALIDATION)
+        measured, truth = self._fit_rows(detector, attacks, case, number, parts)
         if truth.all() or not truth.any():
             return None if head.learns or getattr(head, "sign", 1) is None else head
-        more = {}
-        if "validation" in inspect.signature(head.fit).parameters:
-            watched = Part.VALIDATION if case.protocol.stopping is Stopping.VALIDATION else Part.TEST
-            more["validation"] = self._fit_rows(detector, attacks, case, number, watched)
-        return head.fit(measured, truth, seed=stream_seed(self.seed, f"benchmark/head {number}"), **more)
+        seed = stream_seed(self.seed, f"benchmark/head {number}")
+        if not head.stops_early:
+            return head.fit(measured, truth, seed=seed)
+        watched = (Part.TEST,) if on_evaluated else (Part.VALIDATION,)
+        validation = self._fit_rows(detector, attacks, case, number, watched)
+        about = {"measured": measured, "is_adversarial": truth, "validation": validation, "seed": seed}
+        if self.store is None or not isinstance(head, Network):
+            return head.fit(**about)
+        return self.store.keep(_plain(f"head.{detector.name}.{case.attack}"), train_head, head=head, **about)
 
     def _attacks_for(self, case: Case) -> list[str]:
         """The attack sets that are learnt from; another strength of the same attack is no other attack."""
@@ -467,6 +475,11 @@ def columns_of(detector: Detector) -> list[str]:
 def _strength(made: AttackSet) -> float:
     given = [made.parameters[name] for name in STRENGTHS if made.parameters.get(name) is not None]
     return float(given[0]) if given else float("nan")
+
+
+def _plain(name: str) -> str:
+    """A name as the store takes it."""
+    return re.sub(r"[^\w.-]+", "_", name)
 
 
 def _text(word: Any) -> str:

@@ -42,6 +42,7 @@ class Stopping(str, Enum):
 
     VALIDATION = "validation"
     EVALUATED = "evaluated"
+    """The test part. With rows split one by one, the validation part, which nothing needs then, is learnt from too."""
 
 
 @dataclass(frozen=True)

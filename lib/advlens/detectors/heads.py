@@ -1,9 +1,10 @@
 """Heads: what makes a score, higher = more adversarial, of a lens's columns."""
 
 import abc
+import copy
+from functools import cache
 from typing import Any, TypeVar
 
-import keras
 import numpy as np
 import pandas as pd
 from scipy.special import expit, log_softmax
@@ -14,8 +15,9 @@ from sklearn.preprocessing import StandardScaler
 from advlens.arrays import Array
 from advlens.metrics import roc_auc
 from advlens.networks import find_builder
-from advlens.networks.building import built
-from advlens.training import train
+from advlens.networks.building import Builder
+from advlens.store import artifact, storable, versioned
+from advlens.training import RepeatedTraining
 
 Self = TypeVar("Self", bound="Head")
 
@@ -25,9 +27,10 @@ class Head(abc.ABC):
 
     Attributes:
         learns: whether it needs attacked images to be fitted.
+        stops_early: whether `fit` takes `validation`, (rows, truths) by which it stops.
     """
 
-    learns = True
+    learns, stops_early = True, False
 
     @abc.abstractmethod
     def fit(self: Self, measured: pd.DataFrame, is_adversarial: Array, *, seed: int = 0) -> Self:
@@ -161,6 +164,8 @@ class Boosting(Head):
         return self.fit(rows, arrays["truth"], seed=int(arrays["seed"][0]))
 
 
+@storable
+@versioned(1)
 class Network(Head):
     """A convolutional network that judges pictures (Gong et al. 2017; the relevancy study's slides).
 
@@ -170,6 +175,8 @@ class Network(Head):
         epochs, batch_size, learning_rate, patience: of SGD with momentum 0.9, stopped by the validation loss.
         unit_scale: bring the pictures to a root mean square of 1, as relevances, which are tiny, need.
     """
+
+    stops_early = True
 
     def __init__(
         self,
@@ -199,14 +206,10 @@ class Network(Head):
         self.scale_ = 1.0
         if self.unit_scale:
             self.scale_ = 1 / max(float(np.sqrt(np.square(pictures, dtype=np.float64).mean())), 1e-30)
-        keras.utils.set_random_seed(seed % 2**32)
-        trained = train(
-            built(self.builder, input_shape=self.shape, num_classes=2),
+        trained = _training(self.builder, self.shape, self.learning_rate, self.batch_size).train(
             pictures * np.float32(self.scale_),
             np.asarray(is_adversarial).astype(np.int64),
-            optimizer=keras.optimizers.SGD(self.learning_rate, momentum=0.9),
             epochs=self.epochs,
-            batch_size=self.batch_size,
             seed=seed % 2**32,
             validation=None if validation is None else self._validation(*validation),
             patience=None if validation is None else self.patience,
@@ -230,8 +233,9 @@ class Network(Head):
         if not hasattr(self, "model_"):
             raise RuntimeError("this detector has not learnt yet: call learn(images, is_adversarial)")
         pictures = self._pictures(measured) * np.float32(self.scale_)
-        logits = np.asarray(self.model_.predict(pictures, batch_size=512, verbose=0), np.float64)
-        return np.diff(log_softmax(logits, axis=1), axis=1)[:, 0]
+        # Called as it is: `predict` would compile each of many networks anew.
+        logits = [self.model_(pictures[i : i + 512], training=False) for i in range(0, len(pictures), 512)]
+        return np.diff(log_softmax(np.concatenate(logits).astype(np.float64), axis=1), axis=1)[:, 0]
 
     def probability(self, measured: pd.DataFrame) -> Array:
         """The softmax output."""
@@ -247,10 +251,37 @@ class Network(Head):
         """The trained network and the scale of its inputs."""
         return {"network": self.model_, "scale": self.scale_}
 
+    def to_parts(self) -> dict[str, Any]:
+        """Parameters and, after `fit`, what was learnt and how the training went."""
+        trained = self.fitted() | {"history": self.history_} if hasattr(self, "model_") else {}
+        return {"parameters": self.parameters()} | trained
+
+    @classmethod
+    def from_parts(cls, parts: dict[str, Any]) -> "Network":
+        """The head that `to_parts` took apart."""
+        head = cls(**parts["parameters"]).restore(parts)
+        head.history_ = parts["history"]
+        return head
+
     def restore(self, parts: dict[str, Any]) -> "Network":
         """Takes over what `fitted` gave."""
         self.model_, self.scale_ = parts["network"], parts["scale"]
         return self
+
+
+@cache
+def _training(builder: Builder, shape: tuple[int, int, int], learning_rate: float, batch_size: int) -> RepeatedTraining:
+    """One compiled training for all networks of a kind."""
+    about = {"learning_rate": learning_rate, "batch_size": batch_size}
+    return RepeatedTraining(builder, shape, num_classes=2, **about)
+
+
+@artifact(version=1, libraries=("tensorflow", "keras"))
+def train_head(
+    head: Network, measured: pd.DataFrame, is_adversarial: Array, *, validation: tuple[pd.DataFrame, Array], seed: int
+) -> Network:
+    """A fitted copy of a network head."""
+    return copy.copy(head).fit(measured, is_adversarial, seed=seed, validation=validation)
 
 
 HEADS: dict[str, type[Head]] = {each.__name__: each for each in (Sign, Logistic, Boosting, Network)}

@@ -3,7 +3,7 @@
 from advlens.lenses.base import Joined, Lens
 from advlens.lenses.decisions import BASELINES, MAX_SOFTMAX, Baselines, Closeness, Features, Uncertainty
 from advlens.lenses.neighbours import DeepNeighbours
-from advlens.lenses.pictures import LocalEntropy, Pixels, Relevancy
+from advlens.lenses.pictures import InFile, LocalEntropy, Pixels, Relevancy
 
 __all__ = [
     "BASELINES",
@@ -12,6 +12,7 @@ __all__ = [
     "Closeness",
     "DeepNeighbours",
     "Features",
+    "InFile",
     "Joined",
     "Lens",
     "LocalEntropy",

@@ -1,0 +1,370 @@
+"""The relevancy-map study: can a network tell attacks from normal images by its relevance maps?
+
+Here are its published accuracies, its protocol as a value, its files, and the experiments that only it has: how maps
+agree with each other, how they move under attacks, and what they add to the image. Detection is `Benchmark`'s business.
+
+Source: "Interpretability for Detecting Adversarial Attacks" (slides), and its public code where the slides are silent.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.linear_model import LogisticRegression
+
+from advlens import metrics
+from advlens.arrays import Array, checked_whole
+from advlens.attacks import AttackSet
+from advlens.benchmark import (
+    CORRECTED,
+    METRICS,
+    Benchmark,
+    Condition,
+    Negatives,
+    Part,
+    Protocol,
+    Scored,
+    Split,
+    Stopping,
+    Stratum,
+    Threshold,
+)
+from advlens.benchmark.judging import count_rows, with_verdicts
+from advlens.benchmark.samples import chosen_rows, is_adversarial
+from advlens.benchmark.vocabulary import COMMITTED_ACCURACY
+from advlens.classifier import Classifier
+from advlens.detectors import Detector, Logistic, Network
+from advlens.explanations import colour_map, explain
+from advlens.explanations.similarity import rank_correlation
+from advlens.image_files import export, export_names
+from advlens.lenses import BASELINES, MAX_SOFTMAX, Baselines, InFile, Lens, Pixels, Relevancy
+from advlens.random import stream_seed
+from advlens.store import artifact
+from advlens.workbench import Workbench
+
+ATTACKS = ("lbfgs", "deepfool", "gradient")
+MARGINS = (2.0, 5.0)  # of logits, at which each attack stops as well
+
+# ---------------------------------------------------------------- what the study published
+
+PUBLISHED_ACCURACY = {
+    "input": {"lbfgs": 0.944, "deepfool": 0.9816, "gradient": 0.97},
+    "relevancy": {"lbfgs": 0.608, "deepfool": 0.7029, "gradient": 0.792},
+}
+"""Detector → attack → accuracy, on MNIST."""
+VARIANT_ACCURACY = {"relevancy, VGG-like": 0.79, "relevancy, last layer": 0.50}
+"""Detector → accuracy; the slides do not say of which attack."""
+FILE = Condition.WRAPPED_JPEG.value  # what the study's code saved, and trained on
+STUDY_MAP: dict[str, Any] = {"method": "lrp.z", "neuron": "all"}  # what its code computes under the name Deep Taylor
+
+AS_PUBLISHED = Protocol(
+    "as published",
+    split=Split.BY_ROW,
+    negatives=Negatives.CLEAN,
+    threshold=Threshold.FIXED,
+    condition=Condition.FLOAT,
+    stopping=Stopping.EVALUATED,
+)
+DEFECTS = (
+    CORRECTED,
+    Protocol("split by row, not by image", split=Split.BY_ROW),
+    Protocol("stopped by the evaluated images", stopping=Stopping.EVALUATED),
+    Protocol("no noisy twins", negatives=Negatives.CLEAN),
+    Protocol("floats, not 8 bits", condition=Condition.FLOAT),
+    Protocol("wrapped JPEG", condition=Condition.WRAPPED_JPEG),
+)
+"""The corrected protocol, and it with one of the published defects each."""
+
+
+def published_accuracy(dataset: str, detector: str, attack: str) -> float:
+    """What the slides say, which is of MNIST alone; NaN where they say nothing."""
+    if dataset != "mnist":
+        return float("nan")
+    return PUBLISHED_ACCURACY.get(detector, {}).get(attack, VARIANT_ACCURACY.get(detector, float("nan")))
+
+
+# ---------------------------------------------------------------- detectors
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """How detector networks are trained: how many epochs at most, and how many without a better validation loss."""
+
+    epochs: int
+    patience: int
+
+
+def network_detector(lens: Lens, training: Training, *, name: str, network: str = "slide_detector_cnn") -> Detector:
+    """The study's detector network on a lens of pictures; relevances as they are, which are tiny, are scaled."""
+    inner = lens.lens if isinstance(lens, InFile) else lens
+    tiny = isinstance(inner, Relevancy) and not inner.coloured
+    about = {"network": network, "epochs": training.epochs, "patience": training.patience}
+    return Detector(lens, Network(inner.shape, unit_scale=tiny, **about), name=name)  # type: ignore[attr-defined]
+
+
+def published_detectors(classifier: Classifier, training: Training) -> dict[str, Detector]:
+    """What the study trained, on its files, and trivial scores of the same files, by name."""
+    study_map = Relevancy(classifier, **STUDY_MAP, coloured=True, codec=FILE)
+    last_layer = Relevancy(classifier, **STUDY_MAP, last_layer=True, coloured=True, codec=FILE)
+    lenses: dict[str, Lens] = {"input": InFile(Pixels(classifier.input_shape), FILE), "relevancy": study_map}
+    lenses |= {"relevancy, VGG-like": study_map, "relevancy, last layer": last_layer}
+    networks = {"relevancy, VGG-like": "vgg_like_detector_cnn"}
+    made = {
+        name: network_detector(lens, training, name=name, network=networks.get(name, "slide_detector_cnn"))
+        for name, lens in lenses.items()
+    }
+    scores = InFile(Baselines(classifier), FILE)
+    for name, columns in (
+        ("non-black background of the file", BASELINES[:1]),
+        ("trivial scores of the file", BASELINES),
+    ):
+        made[name] = Detector(scores, Logistic(), columns=columns, name=name)
+    return made
+
+
+def corrected_detectors(classifier: Classifier, training: Training) -> dict[str, Detector]:
+    """The same network on images, on Deep Taylor maps and on maps by the z-rule, as floats, by name."""
+    lenses: dict[str, Lens] = {"input": Pixels(classifier.input_shape)}
+    lenses |= {"Deep Taylor": Relevancy(classifier), "z-rule": Relevancy(classifier, method="lrp.z")}
+    return {name: network_detector(lens, training, name=name) for name, lens in lenses.items()}
+
+
+# ---------------------------------------------------------------- the study
+
+
+class Study:
+    """The relevancy-map study of one run and data set.
+
+    Args:
+        bench: the notebook's workbench.
+        network, task_epochs: the task network.
+        attacked_images: how many correctly classified test images each attack is run on.
+        published, corrected: how detector networks are trained under each protocol.
+        training_seeds: how many times each detector is trained, on a split of its own each time.
+    Raises:
+        ValueError: for more images than the network classifies correctly, or an attack that never succeeds.
+    """
+
+    def __init__(
+        self,
+        bench: Workbench,
+        *,
+        network: str,
+        task_epochs: int,
+        attacked_images: int,
+        published: Training,
+        corrected: Training,
+        training_seeds: int = 5,
+    ) -> None:
+        self.bench, self.training_seeds = bench, checked_whole(training_seeds, name="training_seeds")
+        self.classifier = bench.classifier(network, epochs=task_epochs)
+        self.attack_sets = bench.attack_sets(ATTACKS, self.classifier, n=attacked_images)
+        for name, made in self.attack_sets.items():
+            if not made.success.any():
+                raise ValueError(
+                    f"{name} never succeeded on {len(made)} images: attack more, or train the network longer"
+                )
+        self.published_detectors = published_detectors(self.classifier, published)
+        self.detectors = corrected_detectors(self.classifier, corrected)
+
+    @cached_property
+    def benchmark(self) -> Benchmark:
+        """The study's attacks, and the same stopped at given margins."""
+        about: dict[str, Any] = {"n": len(self.attack_sets[ATTACKS[0]])}
+        stopped = {
+            name: self.bench.attack_set(attack, self.classifier, title=name, margin=margin, **about)
+            for name, (attack, margin) in margin_settings().items()
+        }
+        return Benchmark(
+            self.classifier,
+            self.attack_sets | stopped,
+            clean_images=self.bench.data.test_images,
+            clean_labels=self.bench.data.test_labels,
+            seed=self.bench.seed,
+            n_seeds=self.training_seeds,
+            store=self.bench.store,
+        )
+
+    # ------------------------------------------------------------ detection
+
+    def as_published(self) -> pd.DataFrame:
+        """The long table of the study's detectors on its files: accuracy where the log odds are above 0, and AUC."""
+        return self.benchmark.run(
+            list(self.published_detectors.values()),
+            protocols=(AS_PUBLISHED,),
+            attacks=ATTACKS,
+            wanted=(COMMITTED_ACCURACY, "roc_auc"),
+        )
+
+    def corrected(self, *, wanted: Sequence[str] = METRICS) -> pd.DataFrame:
+        """The long table of the corrected protocol, with the hard-image control."""
+        both = (Negatives.MATCHED, Negatives.HARD_IMAGES)
+        return self.benchmark.run(list(self.detectors.values()), negatives=both, attacks=ATTACKS, wanted=wanted)
+
+    def defects(self, names: Sequence[str] = ("input", "Deep Taylor")) -> pd.DataFrame:
+        """The long table of the corrected protocol with one defect at a time: ROC-AUC."""
+        chosen = [self.detectors[name] for name in names]
+        return self.benchmark.run(chosen, protocols=DEFECTS, attacks=ATTACKS, wanted=("roc_auc",))
+
+    def margins(self, names: Sequence[str] = ("input", "Deep Taylor")) -> pd.DataFrame:
+        """The long table of the attacks stopped at several margins: ROC-AUC by how sure the attack is."""
+        chosen = [self.detectors[name] for name in names]
+        return self.benchmark.run(chosen, attacks=(*ATTACKS, *margin_settings()), wanted=("roc_auc",))
+
+    def beyond(self) -> pd.DataFrame:
+        """Do maps show anything that the image and the largest softmax output do not?
+
+        A logistic regression, fitted on each seed's validation part, joins the log odds of the input classifier, the
+        log of max softmax and the log odds of a map's classifier; the difference is its AUC minus that of the same
+        without the map, Holm-adjusted within the table.
+
+        Returns:
+            The columns of `Benchmark.compare`, a row an attack and map.
+        """
+        softmax = next(each for each in self.benchmark.baselines if each.name == MAX_SOFTMAX)
+        rows = []
+        for attack, name in itertools.product(ATTACKS, ("Deep Taylor", "z-rule")):
+            scored = [self.benchmark.scores(self.detectors[each], attack) for each in ("input", name)]
+            sure = self.benchmark.scores(softmax, attack)
+            about = {"attack": attack, "a": f"image + softmax + {name}", "b": "image + softmax", "metric": "roc_auc"}
+            if scored[0] is None or scored[1] is None or sure is None:
+                continue
+            base = [scored[0].scores, np.log(np.maximum(sure.scores, 1e-30)).repeat(len(scored[0].scores), axis=0)]
+            both, alone = join([*base, scored[1].scores], scored[0]), join(base, scored[0])
+            judged = scored[0].judged(stratum=Stratum.SUCCESS, negatives=Negatives.MATCHED)
+            own = chosen_rows(
+                scored[0].about, scored[0].parts[0][Part.TEST], stratum=Stratum.SUCCESS, negatives=Negatives.MATCHED
+            )
+            seed = stream_seed(self.bench.seed, "relevancy/beyond")
+            found = metrics.compare(
+                both[:, own], alone[:, own], judged["is_adversarial"], judged["source"], seed=seed, metrics=("roc_auc",)
+            )
+            rows.append({**about, **dataclasses.asdict(found["roc_auc"]), **count_rows(judged)})
+        return with_verdicts(pd.DataFrame(rows), metrics.MARGINS["roc_auc"])
+
+    # ------------------------------------------------------------ files and maps
+
+    def export(self, folder: Path, *, images: int = 100) -> dict[str, dict[str, list[str]]]:
+        """Writes the study's JPEGs of up to that many successes an attack: images and coloured maps.
+
+        Returns:
+            attack → kind of file → the names of its files, which lie in `folder / attack`.
+        """
+        return {attack: self._export(folder / attack, made, images) for attack, made in self.attack_sets.items()}
+
+    def _export(self, folder: Path, made: AttackSet, images: int) -> dict[str, list[str]]:
+        won = made.select(np.flatnonzero(made.success)[:images])
+        names, pictures = {}, {}
+        for role, shown, predicted in (("original", won.clean, None), ("adversarial", won.adversarial, won.predicted)):
+            maps = colour_map(explain(self.classifier.model, shown, **STUDY_MAP))
+            for kind, files in ((role, shown), (f"{role}, map", maps)):
+                names[kind] = export_names(won.source, won.label, predicted, maps=kind != role)
+                pictures |= zip(names[kind], files, strict=True)
+        export(folder, pictures)
+        return names
+
+    def map_movement(self) -> pd.DataFrame:
+        """`map_movement` of the study's attacks."""
+        about = {"classifier": self.classifier, "attack_sets": self.attack_sets, "seed": self.bench.seed}
+        return self.bench.store.keep("map_movement", map_movement, **about)
+
+
+def margin_settings() -> dict[str, tuple[str, float]]:
+    """Name of an attack set → the attack and the logit margin at which it stops."""
+    return {f"{attack}, margin {margin:g}": (attack, margin) for attack in ATTACKS for margin in MARGINS}
+
+
+def join(scores: Sequence[Array], scored: Scored) -> Array:
+    """(s, n) log odds of a logistic regression of several (s, n) scores, fitted on each seed's validation part."""
+    joined = np.empty_like(scores[0])
+    truth = is_adversarial(scored.about)
+    for number, parts in enumerate(scored.parts[: len(joined)]):
+        limits = {"stratum": Stratum.SUCCESS, "negatives": Negatives.MATCHED}
+        rows = chosen_rows(scored.about, parts[Part.VALIDATION], **limits)
+        values = pd.DataFrame({str(i): own[number] for i, own in enumerate(scores)})
+        scaled = (values - values[rows].mean()) / values[rows].std().replace(0, 1)
+        model = LogisticRegression(max_iter=1000).fit(scaled[rows].to_numpy(), truth[rows])
+        joined[number] = model.decision_function(scaled.to_numpy())
+    return joined
+
+
+# ---------------------------------------------------------------- maps
+
+AGREEING: dict[str, dict[str, Any]] = {
+    "z-rule, all logits (the study's)": STUDY_MAP,
+    "z-rule": {"method": "lrp.z"},
+    "guided backprop": {"method": "guided_backprop"},
+}
+MOVING = {"Deep Taylor": "deep_taylor", "z-rule": "lrp.z", "guided backprop": "guided_backprop"}
+DIFFERENCE = "noisy − attacked"
+
+
+def map_agreement(classifier: Classifier, attack_set: AttackSet, *, seed: int) -> pd.DataFrame:
+    """How the study's map and others rank the pixels of clean images, against true Deep Taylor.
+
+    Returns:
+        A row a map: map, estimate, low, high (mean rank correlation over images), n (those with a map that is not
+        empty).
+    """
+    images, rows = attack_set.clean, []
+    reference = explain(classifier.model, images, method="deep_taylor")
+    for name, options in AGREEING.items():
+        found = _correlation(explain(classifier.model, images, **options), reference)
+        rows.append({"map": name, **_mean_of(found, attack_set.source, seed=seed)})
+    return pd.DataFrame(rows)
+
+
+@artifact(version=2)
+def map_movement(classifier: Classifier, attack_sets: Mapping[str, AttackSet], *, seed: int) -> pd.DataFrame:
+    """Rank correlation of clean images' maps, for their class, with other maps, over successful attacks.
+
+    Compared are the map of the attacked image for its new class ("attacked") and for the class before ("attacked,
+    first class"), the clean image's map for that new class ("clean, other class"), and the noisy twin's ("noisy");
+    `DIFFERENCE` is the noisy twin's correlation minus the attacked image's, paired. Deep Taylor's map of a negative
+    logit is empty: it ranks nothing, so pairs with an empty map are left out, and counted.
+
+    Returns:
+        A row an attack, method and comparison: attack, method, compared, estimate, low, high, n (pairs without an
+        empty map), empty (the share of pairs with one). Where all are empty there is no row.
+    """
+    rows = []
+    for (attack, made), (name, method) in itertools.product(attack_sets.items(), MOVING.items()):
+        won = made.select(made.success)
+        before = explain(classifier.model, won.clean, method=method)
+        correlations = {}
+        for compared, (images, neuron) in _comparisons(won).items():
+            after = explain(classifier.model, images, method=method, neuron=neuron)
+            correlations[compared] = _correlation(after, before)
+        correlations[DIFFERENCE] = correlations["noisy"] - correlations["attacked"]
+        for compared, values in correlations.items():
+            if np.isfinite(values).any():
+                about = {"attack": attack, "method": name, "compared": compared}
+                empty = float(np.isnan(values).mean())
+                rows.append({**about, **_mean_of(values, won.source, seed=seed), "empty": empty})
+    return pd.DataFrame(rows)
+
+
+def _comparisons(won: AttackSet) -> dict[str, tuple[Array, str | Array]]:
+    """Name → images, explained class. The middle two keep apart what the image and what the class changes."""
+    return {
+        "attacked": (won.adversarial, "predicted"),
+        "attacked, first class": (won.adversarial, won.label),
+        "clean, other class": (won.clean, won.predicted),
+        "noisy": (won.noisy, "predicted"),
+    }
+
+
+def _correlation(maps: Array, others: Array) -> Array:
+    """(n,) rank correlations, NaN where a map is empty."""
+    there = maps.any(axis=(1, 2, 3)) & others.any(axis=(1, 2, 3))
+    return np.where(there, rank_correlation(maps, others), np.nan)
+
+
+def _mean_of(values: Array, source: Array, *, seed: int) -> dict[str, float]:
+    there = np.isfinite(values)
+    return {**dataclasses.asdict(metrics.mean(values[there], source[there], seed=seed)), "n": int(there.sum())}
