@@ -180,3 +180,21 @@ def test_a_path_loads_and_another_file_is_refused(tmp_path, max_pooling_classifi
 
 def test_products_are_full_float32():
     assert not tf.config.experimental.tensor_float_32_execution_enabled()
+
+
+def test_half_the_images_are_tried_where_memory_does_not_suffice(max_pooling_classifier, real_images, monkeypatch):
+    classifier = Classifier(max_pooling_classifier.model, batch_size=16)
+    expected, logits = classifier.predict(real_images[:10]), classifier._compiled_logits
+
+    def small_memory(images):
+        if len(images) > limit:
+            raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+        return logits(images)
+
+    monkeypatch.setattr(classifier, "_compiled_logits", small_memory)
+    limit = 3
+    with pytest.warns(UserWarning, match="going on with 3 images at once"):
+        np.testing.assert_allclose(classifier.predict(real_images[:10]), expected, atol=1e-5)
+    limit = 0
+    with pytest.warns(UserWarning, match="out of memory"), pytest.raises(MemoryError, match="one image of"):
+        classifier.predict(real_images[:10])

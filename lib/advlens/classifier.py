@@ -197,14 +197,23 @@ class Classifier(TensorFlowV2Classifier):
         return _float32(y)
 
     def _in_batches(self, call: Callable, *arrays: Array) -> Array | tuple[Array, ...]:
-        """What `call` gives for all images, computed `batch_size` at a time."""
-        starts = range(0, max(len(arrays[0]), 1), self.batch_size)
-        parts = [
-            tf.nest.map_structure(
-                lambda part: part.numpy(), call(*(array[i : i + self.batch_size] for array in arrays))
-            )
-            for i in starts
-        ]
+        """What `call` gives for all images, `batch_size` at a time, or half of that where memory does not suffice."""
+        size = self.batch_size
+        while True:
+            try:
+                parts = [
+                    tf.nest.map_structure(lambda part: part.numpy(), call(*(array[i : i + size] for array in arrays)))
+                    for i in range(0, max(len(arrays[0]), 1), size)
+                ]
+                break
+            except (MemoryError, tf.errors.ResourceExhaustedError) as error:
+                if size == 1:
+                    raise MemoryError(
+                        f"one image of {self.input_shape} needs more memory than there is: close other programs, or "
+                        "use a smaller network"
+                    ) from error
+                size = -(-min(size, len(arrays[0])) // 2)
+                warnings.warn(f"out of memory: going on with {size} images at once", stacklevel=3)
         if len(parts) == 1:
             return parts[0]
         return tf.nest.map_structure(lambda *part: np.concatenate(part), *parts)

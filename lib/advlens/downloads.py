@@ -141,8 +141,8 @@ def _fetch(name: str, missing: list[str], *, folder: Path) -> dict[str, bytes]:
         except Exception as error:  # whatever a source fails with is its reason; the next one is tried
             reasons.append(f"{source}: {_one_line(str(error) or type(error).__name__)}")
     raise SourceError(
-        f"{name} came from none of its {len(reasons)} sources ({'; '.join(reasons)}): "
-        f"go online and try again, or put {', '.join(missing)} (uncompressed) into {folder} by hand"
+        "\n".join([f"{name} came from none of its {len(reasons)} sources:", *(f"- {reason}" for reason in reasons)])
+        + f"\nGo online and try again, or put {', '.join(missing)} (uncompressed) into {folder} by hand."
     )
 
 
