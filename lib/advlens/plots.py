@@ -36,7 +36,13 @@ FAMILY_COLOURS = {
 ATTACK_TITLES = {
     **{"fgsm": "FGSM", "bim": "BIM", "pgd": "PGD", "mi_fgsm": "MI-FGSM", "bim_targeted": "BIM, targeted"},
     **{"deepfool": "DeepFool", "lbfgs": "L-BFGS", "gradient": "Gradient attack", "carlini_l2": "Carlini–Wagner L2"},
-    **{"one_pixel": "One pixel", "five_pixels": "Five pixels", "boundary": "Boundary", "square": "Square"},
+    **{
+        "one_pixel": "One pixel",
+        "one pixel": "One pixel",
+        "five pixels": "Five pixels",
+        "boundary": "Boundary",
+        "square": "Square",
+    },
     **{"hop_skip_jump": "HopSkipJump", "universal": "Universal", "ilap": "ILAP", "ilaf": "ILAF", "ddn": "DDN"},
 }
 """The catalogue's names → as people know them."""
@@ -152,7 +158,7 @@ def title_of(attack: str) -> str:
     >>> title_of("lbfgs, margin 2")
     'L-BFGS, margin 2'
     """
-    name = re.split(r"[ ,]", attack)[0]
+    name = attack if attack in ATTACK_TITLES else re.split(r"[ ,]", attack)[0]
     return ATTACK_TITLES.get(name, name) + attack[len(name) :]
 
 

@@ -25,7 +25,7 @@ from art.attacks.evasion.projected_gradient_descent.projected_gradient_descent_n
 from advlens.arrays import Array, checked_images
 from advlens.attacks.attack_set import AttackSet
 from advlens.attacks.boundary import BoundaryAttack
-from advlens.attacks.crafting import CatalogueEntry, attack_images, build
+from advlens.attacks.crafting import CatalogueEntry, attack_images, build, warn_of_idle
 from advlens.attacks.deepfool import DeepFool
 from advlens.attacks.gradient import GradientAttack
 from advlens.attacks.inputs import attacked_labels
@@ -130,7 +130,8 @@ def craft(
         seed: governs the attack's random draws and the noisy twins.
         parameters: of the attack; they override the catalogue's.
     Returns:
-        The attack set of the images classified correctly, in their order. A warning counts those left out.
+        The attack set of the images classified correctly, in their order. Warnings count those left out, and those
+        that have no gradient or come back as they were, where these are 5 % or more.
     Raises:
         ValueError: for an unknown name, bad parameters, images, labels or sources, or where no image is left.
 
@@ -154,4 +155,6 @@ def craft(
     if left_out and source.shape == labels.shape:
         images, labels, source = images[correct], labels[correct], source[correct]
         warnings.warn(f"{left_out} of {left_out + len(correct)} images are misclassified: left out", stacklevel=2)
-    return attack_images(entry, classifier, images, labels, name=name, source=source, seed=seed, **parameters)
+    made = attack_images(entry, classifier, images, labels, name=name, source=source, seed=seed, **parameters)
+    warn_of_idle(made)
+    return made

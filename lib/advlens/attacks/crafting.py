@@ -83,8 +83,7 @@ def attack_images(
         parameters: override the entry's, by ART's names. With `targeted=True`, and by an attack that knows no other
             way, each image is driven to the class that the network thinks least likely (Kurakin et al. 2017).
     Returns:
-        The attack set, in the order of the images. A warning says where 5 % of the images or more have no gradient,
-        or come back as they were.
+        The attack set, in the order of the images.
     Raises:
         TypeError: for a classifier that is none.
         ValueError: for bad images, labels, seeds or parameters, and for images that are classified wrongly.
@@ -113,7 +112,7 @@ def attack_images(
     l2 = np.linalg.norm(perturbation, axis=1)
     attacked_logits = classifier.predict(adversarial)
     predicted = attacked_logits.argmax(axis=1)
-    attacked = AttackSet(
+    return AttackSet(
         attack=name,
         parameters=entry.with_parameters(**parameters),
         source=source.astype(np.int64),
@@ -129,8 +128,6 @@ def attack_images(
         linf=np.abs(perturbation).max(axis=1).astype(np.float32),
         zero_gradient=without_gradient(classifier, images, labels),
     )
-    _warn_of_idle(attacked)
-    return attacked
 
 
 def without_gradient(classifier: Classifier, images: Array, labels: Array) -> Array:
@@ -138,7 +135,8 @@ def without_gradient(classifier: Classifier, images: Array, labels: Array) -> Ar
     return ~classifier.loss_gradient(images, labels).reshape(len(images), -1).any(axis=1)
 
 
-def _warn_of_idle(attacked: AttackSet) -> None:
+def warn_of_idle(attacked: AttackSet) -> None:
+    """Warns where 5 % of the images or more have no gradient, or came back as they were."""
     n = len(attacked)
     for rows, what in (
         (attacked.zero_gradient, "have a loss gradient of zero: attacks that follow it can't move them"),

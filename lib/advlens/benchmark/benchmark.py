@@ -184,7 +184,9 @@ class Benchmark:
         make = lambda: self._kept(name, lens, self._clean(condition).images)  # noqa: E731
         return self._once(("measured clean", id(lens), condition), make)
 
-    def _measured(self, lens: Lens, attack: str, condition: Condition, noise: Noise) -> pd.DataFrame:
+    def measured(
+        self, lens: Lens, attack: str, condition: Condition, noise: Noise = Noise.MATCHED_NORM
+    ) -> pd.DataFrame:
         """What a lens measures of `samples`, a row each; clean images are looked up."""
 
         def make() -> pd.DataFrame:
@@ -222,7 +224,7 @@ class Benchmark:
             masks = self._masks(about, protocol, number)
             within = np.logical_or.reduce([masks[part] for part in parts])
             rows = chosen_rows(about, within, stratum=protocol.positives, negatives=protocol.negatives)
-            measured = self._measured(detector.lens, attack, condition, protocol.noise)
+            measured = self.measured(detector.lens, attack, condition, protocol.noise)
             frames.append(measured.loc[rows, columns_of(detector)])
             abouts.append(about[rows])
         frame, about = pd.concat(frames, ignore_index=True), pd.concat(abouts, ignore_index=True)
@@ -283,7 +285,7 @@ class Benchmark:
         if len(heads) < len(numbers):
             return None
         samples, columns = self.samples(case.attack, case.condition, case.protocol.noise), columns_of(detector)
-        measured = self._measured(detector.lens, case.attack, case.condition, case.protocol.noise)[columns]
+        measured = self.measured(detector.lens, case.attack, case.condition, case.protocol.noise)[columns]
         clean, about = self.measured_clean(detector.lens, case.condition)[columns], self._clean(case.condition).about
         of_test = self._parts[0].index[self._parts[0] == Part.TEST.value]
         test = self._place.loc[np.union1d(self._clean_test, of_test)]
