@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy.stats import spearmanr
 
 from advlens.explanations.activation import class_activation_maps, grad_cam
-from advlens.explanations.similarity import top_overlap
+from advlens.explanations.similarity import rank_correlation, top_overlap
 from advlens.networks import global_pooling_cnn, two_conv_cnn
 
 
@@ -109,3 +110,17 @@ def test_bad_input_is_named(network, images):
             maps(network, images, neuron="all")
         with pytest.raises(ValueError, match="images must lie in"):
             maps(network, images * 255)
+
+
+def test_a_shared_black_background_makes_no_maps_alike():
+    rng = np.random.default_rng(0)
+    maps, others = np.zeros((2, 5, 10, 10, 1))
+    maps[:, 3:7, 3:7], others[:, 3:7, 3:7] = rng.random((2, 5, 4, 4, 1))
+    assert np.abs(rank_correlation(maps, others)).max() < 0.7  # of 16 pixels
+    assert rank_correlation(maps, others, share=1).min() > -0.4
+    inside = [
+        spearmanr(*(each[3:7, 3:7].ravel() for each in pair)).statistic for pair in zip(maps, others, strict=True)
+    ]
+    np.testing.assert_allclose(rank_correlation(maps, others), inside)
+    whole = [spearmanr(*(each.ravel() for each in pair)).statistic for pair in zip(maps, others, strict=True)]
+    assert (np.array(whole) > 0.9).all()  # what the background does

@@ -7,95 +7,20 @@ from scipy.special import softmax
 from sklearn.metrics import roc_auc_score
 
 from advlens.classifier import Classifier
-from advlens.detectors.baselines import MaxSoftmax
+from advlens.metrics import MIN_POSITIVES
 from advlens.neighbours import DeepKNN
 from advlens.networks import deep_knn_cnn
 from advlens.studies import deep_knn
-from advlens.studies.deep_knn import ABOVE, AUC_ABOVE, BASELINES, DEEP_KNN, SCORES, Study
+from advlens.studies.deep_knn import DEEP_KNN, MAX_SOFTMAX, SCORES, NeighbourScores, Study
 from advlens.training import train_task_network
 from advlens.workbench import Workbench
-
-N = 150
-
-
-def made_up(attack: str, *, seed: int = 1, shift: float, baseline: float) -> pd.DataFrame:
-    """N images in three roles; successful attacks raise Deep kNN's scores by `shift`, max softmax by `baseline`."""
-    rng, frames = np.random.default_rng(seed), []
-    part, won = np.where(np.arange(N) < 50, "validation", "test"), np.arange(N) % 5 > 0
-    for role in ("clean", "noisy", "adversarial"):
-        success = won & (role == "adversarial")
-        columns = {name: rng.normal(size=N) + shift * success for name in SCORES}
-        columns |= {name: rng.normal(size=N) for name in BASELINES}
-        columns["max softmax"] += baseline * success
-        about = {"attack": attack, "role": role, "source": np.arange(N), "part": part, "success": success}
-        frames.append(pd.DataFrame(columns | about))
-    return pd.concat(frames, ignore_index=True)
-
-
-@pytest.fixture(scope="module")
-def found():
-    rows = [made_up("seen", shift=4.0, baseline=-2.0), made_up("missed", seed=2, shift=0.0, baseline=-4.0)]
-    thresholds = made_up("", seed=3, shift=0, baseline=0).query("role == 'clean'")
-    return pd.concat(rows), thresholds, deep_knn.detection(pd.concat(rows), thresholds, seed=0)
-
-
-def one(rows: pd.DataFrame, attack: str, detector: str, metric: str) -> pd.Series:
-    kept = rows[(rows["attack"] == attack) & (rows["detector"] == detector) & (rows["metric"] == metric)]
-    assert len(kept) == 1
-    return kept.iloc[0]
-
-
-def test_detection_judges_successes_of_the_test_part_against_clean_and_noisy(found):
-    measured, thresholds, rows = found
-    test = measured[(measured["attack"] == "seen") & (measured["part"] == "test")]
-    test = test[(test["role"] != "adversarial") | test["success"]]
-    auc = one(rows, "seen", DEEP_KNN, "roc_auc")
-    assert auc["estimate"] == pytest.approx(roc_auc_score(test["success"], test[DEEP_KNN]))
-    assert (auc["n_positive"], auc["n_negative"]) == (80, 200)
-    assert auc["low"] < auc["estimate"] < auc["high"]
-    limit = np.sort(thresholds[DEEP_KNN])[-1 - 7]  # 7 of 150 is the most that 5 % allow
-    for metric, flagged in {
-        "committed_tpr_0.05": test[test["success"]],
-        "flagged, clean": test[test["role"] == "clean"],
-        "flagged, noisy": test[test["role"] == "noisy"],
-    }.items():
-        assert one(rows, "seen", DEEP_KNN, metric)["estimate"] == pytest.approx((flagged[DEEP_KNN] > limit).mean())
-
-
-def test_baselines_are_oriented_and_chosen_on_the_validation_part_alone(found):
-    measured, thresholds, rows = found
-    assert set(rows["baseline"]) == {"", "max softmax"}
-    assert one(rows, "missed", "max softmax", "roc_auc")["estimate"] > 0.95  # though it falls under attack
-    spoilt = measured[measured["attack"] == "missed"].copy()
-    spoilt.loc[spoilt["part"] == "test", "max softmax"] *= -1
-    again = deep_knn.detection(spoilt, thresholds, seed=0)
-    assert one(again, "missed", "max softmax", "roc_auc")["estimate"] < 0.05
-
-
-def test_verdicts_are_signed_and_paired_rows_alone_have_one(found):
-    *_, rows = found
-    assert one(rows, "seen", DEEP_KNN, AUC_ABOVE)["verdict"] == "higher"
-    assert one(rows, "missed", DEEP_KNN, AUC_ABOVE)["verdict"] == "lower"
-    assert (rows["verdict"] != "").equals(rows["metric"].str.endswith(ABOVE))
-
-
-def test_under_twenty_successes_nothing_is_decided(found):
-    measured, thresholds, _ = found
-    few = measured[measured["attack"] == "seen"].copy()
-    few["success"] &= few["source"] < 70
-    rows = deep_knn.detection(few, thresholds, seed=0)
-    assert set(rows["n_positive"]) == {16}
-    assert set(rows["verdict"]) == {"", "undecided"}
-    few["success"] &= few["part"] == "validation"
-    assert deep_knn.detection(few, thresholds, seed=0).empty
-    assert deep_knn.aucs(few, [DEEP_KNN], seed=0).empty
 
 
 def clean_rows(n: int = 100) -> pd.DataFrame:
     """n images: the network errs on the first 40 %, of which Deep kNN gives the first half their true class."""
     index = np.arange(n)
     predicted, label = np.where(index < 0.4 * n, 1, 0), np.where((0.2 * n <= index) & (index < 0.4 * n), 1, 0)
-    columns = {"credibility": (index + 0.5) / n, "softmax": np.full(n, 0.5), "max softmax": np.full(n, 0.5)}
+    columns = {"credibility": (index + 0.5) / n, "softmax": np.full(n, 0.5), MAX_SOFTMAX: np.full(n, 0.5)}
     about = {"predicted": predicted, "label": label, "truth": 0, "source": index, DEEP_KNN: 1 - index / n}
     return pd.DataFrame(columns | about)
 
@@ -120,7 +45,7 @@ def test_recovery_is_of_misclassified_images_and_signed_against_the_report(monke
     assert difference.low < difference.estimate < difference.high
     assert deep_knn.recovery(clean_rows().assign(predicted=0))[2] == 0
     found, above = deep_knn.errors_found(clean_rows(), seed=0)  # a low credibility finds errors
-    assert (found[DEEP_KNN].estimate, found["max softmax"].estimate) == (1.0, 0.5)
+    assert (found[DEEP_KNN].estimate, found[MAX_SOFTMAX].estimate) == (1.0, 0.5)
     assert above.low > 0
     found, above = deep_knn.errors_found(clean_rows().assign(predicted=0), seed=0)
     assert np.isnan([found[DEEP_KNN].estimate, above.estimate]).all()
@@ -143,23 +68,24 @@ def test_measurements_are_those_of_deep_knn_on_the_same_images(mnist):
     def judge(**options):
         return DeepKNN(classifier, **options).fit(*train).calibrate(*held_out).judge(x)
 
-    others = ("train_images", "train_labels", "held_out_images", "held_out_labels")
-    about = dict(zip(others, (*train, *held_out), strict=True))
-    rows = deep_knn.measure(network, x, truth, **about, k=9, fewer=[3])
+    rows = NeighbourScores(classifier, k=9, fewer=[3], training=train, held_out=held_out).measure(x)
+    alpha = rows[[deep_knn.nonconformity_column(label) for label in range(10)]].to_numpy()[np.arange(80), truth]
+    np.testing.assert_array_equal(
+        alpha, (DeepKNN(classifier, k=9).fit(*train).neighbours(x).labels != truth[:, None, None]).sum(axis=(1, 2))
+    )
     judged, hoods, logits = judge(k=9), DeepKNN(classifier, k=9).fit(*train).neighbours(x), classifier.predict(x)
     predicted = logits.argmax(axis=1)
     expected = {
         "predicted": predicted,
         "softmax": softmax(logits, axis=1).max(axis=1),
         "label": judged.predicted,
-        "true α": (hoods.labels != truth[:, None, None]).sum(axis=(1, 2)),
         "credibility": judged.credibility,
         DEEP_KNN: 1 - judged.credibility,
         deep_knn.CONFIDENCE: 1 - judged.confidence,
         deep_knn.NETWORKS_LABEL: 1 - judged.p_values[np.arange(80), predicted],
         deep_knn.PUBLISHED: 1 - judge(k=9, calibration="published").credibility,
         deep_knn.k_column(3): 1 - judge(k=3).credibility,
-        "max softmax": MaxSoftmax(classifier).scores(x),
+        MAX_SOFTMAX: 1 - softmax(logits, axis=1).max(axis=1),
     }
     expected |= {
         deep_knn.layer_column(layer): (hoods.labels[:, index] != predicted[:, None]).mean(axis=1)
@@ -167,10 +93,10 @@ def test_measurements_are_those_of_deep_knn_on_the_same_images(mnist):
     }
     for name, values in expected.items():
         np.testing.assert_allclose(rows[name], values, rtol=1e-5, err_msg=name)
-    assert {*BASELINES} < {*rows}
+    assert {*SCORES} < {*rows}
 
 
-SIZES = {"epochs": 6, "neighbours": 9, "held_out": 80, "test_images": 0, "attacked_images": 60, "threshold_images": 100}
+SIZES = {"epochs": 6, "neighbours": 9, "held_out": 80, "test_images": 0, "attacked_images": 60}
 ATTACK = "FGSM 0.30"
 
 
@@ -186,28 +112,33 @@ def study(tmp_path_factory, mnist):
 
 
 def test_no_image_has_two_uses_and_held_out_ones_are_not_judged(study):
-    uses = np.concatenate([study.source, study.held_out, study.threshold_source])
-    assert len(np.unique(uses)) == len(uses) == 60 + 80 + 100
+    uses = np.concatenate([study.source, study.held_out, study.benchmark.threshold_source])
+    assert len(np.unique(uses)) == len(uses)
     np.testing.assert_array_equal(study.clean["source"], np.setdiff1d(np.arange(800), study.held_out))
     np.testing.assert_array_equal(study.clean["truth"], study.data.test_labels[study.clean["source"]])
-    assert set(study.thresholds_from["source"]) == set(study.threshold_source)
 
 
-@pytest.mark.parametrize("role", ["noisy", "adversarial"])
-def test_rows_are_of_the_rounded_images_that_they_name(study, role):
-    rows, made = study.measured.query("attack == @ATTACK and role == @role"), study.attack_sets[ATTACK]
-    images = (np.round(getattr(made, role) * 255) / 255).astype(np.float32)
-    predicted = study.classifier.predict(images).argmax(axis=1)
-    np.testing.assert_array_equal(rows["source"], made.source)
-    np.testing.assert_array_equal(rows["predicted"], predicted)
-    np.testing.assert_array_equal(rows["success"], (predicted != made.label) & (role == "adversarial"))
+def test_detection_is_by_the_scores_as_they_are_on_rounded_images(study):
+    table = study.detection()
+    scored = study.benchmark.scores(study.detectors[DEEP_KNN], ATTACK)
+    judged = scored.judged(stratum="success", negatives="matched")
+    own = table[(table["attack"] == ATTACK) & (table["detector"] == DEEP_KNN) & (table["condition"] == "8-bit")]
+    own = own[(own["metric"] == "roc_auc") & (own["negatives"] == "matched")]
+    assert own["estimate"].item() == pytest.approx(roc_auc_score(judged["is_adversarial"], judged["scores"][0]))
+    images = study.benchmark.samples(ATTACK, "8-bit").images
+    np.testing.assert_allclose(scored.scores[0], study.lens.measure(images)[DEEP_KNN], atol=1e-6)
+    assert set(study.parts()["detector"]) >= {"k = 1", DEEP_KNN, "conv1 alone", "logits alone"}
+    assert set(study.above_baselines()["a"]) == set(SCORES)
 
 
 def test_examples_are_the_most_and_the_least_credible_decisions(study):
-    attacked = study.measured[study.measured["success"]]
+    attacked = []
+    for name in study.attack_sets:
+        won = study.benchmark.samples(name, "8-bit").about["success"].to_numpy()
+        attacked.append(study.benchmark.measured(study.lens, name, deep_knn.DEFAULT)["credibility"][won].max())
     wrong = study.clean[study.clean["predicted"] != study.clean["truth"]]
     assert study.examples.loc["misclassified", "credibility"] == wrong["credibility"].min()
-    assert study.examples.loc["missed", "credibility"] == attacked["credibility"].max()
+    assert study.examples.loc["missed", "credibility"] == max(attacked)
     missed = study.image(study.examples.loc["missed"])[None]
     assert study.classifier.predict(missed).argmax() == study.examples.loc["missed", "predicted"]
     train = study.data.train_images, study.data.train_labels
@@ -229,8 +160,8 @@ def test_every_search_is_measured_and_bad_sizes_are_refused(study):
     assert list(searches.index) == ["exact", "ivf", "hnsw"]
     assert searches.loc["exact", "all"] == 1
     for sizes, message in (
-        ({"attacked_images": 20}, "deep_knn_images must be a whole number, 40 or more"),
-        ({"attacked_images": 5000}, "deep_knn_images and threshold_images must be at most"),
+        ({"attacked_images": 20}, f"deep_knn_images must be a whole number, {2 * MIN_POSITIVES} or more"),
+        ({"attacked_images": 5000}, "deep_knn_images must be at most"),
         ({"neighbours": 60_000}, "neighbours must be fewer than the .* training images"),
         ({"held_out": 60_000}, "deep_knn_calibration must be fewer than the .* test images"),
     ):

@@ -7,7 +7,7 @@ rather than its pixels, and a screen reader has something to read.
 import io
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,6 @@ MEMBER_STYLES = (
 )
 MARKERS_A_LINE = 6  # so that a line of many points is not hidden by them
 LONGEST_TITLE = 10  # characters above a column of a gallery
-FILM_MILLISECONDS = 250  # that a picture of a film stands
 WIDTH = 9.0  # inches; at 100 dpi a figure fits GitHub's 900-pixel column
 
 
@@ -89,28 +88,6 @@ def show(figure: Figure, path: Path) -> Shown:
     plt.close(figure)
     path.write_bytes(_in_256_colours(buffer))
     return Shown(path.read_bytes(), describe(figure))
-
-
-def show_film(figures: Iterable[Figure], path: Path) -> Shown:
-    """Saves figures of one size as a GIF and returns what a notebook cell displays of it; its text is the last one's.
-
-    Args:
-        path: the file to write, with its suffix; its folder is made when needed.
-    Raises:
-        ValueError: for no figure.
-    """
-    pictures, description = [], ""
-    for figure in figures:
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=70)
-        pictures.append(Image.open(buffer).convert("RGB").quantize(32, kmeans=1))
-        description = describe(figure)
-        plt.close(figure)
-    if not pictures:
-        raise ValueError("figures must hold at least one picture of the film, got none")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=FILM_MILLISECONDS, loop=0)
-    return Shown(path.read_bytes(), f"{len(pictures)} pictures, the last: {description}", kind="image/gif")
 
 
 def _in_256_colours(png: io.BytesIO) -> bytes:
@@ -231,25 +208,6 @@ def image_grid(
         axes.set_title(text, fontsize="small")
     figure.suptitle(title)
     return figure
-
-
-def film(
-    rows: Mapping[str, Array], *, texts: Sequence[str], title: str, symmetric: Sequence[str] = ()
-) -> Iterator[Figure]:
-    """The same pictures as `image_grid` one after another, all kinds side by side, for `show_film`.
-
-    Args:
-        rows: label → (t, h, w, channels) pictures; texts: t texts, one above each.
-        symmetric: as in `image_grid`.
-    """
-    for place, text in enumerate(texts):
-        apply_style()
-        figure, grid = plt.subplots(1, len(rows), figsize=(WIDTH, WIDTH / len(rows) + 1.0), squeeze=False)
-        for axes, (label, pictures) in zip(grid.flat, rows.items(), strict=True):
-            _draw(axes, np.squeeze(pictures[place]), signed=label in symmetric)
-            axes.set_title(label, fontsize="small")
-        figure.suptitle(f"{title}\n{text}")
-        yield figure
 
 
 def _draw(axes: plt.Axes, picture: Array, *, signed: bool) -> None:

@@ -3,7 +3,7 @@
 It ties the stages to the store and computes nothing itself.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -157,10 +157,6 @@ class Workbench:
     def show(self, figure: Figure, name: str) -> plots.Shown:
         """Saves a figure under the run's figures and displays it."""
         return plots.show(figure, self.folder / "figures" / f"{name}.png")
-
-    def show_film(self, figures: Iterable[Figure], name: str) -> plots.Shown:
-        """Saves figures as one moving picture under the run's figures and displays it."""
-        return plots.show_film(figures, self.folder / "figures" / f"{name}.gif")
 
     def show_table(
         self, frame: pd.DataFrame, name: str, *, bold: Sequence[int | tuple[int, str]] = ()

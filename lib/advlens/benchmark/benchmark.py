@@ -89,6 +89,8 @@ class Benchmark:
         baselines: the trivial baselines; `detectors.trivial_baselines` by default.
         knowledge: attack → what it knows of the detectors, oblivious by default.
         families: attack → the family left out together with it; `ATTACK_FAMILIES` by default.
+        succeeded: attack → function of its attacked images, as a condition leaves them, to (n,) bool; where it has
+            none, a success is a changed decision.
         store: keeps measurements, where one is given.
     Raises:
         TypeError: for a classifier that is none.
@@ -108,6 +110,7 @@ class Benchmark:
         baselines: Sequence[Detector] | None = None,
         knowledge: Mapping[str, Knowledge] | None = None,
         families: Mapping[str, str] | None = None,
+        succeeded: Mapping[str, Callable[[Array], Array]] | None = None,
         store: Any = None,
     ) -> None:
         self.classifier = checked_classifier(classifier)
@@ -118,6 +121,7 @@ class Benchmark:
         self.clean_source = np.arange(len(clean_images)) if clean_source is None else np.asarray(clean_source)
         self.baselines = list(trivial_baselines(classifier) if baselines is None else baselines)
         self.knowledge, self.families = dict(knowledge or {}), {**ATTACK_FAMILIES, **(families or {})}
+        self.succeeded = dict(succeeded or {})
         self._made: dict[tuple, Any] = {}
         self._place = pd.Series(np.arange(len(self.clean_source)), index=self.clean_source)
         self._check_attack_sets()
@@ -164,7 +168,8 @@ class Benchmark:
                 Role.NOISY: noisy_twins(made, noise, seed=self.seed),
                 Role.ADVERSARIAL: made.adversarial,
             }
-            return build_samples(self.classifier, roles, made.label, made.source, condition=condition.value)
+            about = {"condition": condition.value, "succeeded": self.succeeded.get(attack)}
+            return build_samples(self.classifier, roles, made.label, made.source, **about)
 
         return self._once(("samples", attack, condition, noise), make)
 

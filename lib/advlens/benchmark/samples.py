@@ -1,5 +1,6 @@
 """Attacked and normal images with their roles, under a condition, and which part each source is in."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,17 +35,27 @@ class Samples:
 
 
 def build_samples(
-    classifier: Classifier, images: dict[Role, Array], labels: Array, source: Array, *, condition: str
+    classifier: Classifier,
+    images: dict[Role, Array],
+    labels: Array,
+    source: Array,
+    *,
+    condition: str,
+    succeeded: Callable[[Array], Array] | None = None,
 ) -> Samples:
     """Puts the images of each role through the condition and judges success again.
 
     Args:
         images: role → (n, h, w, channels); labels: (n,); source: (n,).
+        succeeded: attacked images → (n,) bool; None where a success is a changed decision.
     """
     seen = {role: through(condition, each) for role, each in images.items()}
     frames = [_about(classifier, each, labels).assign(role=role.value, source=source) for role, each in seen.items()]
     about = pd.concat(frames, ignore_index=True)
-    about["success"] = (about["role"] == Role.ADVERSARIAL.value) & (about["predicted"] != about["label"])
+    attacked = (about["role"] == Role.ADVERSARIAL.value).to_numpy()
+    about["success"] = attacked & (about["predicted"] != about["label"])
+    if succeeded is not None and attacked.any():
+        about.loc[attacked, "success"] = succeeded(seen[Role.ADVERSARIAL])
     return Samples(np.concatenate(list(seen.values())), about)
 
 

@@ -11,6 +11,7 @@ from scipy.special import expit, log_softmax
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from advlens.arrays import Array
 from advlens.metrics import roc_auc
@@ -142,12 +143,14 @@ class Boosting(Head):
         """Fits the trees."""
         self.rows_, self.truth_, self.seed_ = measured.to_numpy(np.float64), np.asarray(is_adversarial, bool), seed
         self.model_ = HistGradientBoostingClassifier(max_iter=100, random_state=seed % 2**31)
-        self.model_.fit(self.rows_, self.truth_)
+        with _one_thread():
+            self.model_.fit(self.rows_, self.truth_)
         return self
 
     def score(self, measured: pd.DataFrame) -> Array:
         """Log odds."""
-        return self.model_.decision_function(measured.to_numpy(np.float64))
+        with _one_thread():
+            return self.model_.decision_function(measured.to_numpy(np.float64))
 
     def probability(self, measured: pd.DataFrame) -> Array:
         """The logistic function of the log odds."""
@@ -162,6 +165,11 @@ class Boosting(Head):
         arrays = parts["rows"]
         rows = pd.DataFrame(arrays["rows"])
         return self.fit(rows, arrays["truth"], seed=int(arrays["seed"][0]))
+
+
+def _one_thread() -> threadpool_limits:
+    """For trees on a few columns: more threads wait for each other, a hundred times as long on a busy machine."""
+    return threadpool_limits(1, user_api="openmp")
 
 
 @storable

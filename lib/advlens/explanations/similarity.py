@@ -6,25 +6,31 @@ from scipy.stats import rankdata
 from advlens.arrays import Array
 
 
-def rank_correlation(maps: Array, others: Array) -> Array:
-    """Spearman's rank correlation of each map with its counterpart, over pixels.
+def rank_correlation(maps: Array, others: Array, *, share: float = 0.2) -> Array:
+    """Spearman's rank correlation of each map with its counterpart, over the pixels where either is strong.
+
+    A black background, on which two maps agree whatever they say of the image, would count for most of it.
 
     Args:
         maps, others: (n, h, w, channels); channels are summed first.
+        share: of each map's pixels, those with the largest absolute value, that count; 1 for all.
     Returns:
-        (n,) in [−1, 1]; 0 where a map is constant, as it then says nothing about the other.
+        (n,) in [−1, 1]; 0 where a map is constant there, as it then says nothing about the other.
     Raises:
-        ValueError: where the shapes differ.
+        ValueError: where the shapes differ, or for a share that is none.
+
+    >>> maps = np.array([4.0, -3.0, 2.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]).reshape(1, 2, 5, 1)
+    >>> round(float(rank_correlation(maps, -maps, share=0.3)[0]), 6)
+    -1.0
     """
-    if maps.shape != others.shape:
-        raise ValueError(f"maps and others must have one shape, got {maps.shape} and {others.shape}")
-    ranks, other_ranks = (
-        rankdata(part.sum(axis=-1).reshape(len(part), -1), axis=1) - (np.prod(part.shape[1:3]) + 1) / 2
-        for part in (maps, others)
-    )
-    products = (ranks * other_ranks).sum(axis=1)
-    norms = np.sqrt((ranks**2).sum(axis=1) * (other_ranks**2).sum(axis=1))
-    return np.divide(products, norms, out=np.zeros(len(maps)), where=norms > 0)
+    both = _flat(maps, others, share=share)
+    strong = np.logical_or(*((_chance_of_top(np.abs(each), _count(each, share)) > 0) & (each != 0) for each in both))
+    ranks = [np.nan_to_num(rankdata(np.where(strong, each, np.nan), axis=1, nan_policy="omit")) for each in both]
+    centre = (strong.sum(axis=1, keepdims=True) + 1) / 2  # the mean of ranks 1 to n
+    first, second = (np.where(strong, each - centre, 0) for each in ranks)
+    products = (first * second).sum(axis=1)
+    norms = np.sqrt((first**2).sum(axis=1) * (second**2).sum(axis=1))
+    return np.divide(products, norms, out=np.zeros(len(products)), where=norms > 0)
 
 
 def top_overlap(maps: Array, others: Array, *, share: float = 0.2) -> Array:
@@ -39,13 +45,22 @@ def top_overlap(maps: Array, others: Array, *, share: float = 0.2) -> Array:
     Raises:
         ValueError: where the shapes differ, or for a share that is none.
     """
+    ours, theirs = (_chance_of_top(each, _count(each, share)) for each in _flat(maps, others, share=share))
+    return (ours * theirs).sum(axis=1) / _count(ours, share)
+
+
+def _flat(maps: Array, others: Array, *, share: float) -> tuple[Array, Array]:
+    """(n, pixels) sums over channels of both, once they are known to match."""
     if not 0 < share <= 1:
         raise ValueError(f"share must be above 0 and at most 1, got {share}")
     if maps.shape != others.shape:
         raise ValueError(f"maps and others must have one shape, got {maps.shape} and {others.shape}")
-    count = max(round(share * np.prod(maps.shape[1:3])), 1)
-    ours, theirs = (_chance_of_top(part.sum(axis=-1).reshape(len(part), -1), count) for part in (maps, others))
-    return (ours * theirs).sum(axis=1) / count
+    return tuple(each.sum(axis=-1).reshape(len(each), -1) for each in (maps, others))
+
+
+def _count(flat: Array, share: float) -> int:
+    """How many pixels a share is."""
+    return max(round(share * flat.shape[1]), 1)
 
 
 def _chance_of_top(values: Array, count: int) -> Array:

@@ -18,17 +18,19 @@ from statsmodels.stats.proportion import confint_proportions_2indep, test_propor
 from advlens import metrics
 from advlens.arrays import Array, checked_whole
 from advlens.attacks import AttackSet
-from advlens.classifier import Classifier
-from advlens.datasets import split_groups
-from advlens.detectors.baselines import trivial_baselines
-from advlens.image_files import CODECS
-from advlens.metrics import MARGINS, MIN_POSITIVES, Difference, Estimate, calibration_error, holm, proportion, verdict
+from advlens.benchmark import BEST_BASELINE, METRICS, Benchmark, Condition
+from advlens.benchmark.benchmark import measure
+from advlens.classifier import Classifier, checked_classifier
+from advlens.detectors import Detector, Sign
+from advlens.image_files import through
+from advlens.lenses import Lens
+from advlens.metrics import MIN_POSITIVES, Difference, Estimate, calibration_error, proportion
 from advlens.neighbours import DeepKNN, Judgement
-from advlens.neighbours.conformal import CONVENTIONS, p_values, true_nonconformity
+from advlens.neighbours.conformal import CONVENTIONS, nonconformity, p_values, true_nonconformity
 from advlens.neighbours.search import SEARCHES, recall
 from advlens.networks import find_builder
-from advlens.random import stream, stream_seed
-from advlens.store import artifact
+from advlens.random import stream
+from advlens.store import artifact, versioned
 from advlens.training import train_task_network
 from advlens.workbench import Workbench
 
@@ -47,15 +49,13 @@ OTHER_STRENGTHS = (0.12, 0.30)
 DEEP_KNN, NETWORKS_LABEL = "1 − credibility", "1 − p of the network's label"
 PUBLISHED, CONFIDENCE = "1 − credibility, published count", "1 − confidence"
 SCORES = (DEEP_KNN, NETWORKS_LABEL, PUBLISHED, CONFIDENCE)  # higher = more adversarial
-BASELINES = ("non-zero background", "total variation", "off grey levels", "median-filter distance", "max softmax")
+MAX_SOFTMAX = "1 − softmax"
+DEFAULT = Condition.EIGHT_BIT
 
 LEVELS = (0.001, 0.01, 0.02, 0.05, 0.10, 0.20, 0.30, 0.40, 0.50, 0.60, 0.70, 0.80, 0.90)
 DRAWS = 500  # of the held-out images, for the conformal promise
 BINS = 10
 MARGIN = 0.02  # of a share of images: a smaller difference means nothing in practice
-FPR = 0.05
-ABOVE = " above the best baseline"  # paired differences
-AUC_ABOVE = f"roc_auc{ABOVE}"
 # What may be taken for the probability of a correct decision → whose decision that is.
 PROBABILITIES = {"credibility": "label", "softmax": "predicted"}
 
@@ -83,58 +83,77 @@ def layer_column(layer: str) -> str:
 # ---------------------------------------------------------------- what is measured
 
 
-@artifact(version=1)
-def measure(
-    network: keras.Model,
-    images: Array,
-    labels: Array,
-    *,
-    train_images: Array,
-    train_labels: Array,
-    held_out_images: Array,
-    held_out_labels: Array,
-    k: int,
-    fewer: Sequence[int] = (),
-) -> pd.DataFrame:
-    """What Deep kNN, the network and the trivial baselines say of (n, h, w, channels) images.
+@versioned(1)
+class NeighbourScores(Lens):
+    """All that Deep kNN says of a decision: with k neighbours and with fewer, in all layers together and in each.
 
     Args:
-        labels: (n,) true classes, for the nonconformity to these: no score knows them.
-        train_images, train_labels: among which neighbours are searched.
-        held_out_images, held_out_labels: for the p-values.
-        k: neighbours in each layer; fewer: smaller numbers, whose credibility is given as well.
-    Returns:
-        One row per image: predicted (by the network), softmax (of that class), label (by Deep kNN), true α
-        (nonconformity to the true class), credibility; and scores, higher = more adversarial: `SCORES`, `k_column`,
-        `layer_column`, and the trivial baselines.
+        classifier: the task network; k: neighbours in each layer; fewer: smaller numbers, whose credibility is given.
+        training: images and labels among which neighbours are searched.
+        held_out: images and labels that calibrate the p-values.
     """
-    classifier = Classifier(network)
-    knn = DeepKNN(classifier, k=k).fit(train_images, train_labels)
-    held_out, hoods, logits = knn.neighbours(held_out_images), knn.neighbours(images), classifier.predict(images)
-    predicted = logits.argmax(axis=1)
-    others = (hoods.labels != predicted[:, None, None]).mean(axis=2)
 
-    def judge(k: int = k, convention: str = "conformal") -> Judgement:
-        about = {"num_classes": classifier.nb_classes}
-        calibration = true_nonconformity(held_out.labels[:, :, :k], held_out_labels, **about)
-        return Judgement.of(hoods.labels[:, :, :k], calibration, **about, convention=convention)
+    name, family = "neighbour_scores", "neighbours"
 
-    judged = judge()
-    columns = {
-        "predicted": predicted,
-        "softmax": softmax(logits.astype(np.float64), axis=1).max(axis=1),
-        "label": judged.predicted,
-        "true α": true_nonconformity(hoods.labels, labels, num_classes=classifier.nb_classes),
-        "credibility": judged.credibility,
-        DEEP_KNN: 1 - judged.credibility,
-        NETWORKS_LABEL: 1 - judged.p_values[np.arange(len(images)), predicted],
-        PUBLISHED: 1 - judge(convention="published").credibility,
-        CONFIDENCE: 1 - judged.confidence,
-        **{k_column(each): 1 - judge(each).credibility for each in fewer},
-        **{layer_column(layer): others[:, index] for index, layer in enumerate(hoods.layers)},
-        **{name: scorer.scores(images) for name, scorer in trivial_baselines(classifier).items()},
-    }
-    return pd.DataFrame(columns)
+    def __init__(
+        self,
+        classifier: Classifier,
+        *,
+        k: int,
+        fewer: Sequence[int],
+        training: tuple[Array, Array],
+        held_out: tuple[Array, Array],
+    ) -> None:
+        self.classifier, self.k, self.fewer = checked_classifier(classifier), k, list(fewer)
+        self.training, self.held_out = training, held_out
+        self.columns = ("predicted", "softmax", "label", "credibility", *SCORES, MAX_SOFTMAX)
+        self.columns += (*map(k_column, self.fewer), *map(layer_column, LAYERS))
+        self.columns += tuple(nonconformity_column(label) for label in range(classifier.nb_classes))
+
+    @cached_property
+    def _fitted(self) -> tuple[DeepKNN, Array]:
+        """The searches, and the (m, l, k) labels of the held-out images' neighbours."""
+        knn = DeepKNN(self.classifier, k=self.k).fit(*self.training)
+        return knn, knn.neighbours(self.held_out[0]).labels
+
+    def measure(self, images: Array) -> pd.DataFrame:
+        """Scores of (n, h, w, channels) images, higher = more adversarial, and what they are made of."""
+        knn, held_out = self._fitted
+        hoods, logits = knn.neighbours(images), self.classifier.predict(images)
+        predicted, classes = logits.argmax(axis=1), {"num_classes": self.classifier.nb_classes}
+        others = (hoods.labels != predicted[:, None, None]).mean(axis=2)
+        softmax_of_decision = softmax(logits.astype(np.float64), axis=1).max(axis=1)
+
+        def judge(k: int = self.k, convention: str = "conformal") -> Judgement:
+            alpha = true_nonconformity(held_out[:, :, :k], self.held_out[1], **classes)
+            return Judgement.of(hoods.labels[:, :, :k], alpha, **classes, convention=convention)
+
+        judged, strange = judge(), nonconformity(hoods.labels, **classes)
+        columns = {
+            "predicted": predicted,
+            "softmax": softmax_of_decision,
+            "label": judged.predicted,
+            "credibility": judged.credibility,
+            DEEP_KNN: 1 - judged.credibility,
+            NETWORKS_LABEL: 1 - judged.p_values[np.arange(len(images)), predicted],
+            PUBLISHED: 1 - judge(convention="published").credibility,
+            CONFIDENCE: 1 - judged.confidence,
+            MAX_SOFTMAX: 1 - softmax_of_decision,
+            **{k_column(each): 1 - judge(each).credibility for each in self.fewer},
+            **{layer_column(layer): others[:, index] for index, layer in enumerate(hoods.layers)},
+            **{nonconformity_column(label): strange[:, label] for label in range(strange.shape[1])},
+        }
+        return pd.DataFrame(columns).astype(np.float64)[list(self.columns)]
+
+    def to_parts(self) -> dict[str, Any]:
+        """Network, parameters, training and held-out images."""
+        about = {"network": self.classifier.model, "k": self.k, "fewer": self.fewer}
+        return about | {"training": self.training, "held_out": self.held_out}
+
+
+def nonconformity_column(label: int) -> str:
+    """The column of α(x, label): how many neighbours, over all layers, have another label."""
+    return f"nonconformity {label}"
 
 
 @artifact(version=1)
@@ -178,11 +197,10 @@ class Study:
         test_images: how many test images are used in all, 0 for all of them.
         held_out: how many of these give the conformal p-values, misclassified or not; nothing else uses them.
         attacked_images: how many of the others, correctly classified, are attacked.
-        threshold_images: how many further correct ones, which no attack uses, give thresholds.
 
     Attributes:
-        held_out, source, threshold_source: indices in the test set of the held-out, attacked and threshold images;
-            judged: of all that are not held out.
+        held_out, source: indices in the test set of the held-out and the attacked images; judged: of all that are not
+            held out.
     Raises:
         ValueError: for numbers of images that the data set does not have.
     """
@@ -196,17 +214,14 @@ class Study:
         held_out: int,
         test_images: int,
         attacked_images: int,
-        threshold_images: int,
     ) -> None:
         self.bench, self.data, self.k = bench, bench.data, checked_whole(neighbours, name="neighbours")
         checked_whole(attacked_images, name="deep_knn_images", least=2 * MIN_POSITIVES)
-        checked_whole(threshold_images, name="threshold_images")
         n = checked_whole(test_images, name="test_images", least=0) or None
         order = stream(bench.seed, "deep_knn/test images").permutation(len(self.data.test_labels))[:n]
-        images, labels = (each[: bench.train_images] for each in (self.data.train_images, self.data.train_labels))
-        self.train = {"train_images": images, "train_labels": labels}
+        self.training = (self.data.train_images[: bench.train_images], self.data.train_labels[: bench.train_images])
         for name, value, limit, of in (
-            ("neighbours", neighbours, len(labels), "training"),
+            ("neighbours", neighbours, len(self.training[1]), "training"),
             ("deep_knn_calibration", checked_whole(held_out, name="deep_knn_calibration"), len(order), "test"),
         ):
             if value >= limit:
@@ -214,39 +229,47 @@ class Study:
         self.classifier = bench.classifier(NETWORK, epochs=epochs)
         self.held_out, self.judged = order[:held_out], np.sort(order[held_out:])
         free = order[held_out:][np.isin(order[held_out:], bench.correct_sources(self.classifier))]
-        if (wanted := attacked_images + threshold_images) > len(free):
+        if attacked_images > len(free):
             raise ValueError(
-                f"deep_knn_images and threshold_images must be at most {len(free)} together, the correctly classified "
-                f"test images that are not held out, got {attacked_images} and {threshold_images}"
+                f"deep_knn_images must be at most {len(free)}, the correctly classified test images that are not held "
+                f"out, got {attacked_images}"
             )
-        self.source, self.threshold_source = np.split(free[:wanted], [attacked_images])
-        seed = stream_seed(bench.seed, "deep_knn/validation")
-        self.is_test = split_groups(self.source, fractions=(0.0, 0.2, 0.8), seed=seed).test
+        self.source = free[:attacked_images]
+        self.lens = self._lens(self.classifier)
 
-    def _keep(self, make: Callable[..., Any], classifier: Classifier, **parameters: Any) -> Any:
-        about = {"network": classifier.model, "k": self.k, **self.train}
-        return self.bench.store.keep(f"deep_knn.{make.__name__}", make, **about, **parameters)
-
-    def _measure(self, classifier: Classifier, images: Array, labels: Array) -> pd.DataFrame:
-        held_out = {"held_out_images": self.data.test_images[self.held_out]}
-        held_out["held_out_labels"] = self.data.test_labels[self.held_out]
+    def _lens(self, classifier: Classifier) -> NeighbourScores:
+        held_out = (self.data.test_images[self.held_out], self.data.test_labels[self.held_out])
         fewer = [k for k in FEWER_NEIGHBOURS if k < self.k]
-        return self._keep(measure, classifier, images=images, labels=labels, fewer=fewer, **held_out)
+        return NeighbourScores(classifier, k=self.k, fewer=fewer, training=self.training, held_out=held_out)
 
-    def _measure_clean(self, classifier: Classifier) -> pd.DataFrame:
+    @cached_property
+    def benchmark(self) -> Benchmark:
+        """The attack sets, with all test images that are not held out."""
+        return Benchmark(
+            self.classifier,
+            self.attack_sets,
+            clean_images=self.data.test_images[self.judged],
+            clean_labels=self.data.test_labels[self.judged],
+            clean_source=self.judged,
+            seed=self.bench.seed,
+            store=self.bench.store,
+        )
+
+    def _about_clean(self, measured: pd.DataFrame) -> pd.DataFrame:
         truth = self.data.test_labels[self.judged]
-        rows = self._measure(classifier, self.data.test_images[self.judged], truth)
-        return rows.assign(source=self.judged, truth=truth)
+        alpha = measured[[nonconformity_column(label) for label in range(self.data.num_classes)]].to_numpy()
+        about = {"source": self.judged, "truth": truth, "true α": alpha[np.arange(len(truth)), truth]}
+        return measured.assign(**about)
 
     @cached_property
     def clean(self) -> pd.DataFrame:
-        """`measure` of all clean test images that are not held out, with source and truth."""
-        return self._measure_clean(self.classifier)
+        """What is measured of all clean test images that are not held out, with source, truth and true α."""
+        return self._about_clean(self.benchmark.measured_clean(self.lens, DEFAULT))
 
     @cached_property
     def clean_erring(self) -> pd.DataFrame:
         """The same by the network whose error comes nearest to the report's: of one epoch, on `TRAINING_SHARES`."""
-        images, labels = self.train.values()
+        images, labels = self.training
         settings = {"builder": find_builder(NETWORK), "num_classes": self.data.num_classes, "seed": self.bench.seed}
         test, truth, errors = self.data.test_images[self.judged], self.data.test_labels[self.judged], {}
         for n in (round(share * len(labels)) for share in TRAINING_SHARES):
@@ -254,12 +277,8 @@ class Study:
             trained = self.bench.store.keep("task_network.erring", train_task_network, **about)
             classifier = Classifier(trained.network)
             errors[classifier] = abs(np.mean(classifier.predict(test).argmax(axis=1) != truth) - PUBLISHED_ERROR)
-        return self._measure_clean(min(errors, key=lambda classifier: errors[classifier]))
-
-    @property
-    def thresholds_from(self) -> pd.DataFrame:
-        """The rows of `clean` that give thresholds."""
-        return self.clean[self.clean["source"].isin(self.threshold_source)]
+        lens = self._lens(min(errors, key=lambda classifier: errors[classifier]))
+        return self._about_clean(self.bench.store.keep("measured.erring", measure, lens=lens, images=test))
 
     @cached_property
     def attack_sets(self) -> dict[str, AttackSet]:
@@ -269,28 +288,31 @@ class Study:
             for name, (attack, parameters) in attacks(self.data.name).items()
         }
 
-    @cached_property
-    def measured(self) -> pd.DataFrame:
-        """Attacked images with their clean sources and noisy twins, as an 8-bit file keeps them.
+    # ------------------------------------------------------------ detection
 
-        Returns:
-            attack, role (clean, noisy, adversarial), part (validation, which chooses; test), source, truth, success,
-            and `measure`'s columns. The noisy twin of an image that an attack left as it was is left out.
-        """
-        sets, truth = self.attack_sets, self.data.test_labels[self.source]
-        kinds = [(name, role) for name in sets for role in ("noisy", "adversarial")]
-        images = np.concatenate([CODECS["8-bit"](getattr(sets[name], role)) for name, role in kinds])
-        rows = self._measure(self.classifier, images, np.tile(truth, len(kinds)))
-        clean, frames = self.clean.set_index("source").loc[self.source].reset_index(), []
-        part = np.where(self.is_test, "test", "validation")
-        for (name, role), own in zip(kinds, np.split(np.arange(len(rows)), len(kinds)), strict=True):
-            about = {"attack": name, "part": part, "source": self.source, "truth": truth}
-            found = rows.iloc[own].reset_index(drop=True).assign(role=role, success=False, **about)
-            if role == "noisy":
-                frames += [clean.assign(role="clean", success=False, **about), found[sets[name].l2 > 0]]
-            else:
-                frames.append(found.assign(success=found["predicted"] != truth))
-        return pd.concat(frames, ignore_index=True)
+    @cached_property
+    def detectors(self) -> dict[str, Detector]:
+        """Deep kNN's scores as they are, by name."""
+        return {name: self._detector(name) for name in SCORES}
+
+    def _detector(self, column: str) -> Detector:
+        return Detector(self.lens, Sign(column, 1), columns=(column,), name=column)
+
+    def detection(self) -> pd.DataFrame:
+        """The long table of the corrected protocol, in 8 bits and as floats, with the hard-image control."""
+        about = {"conditions": (DEFAULT, Condition.FLOAT), "negatives": ("matched", "hard images"), "wanted": METRICS}
+        return self.benchmark.run(list(self.detectors.values()), **about)
+
+    def above_baselines(self) -> pd.DataFrame:
+        """`Benchmark.compare` of each score with the best trivial baseline, in ROC-AUC."""
+        return self.benchmark.compare([(each, BEST_BASELINE) for each in self.detectors.values()])
+
+    def parts(self) -> pd.DataFrame:
+        """The long table of the credibility with fewer neighbours, and of each layer alone: ROC-AUC."""
+        columns = (*map(k_column, self.lens.fewer), DEEP_KNN, *map(layer_column, LAYERS))
+        return self.benchmark.run([self._detector(column) for column in columns], wanted=("roc_auc",))
+
+    # ------------------------------------------------------------ decisions to look at
 
     @cached_property
     def examples(self) -> pd.DataFrame:
@@ -299,28 +321,41 @@ class Study:
         Rows, where there are any: "misclassified" (clean, of the lowest credibility), "missed" (a successful attack, of
         the highest).
         """
-        clean, attacked = self.clean.assign(attack=""), self.measured[self.measured["success"]]
+        attacked = []
+        for attack in self.attack_sets:
+            about = self.benchmark.samples(attack, DEFAULT).about.rename(columns={"label": "truth"})
+            rows = pd.concat(
+                [about.drop(columns="predicted"), self.benchmark.measured(self.lens, attack, DEFAULT)], axis=1
+            )
+            attacked.append(rows[rows["success"]].assign(attack=attack))
+        clean = self.clean.assign(attack="")
         kinds = {
             "misclassified": clean[clean["predicted"] != clean["truth"]].nsmallest(1, "credibility"),
-            "missed": attacked.nlargest(1, "credibility"),
+            "missed": pd.concat(attacked).nlargest(1, "credibility"),
         }
         wanted = ["attack", "source", "truth", "predicted", "label", "credibility"]
-        return pd.concat([rows[wanted].assign(kind=kind) for kind, rows in kinds.items()]).set_index("kind")
+        found = pd.concat([rows[wanted].assign(kind=kind) for kind, rows in kinds.items()]).set_index("kind")
+        return found.astype({name: int for name in ("source", "truth", "predicted", "label")})
 
     def image(self, example: pd.Series) -> Array:
         """The (h, w, channels) image of a row of `examples`."""
         if not example["attack"]:
             return self.data.test_images[example["source"]]
         made = self.attack_sets[example["attack"]]
-        return CODECS["8-bit"](made.adversarial[made.source == example["source"]])[0]
+        return through(DEFAULT.value, made.adversarial[made.source == example["source"]])[0]
 
     def nearest(self, images: Array) -> Array:
         """(n, l, k) rows of the training images nearest to (n, h, w, channels) images."""
-        return self._keep(find_nearest, self.classifier, images=images)["indices"]
+        return self._keep(find_nearest, images)["indices"]
 
     def searches(self, n: int) -> pd.DataFrame:
         """`compare_searches` of the first n test images."""
-        return self._keep(compare_searches, self.classifier, images=self.data.test_images[:n])
+        return self._keep(compare_searches, self.data.test_images[:n])
+
+    def _keep(self, make: Callable[..., Any], images: Array) -> Any:
+        about = {"network": self.classifier.model, "k": self.k, "images": images}
+        about |= dict(zip(("train_images", "train_labels"), self.training, strict=True))
+        return self.bench.store.keep(f"deep_knn.{make.__name__}", make, **about)
 
 
 # ---------------------------------------------------------------- clean images
@@ -395,100 +430,14 @@ def errors_found(clean: pd.DataFrame, *, seed: int) -> tuple[dict[str, Estimate]
     """How well a low credibility, and a low softmax, separate misclassified from correct clean images.
 
     Returns:
-        `DEEP_KNN` and "max softmax" → ROC-AUC, and the paired difference; NaN where there are no errors.
+        `DEEP_KNN` and `MAX_SOFTMAX` → ROC-AUC, and the paired difference; NaN where there are no errors.
     """
     wrong, source = (clean["predicted"] != clean["truth"]).to_numpy(), clean["source"].to_numpy()
-    scores = {name: clean[name].to_numpy(np.float64) for name in (DEEP_KNN, "max softmax")}
+    scores = {name: clean[name].to_numpy(np.float64) for name in (DEEP_KNN, MAX_SOFTMAX)}
     if wrong.all() or not wrong.any():
         return dict.fromkeys(scores, NO_ESTIMATE), NO_DIFFERENCE
     paired = metrics.compare(*scores.values(), wrong, source, seed=seed, metrics=("roc_auc",))
     return metrics.roc_aucs(scores, wrong, source, seed=seed), paired["roc_auc"]
-
-
-# ---------------------------------------------------------------- attacked images
-
-
-def _successful(measured: pd.DataFrame, part: str) -> pd.DataFrame:
-    return measured[((measured["role"] != "adversarial") | measured["success"]) & (measured["part"] == part)]
-
-
-def detection(measured: pd.DataFrame, thresholds_from: pd.DataFrame, *, seed: int) -> pd.DataFrame:
-    """Deep kNN's scores and the best trivial baseline on successful attacks of the test part.
-
-    Baselines are oriented, and the best of them (by TPR at 5 % FPR) is chosen, on the validation part.
-
-    Args:
-        measured: `Study.measured`; thresholds_from: `Study.thresholds_from`.
-    Returns:
-        attack, detector, baseline (its name where it is one), n_positive, n_negative, metric (roc_auc;
-        committed_tpr_0.05; "flagged, clean" and "flagged, noisy"; paired, `ABOVE` after them, roc_auc and
-        tpr_at_fpr_0.05), estimate, low, high, p_value, verdict (of the paired, Holm-adjusted over the table). Attacks
-        without a success in either part are left out.
-    """
-    rows: list[dict[str, Any]] = []
-    for attack, frame in measured.groupby("attack", sort=False):
-        validation, test = (_successful(frame, part) for part in ("validation", "test"))
-        if not (validation["success"].any() and test["success"].any()):
-            continue
-        bar, sign = best_baseline(validation)
-        counts = {"n_positive": int(test["success"].sum()), "n_negative": int((~test["success"]).sum())}
-        about = {"is_adversarial": test["success"].to_numpy(bool), "source": test["source"].to_numpy(), "seed": seed}
-        for name in (*SCORES, bar):
-            values, thresholds = (
-                (sign if name == bar else 1) * frame[name].to_numpy(np.float64) for frame in (test, thresholds_from)
-            )
-            found = _metrics(values, thresholds, test["role"], **about)
-            if name != bar:
-                wanted = ("roc_auc", f"tpr_at_fpr_{FPR:g}")
-                paired = metrics.compare(values, sign * test[bar].to_numpy(np.float64), metrics=wanted, **about)
-                found |= {f"{metric}{ABOVE}": each for metric, each in paired.items()}
-            named = {"attack": attack, "detector": name, "baseline": bar if name == bar else "", **counts}
-            rows += [_row(each, **named, metric=metric) for metric, each in found.items()]
-    return _with_verdicts(pd.DataFrame(rows))
-
-
-def best_baseline(validation: pd.DataFrame) -> tuple[str, int]:
-    """The trivial baseline with the highest TPR at 5 % FPR, and the sign that makes higher more adversarial."""
-    truth, reached = validation["success"].to_numpy(bool), {}
-    for name in BASELINES:
-        values = validation[name].to_numpy(np.float64)
-        sign = 1 if metrics.roc_auc(values, truth) >= 0.5 else -1
-        reached[name, sign] = metrics.tpr_at_fpr(sign * values, truth, fpr=FPR)
-    return max(reached, key=lambda key: reached[key])
-
-
-def _metrics(
-    values: Array, thresholds: Array, role: pd.Series, *, is_adversarial: Array, source: Array, seed: int
-) -> dict[str, Estimate]:
-    wanted, about = ("roc_auc", f"committed_tpr_{FPR:g}"), {"threshold_scores": thresholds, "seed": seed}
-    found = metrics.evaluate(values, is_adversarial, source, metrics=wanted, **about)
-    for name in ("clean", "noisy"):
-        if (rows := (role == name).to_numpy()).any():
-            found[f"flagged, {name}"] = metrics.flagged_share(values[rows], source[rows], fpr=FPR, **about)
-    return found
-
-
-def _with_verdicts(table: pd.DataFrame) -> pd.DataFrame:
-    if table.empty:
-        return table
-    words = []
-    for row, p in zip(table.to_dict("records"), holm(table["p_value"]), strict=True):
-        difference = Difference(*(row[name] for name in ("estimate", "low", "high", "p_value")))
-        about, metric = {"n_positive": row["n_positive"], "p_adjusted": p}, row["metric"].removesuffix(ABOVE)
-        is_paired = metric != row["metric"]
-        words.append(verdict(difference, margin=MARGINS[metric], **about).value if is_paired else "")
-    return table.assign(verdict=words)
-
-
-def aucs(measured: pd.DataFrame, columns: Sequence[str], *, seed: int) -> pd.DataFrame:
-    """ROC-AUCs of some columns on successful attacks of the test part: attack, column, n, estimate, low, high."""
-    rows = []
-    for attack, frame in _successful(measured, "test").groupby("attack", sort=False):
-        truth, scores = frame["success"].to_numpy(bool), {name: frame[name].to_numpy(np.float64) for name in columns}
-        if truth.any():
-            found = metrics.roc_aucs(scores, truth, frame["source"].to_numpy(), seed=seed)
-            rows += [_row(each, attack=attack, column=name, n=int(truth.sum())) for name, each in found.items()]
-    return pd.DataFrame(rows, columns=["attack", "column", "n", "estimate", "low", "high"])
 
 
 def _row(estimate: Estimate, **about: Any) -> dict[str, Any]:
