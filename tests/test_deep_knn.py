@@ -7,7 +7,6 @@ import pytest
 from sklearn.neighbors import NearestNeighbors
 
 from advlens.classifier import Classifier
-from advlens.detectors.neighbours import DeepKNNDetector
 from advlens.neighbours import DeepKNN, Judgement, Neighbourhoods, search
 from advlens.neighbours.conformal import nonconformity, p_values, p_values_among
 from advlens.neighbours.search import ApproximateSearch, ExactSearch, Projection, recall, row_search, without_own
@@ -290,20 +289,12 @@ def test_a_layer_in_which_nothing_is_active_is_survived(classifier, data):
     assert np.isfinite(knn.calibrate(data[2], np.zeros(100, int)).judge(black).p_values).all()
 
 
-def test_the_detector_scores_one_minus_the_credibility_and_plugs_into_art(deep_knn, data):
-    detector = DeepKNNDetector(deep_knn)
-    assert np.array_equal(detector.scores(data[2]), 1 - deep_knn.judge(data[2]).credibility)
-    detector.calibrate(data[2][60:], fpr=0.1)
-    assert detector.detect(data[2][60:])[1].mean() <= 0.1
-
-
 def test_noise_is_less_credible_than_digits(data):
     train, labels, held_out, truth = data
     trained = train_task_network(train, labels, builder=deep_knn_cnn, num_classes=10, epochs=8, seed=0)
     knn = DeepKNN(Classifier(trained.network), k=10).fit(train, labels).calibrate(held_out[:60], truth[:60])
     noise = np.random.default_rng(0).random((40, 28, 28, 1), dtype=np.float32)
-    scores = DeepKNNDetector(knn).scores
-    assert np.mean(scores(noise)) > np.mean(scores(held_out[60:])) + 0.2
+    assert knn.judge(noise).credibility.mean() < knn.judge(held_out[60:]).credibility.mean() - 0.2
 
 
 @pytest.mark.parametrize(
@@ -340,5 +331,3 @@ def test_what_is_missing_or_wrong_is_said(classifier, deep_knn, data):
         deep_knn.judge(held_out[:, :20])
     with pytest.raises(ValueError, match="own must"):
         deep_knn.judge(held_out, own=np.arange(3))
-    with pytest.raises(TypeError, match="must be a DeepKNN"):
-        DeepKNNDetector(classifier)

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.ndimage import median_filter
 from scipy.special import softmax
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
@@ -91,6 +92,31 @@ def test_lenses_measure_what_their_references_do(lenses, max_pooling_classifier,
     features = lenses["features"].measure(images)
     np.testing.assert_array_equal(features["predicted"], logits.argmax(axis=1))
     np.testing.assert_array_equal(features.to_numpy()[:, 1:], max_pooling_classifier.features(images))
+
+
+def test_every_baseline_rates_a_veil_of_noise_above_the_clean_image(lenses, real_images):
+    noise = np.random.default_rng(0).normal(0, 0.2, real_images.shape)
+    noisy = np.clip(real_images + noise, 0, 1).astype(np.float32)
+    higher = (lenses["baselines"].measure(noisy) > lenses["baselines"].measure(real_images)).mean()
+    assert (higher > 0.75).all(), higher
+
+
+def test_pixel_baselines_equal_their_definitions(lenses, real_images):
+    image = np.clip(real_images[:1] + np.random.default_rng(1).normal(0, 0.05, real_images[:1].shape), 0, 1)
+    pixels = image[0, :, :, 0].astype(np.float32)
+    filtered = median_filter(pixels, size=3, mode="nearest")
+    scores = lenses["baselines"].measure(image.astype(np.float32)).iloc[0]
+    assert scores["median-filter distance"] == pytest.approx(np.linalg.norm(pixels - filtered), rel=1e-5)
+    assert scores["non-zero background"] == ((pixels > 0) & (filtered < 0.1)).sum()
+    shifted = real_images[:1].copy()
+    shifted[0, :7, :, 0] = 0.5 / 255
+    assert lenses["baselines"].measure(shifted)["off grey levels"][0] == pytest.approx(0.25)
+
+
+def test_max_softmax_keeps_its_digits_where_the_network_is_sure(lenses, real_images):
+    scores = lenses["baselines"].measure(real_images)["max softmax"]
+    assert len(np.unique(scores)) > 0.95 * len(scores)
+    assert scores.min() < 1e-6
 
 
 def test_uncertainty_is_that_of_the_dropout_passes(dropout_classifier, lenses, real_images):

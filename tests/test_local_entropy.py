@@ -7,7 +7,6 @@ import tensorflow as tf
 from skimage.filters.rank import entropy as rank_entropy
 
 from advlens import networks
-from advlens.detectors.entropy import SpatialEntropy, direction_of
 from advlens.explanations import explain
 from advlens.explanations.entropy import average_local_entropy, grey_levels, local_entropy
 from advlens.explanations.responses import PREDICTED, responses, up_to
@@ -153,43 +152,3 @@ def test_wrong_methods_and_layers_of_responses_are_named(max_pooling_classifier,
         responses(max_pooling_classifier.model, real_images[:1], method="deep_taylor")
     with pytest.raises(ValueError, match="no layer is called 'conv9': choose one of conv1, pool1"):
         up_to(max_pooling_classifier.model, "conv9")
-
-
-def test_the_detector_scores_by_the_entropy_in_the_direction_that_it_is_given_or_learns(
-    max_pooling_classifier, real_images
-):
-    images = real_images[:40]
-    rng = np.random.default_rng(0)
-    noisy = np.clip(images + rng.normal(0, 0.2, images.shape), 0, 1).astype(np.float32)
-    up, down = (SpatialEntropy(max_pooling_classifier, direction=direction) for direction in (1, -1))
-    expected = average_local_entropy(responses(max_pooling_classifier.model, images))
-    np.testing.assert_array_equal(up.scores(images), expected)
-    np.testing.assert_array_equal(down.scores(images), -expected)
-    both, truth = np.concatenate([images, noisy]), np.repeat([0, 1], 40)
-    learnt = SpatialEntropy(max_pooling_classifier)
-    with pytest.raises(RuntimeError, match="not trained yet"):
-        learnt.scores(images)
-    assert learnt.fit(both, truth).direction_ == 1  # noise mixes grey levels
-    assert learnt.fit(both, 1 - truth).direction_ == -1
-    _, flagged = up.calibrate(images, fpr=0.05).detect(noisy)
-    assert flagged.mean() > 0.5
-
-
-def test_a_direction_is_that_of_the_roc_auc():
-    truth = np.array([0, 0, 1, 1])
-    assert direction_of(np.array([1.0, 2.0, 3.0, 4.0]), truth) == 1
-    assert direction_of(np.array([4.0, 3.0, 2.0, 1.0]), truth) == -1
-
-
-def test_wrong_arguments_of_the_detector_are_named(max_pooling_classifier):
-    for given, message in (
-        ({"direction": 0}, "direction must be 1, -1 or None, got 0"),
-        ({"direction": True}, "direction must be 1, -1 or None, got True"),
-        ({"method": "nope"}, "no response method is called 'nope'"),
-        ({"window": 50}, "window must be at most 28"),
-        ({"bins": 0}, "bins must be a whole number, 2 or more"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            SpatialEntropy(max_pooling_classifier, **given)
-    with pytest.raises(TypeError, match="classifier must be an advlens Classifier"):
-        SpatialEntropy(max_pooling_classifier.model)

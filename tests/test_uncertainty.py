@@ -152,3 +152,12 @@ def test_metrics_equal_their_formulas_and_add_up(network, real_images):
     np.testing.assert_allclose(
         measured["aleatoric"] + measured["epistemic"], (mean * (1 - mean)).sum(axis=1), rtol=1e-6
     )
+
+
+def test_what_lies_before_the_first_dropout_is_computed_once(network, real_images, monkeypatch):
+    layer, calls = network.get_layer("conv1"), []
+    original = layer.call
+    monkeypatch.setattr(layer, "call", lambda *args, **kwargs: calls.append(len(args[0])) or original(*args, **kwargs))
+    MonteCarloDropout(network, passes=20).tensor(tf.constant(real_images[:4]))
+    assert calls[-1:] == [4]
+    assert 80 not in calls
