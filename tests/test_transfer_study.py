@@ -92,7 +92,7 @@ def test_misclassification_is_judged_by_the_true_class(average_pooling_classifie
 
 SIZES = {
     **{"deep_knn_epochs": 15, "task_epochs": 15, "dropout_epochs": 15, "transfer_images": 50, "iterations": 5},
-    **{"threshold_images": 40, "strengths": (0.3,)},
+    **{"threshold_images": 40, "neighbours": 5, "held_out": 40, "strengths": (0.3,)},
 }
 
 
@@ -145,6 +145,20 @@ def test_an_attack_fools_its_own_network_more_often_than_a_random_guide_does(stu
     success = transfer.success(study.fooled, seed=0)
     own = success[(success["network"] == SOURCE) & (success["eps"] == 0.3)].set_index("method")["estimate"]
     assert own[BIM] > own[CONTROL] + 0.2
+
+
+def test_each_victim_judges_by_its_own_deep_knn_the_images_that_fool_it(study):
+    benchmark = study.benchmark("two_conv_cnn")
+    assert len(benchmark.attack_sets) == 3
+    for name, made in benchmark.attack_sets.items():
+        about = benchmark.samples(name, "8-bit").about.query("role == 'adversarial'")
+        assert not set(about["source"]) & set(study.attacked[~study.is_test])
+        rounded = (np.round(made.adversarial * 255) / 255).astype(np.float32)
+        predicted = study.classifiers["two_conv_cnn"].predict(rounded).argmax(axis=1)
+        np.testing.assert_array_equal(about["success"], predicted != made.label)
+    table = study.detection
+    assert set(table["victim"]) == set(VICTIMS)
+    assert {"Deep kNN", "max softmax"} <= set(table["detector"])
 
 
 def test_wrong_sizes_are_named_before_work_starts(study):

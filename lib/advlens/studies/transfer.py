@@ -18,8 +18,12 @@ from scipy.stats import norm
 from advlens.arrays import Array, checked_whole
 from advlens.attacks import AttackSet
 from advlens.attacks.intermediate import STEPS
+from advlens.benchmark import Benchmark, Knowledge
 from advlens.classifier import Classifier
 from advlens.datasets import split_groups
+from advlens.detectors import Detector, Sign
+from advlens.lenses import DeepNeighbours
+from advlens.lenses.neighbours import CREDIBILITY
 from advlens.metrics import MIN_POSITIVES, Difference, Estimate, holm, mean, proportion, verdict
 from advlens.progress import progress
 from advlens.random import stream, stream_seed
@@ -114,6 +118,7 @@ class Study:
         iterations: steps of BIM, and of ILA after it; 5 or more.
         strengths: ε, rising; empty for the data set's own. Settings are chosen at the middle one.
         threshold_images: further images, which all networks classify correctly, for thresholds.
+        neighbours: of each victim's Deep kNN, in each layer; held_out: training images that calibrate its p-values.
 
     Attributes:
         classifiers: the attacked network, then the victims, by their names.
@@ -133,6 +138,8 @@ class Study:
         transfer_images: int,
         iterations: int,
         threshold_images: int,
+        neighbours: int,
+        held_out: int,
         strengths: Sequence[float] = (),
     ) -> None:
         if source not in SOURCES:
@@ -141,6 +148,8 @@ class Study:
         checked_whole(transfer_images, name="transfer_images", least=2 * MIN_POSITIVES)
         checked_whole(threshold_images, name="threshold_images")
         self.bench, self.source, self.iterations = bench, source, iterations
+        self.neighbours = checked_whole(neighbours, name="neighbours")
+        self.held_out = checked_whole(held_out, name="deep_knn_calibration")
         known = STRENGTHS.get(bench.data.name, OTHER_STRENGTHS)
         self.strengths = _check_strengths(strengths) or known
         self.middle = self.strengths[len(self.strengths) // 2]
@@ -233,6 +242,41 @@ class Study:
                 part=np.tile(np.where(self.is_test, "test", "validation"), len(methods)),
             )
         )
+
+    # ------------------------------------------------------------ does the victim's Deep kNN notice?
+
+    def benchmark(self, victim: str) -> Benchmark:
+        """BIM, BIM with as many steps and ILA at the largest ε for a victim, on the images that chose nothing."""
+        eps, data = self.strengths[-1], self.bench.data
+        wanted = (BIM, LONGER_BIM, self.choice.variant)
+        methods = [each for each in self.methods(eps) if each.method in wanted]
+        sets = {each.method: self.attack_set(each).select(self.is_test) for each in methods}
+        source = np.concatenate([self.attacked, self.for_thresholds])
+        return Benchmark(
+            self.classifiers[victim],
+            sets,
+            clean_images=data.test_images[source],
+            clean_labels=data.test_labels[source],
+            clean_source=source,
+            seed=self.bench.seed,
+            knowledge=dict.fromkeys(sets, Knowledge.OBLIVIOUS),
+            store=self.bench.store,
+        )
+
+    @cached_property
+    def detection(self) -> pd.DataFrame:
+        """The long table of each victim's Deep kNN on the images that fool it, with the victim's name in front."""
+        data, n = self.bench.data, self.bench.train_images
+        tables = []
+        for victim in VICTIMS:
+            about = {"k": self.neighbours, "conformal_images": self.held_out, "seed": self.bench.seed}
+            lens = DeepNeighbours(self.classifiers[victim], **about)
+            lens.fit(data.train_images[:n], data.train_labels[:n])
+            detector = Detector(lens, Sign(CREDIBILITY, 1), columns=(CREDIBILITY,), name="Deep kNN")
+            table = self.benchmark(victim).run([detector], wanted=("roc_auc", "committed_tpr_0.05"))
+            table.insert(0, "victim", victim)
+            tables.append(table)
+        return pd.concat(tables, ignore_index=True)
 
 
 # ---------------------------------------------------------------- tables: estimate, low, high, n
