@@ -18,6 +18,7 @@ import tensorflow as tf
 from keras import layers
 
 from advlens import networks
+from advlens.classifier import Classifier
 from advlens.explanations import METHODS, colour_map, explain, process
 from advlens.explanations.process import worker
 from tests.make_explanation_reference import seeded_weights
@@ -208,10 +209,87 @@ def test_layers_that_cannot_be_taken_are_named(images, layer, method, message):
         explain(network, images, method=method)
 
 
-def test_a_network_that_ends_in_probabilities_is_refused(images):
-    network = keras.Sequential([layers.Input((28, 28, 1)), layers.Flatten(), layers.Dense(10, "softmax", name="p")])
-    with pytest.raises(ValueError, match=r"layer 'p' .* explanations want logits"):
-        explain(network, images)
+def test_a_softmax_at_the_end_is_cut_and_a_classifier_is_taken(images):
+    with_head = keras.Sequential([layers.Input((28, 28, 1)), layers.Flatten(), layers.Dense(10, "softmax", name="p")])
+    bare = keras.Sequential([layers.Input((28, 28, 1)), layers.Flatten(), layers.Dense(10)])
+    bare.set_weights(with_head.get_weights())
+    with pytest.warns(UserWarning, match="ends in a softmax: it is cut off"):
+        maps = explain(with_head, images)
+    np.testing.assert_array_equal(maps, explain(bare, images))
+    np.testing.assert_array_equal(maps, explain(Classifier(bare), images))
+
+
+def drawn(network):
+    """The network with weights that are not small, and variances that matter."""
+    rng = np.random.default_rng(0)
+    for weight in network.weights:
+        is_variance = "variance" in weight.path
+        weight.assign(rng.uniform(0.05, 3, weight.shape) if is_variance else rng.normal(0, 0.5, weight.shape))
+    return network
+
+
+MIDDLES = {
+    "normalised vectors": [layers.Flatten(), layers.Dense(6), layers.BatchNormalization(epsilon=0.1), layers.ReLU()],
+    "ε of the normalisation": [layers.Conv2D(3, 3), layers.BatchNormalization(epsilon=0.1), layers.ReLU()],
+    "groups": [layers.Conv2D(4, 3, groups=2, activation="relu")],
+    "depthwise": [layers.DepthwiseConv2D(3, depth_multiplier=2, activation="relu")],
+    "separable": [layers.SeparableConv2D(5, 3, strides=2, depth_multiplier=2, activation="relu")],
+    "cropping": [layers.Conv2D(3, 3, activation="relu"), layers.Cropping2D(1)],
+    "upsampling": [layers.Conv2D(3, 3, activation="relu"), layers.UpSampling2D(2)],
+    "permuted": [layers.Conv2D(3, 3, activation="relu"), layers.Permute((2, 3, 1))],
+    "leaky": [layers.Conv2D(3, 3), layers.LeakyReLU(negative_slope=0.2)],
+}
+
+
+@pytest.mark.parametrize("middle", MIDDLES)
+def test_further_layers_are_explained_as_they_compute(middle):
+    network = drawn(keras.Sequential([layers.Input((8, 8, 2)), *MIDDLES[middle], layers.Flatten(), layers.Dense(4)]))
+    images = np.random.default_rng(1).random((3, 8, 8, 2), dtype=np.float32)
+    assert_maps_equal(explain(network, images, method="gradient"), image_gradient(network, images))
+    if middle in ("groups", "depthwise", "cropping", "upsampling", "permuted"):  # relevance is kept without biases
+        for weight in network.weights:
+            if "bias" in weight.path:
+                weight.assign(np.zeros(weight.shape))
+        sums = explain(network, images, method="lrp.z").sum(axis=(1, 2, 3))
+        np.testing.assert_allclose(sums, network(images).numpy().max(axis=1), rtol=1e-3)
+    if middle == "leaky":
+        with pytest.raises(ValueError, match="has the activation 'leaky_relu', but 'deep_taylor' takes ReLU only"):
+            explain(network, images)
+
+
+def test_a_layer_that_is_used_twice_is_two():
+    inputs = keras.Input((8, 8, 2))
+    shared = layers.Conv2D(2, 3, padding="same", activation="relu", name="shared")
+    outputs = layers.Dense(4)(layers.Flatten()(shared(shared(inputs))))
+    network = drawn(keras.Model(inputs, outputs))
+    images = np.random.default_rng(1).random((3, 8, 8, 2), dtype=np.float32)
+    assert_maps_equal(explain(network, images, method="gradient"), image_gradient(network, images))
+
+
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_relevance_is_counted_once_a_branch_and_that_is_said(blocks):
+    inputs = keras.Input((6, 6, 1))
+    x = layers.Conv2D(2, 3, padding="same", activation="relu", use_bias=False)(inputs)
+    for number in range(blocks):
+        branch = layers.Conv2D(2, 3, padding="same", activation="relu", use_bias=False)(x)
+        x = layers.Add(name=f"add{number}")([x, branch])
+    network = keras.Model(inputs, layers.Dense(3, use_bias=False)(layers.Flatten()(x)))
+    for weight in network.weights:
+        weight.assign(np.abs(weight))  # all contributions excite
+    images = np.random.default_rng(1).random((2, 6, 6, 1), dtype=np.float32)
+    with pytest.warns(UserWarning, match="counts relevance once for each branch of add0"):
+        sums = explain(network, images).sum(axis=(1, 2, 3))
+    np.testing.assert_allclose(sums / network(images).numpy().max(axis=1), 2.0**blocks, rtol=1e-3)
+
+
+def test_noise_before_the_first_layer_does_not_take_its_rule():
+    convolution = layers.Conv2D(2, 3, activation="relu")
+    tail = [convolution, layers.Flatten(), layers.Dense(3)]
+    noisy = keras.Sequential([layers.Input((6, 6, 1)), layers.GaussianNoise(0.1), *tail])
+    plain = keras.Sequential([layers.Input((6, 6, 1)), *tail])
+    images = np.random.default_rng(1).random((2, 6, 6, 1), dtype=np.float32)
+    maps = [explain(network, images, method="deep_taylor.bounded") for network in (noisy, plain)]
+    np.testing.assert_array_equal(*maps)
 
 
 # The worker's life

@@ -11,6 +11,7 @@ import advlens
 
 DOCTESTED = (
     *("advlens", "advlens.random", "advlens.classifier", "advlens.detectors.catalogue", "advlens.store.makers"),
+    *("advlens.explanations.explain", "advlens.explanations.similarity"),
     *("advlens.metrics.estimates", "advlens.metrics.intervals", "advlens.metrics.verdicts"),
 )
 
@@ -21,6 +22,7 @@ def test_names_are_listed_and_lead_to_their_stage():
     assert advlens.Classifier.__module__ == "advlens.classifier"
     assert advlens.craft.__module__.startswith("advlens.attacks")
     assert "deep_knn" in advlens.detectors.names()
+    assert "guided_backprop" in advlens.explain.methods()
     with pytest.raises(AttributeError, match="advlens has no 'nothing': its names are Classifier"):
         advlens.nothing  # noqa: B018
 

@@ -39,7 +39,7 @@ class Classifier(TensorFlowV2Classifier):
     def __init__(self, network: keras.Model | str | Path, *, batch_size: int = 512) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        network = _with_logits(_loaded(network) if isinstance(network, str | Path) else network)
+        network = with_logits(_loaded(network) if isinstance(network, str | Path) else network)
         input_shape, num_classes = _checked_shapes(network)
         super().__init__(
             model=network,
@@ -257,7 +257,7 @@ def _loaded(path: str | Path) -> keras.Model:
     return keras.models.load_model(path, compile=False)
 
 
-def _with_logits(network: keras.Model) -> keras.Model:
+def with_logits(network: keras.Model) -> keras.Model:
     """The network without a softmax or a binary sigmoid at its end: the same decisions, and exact logits."""
     if not isinstance(network, keras.Model) or not network.built or not getattr(network, "layers", None):
         return network  # what is wrong with it is said later

@@ -30,7 +30,6 @@ LAYER_KEYS: dict[str, tuple[str, ...]] = {
         "padding",
         "data_format",
         "dilation_rate",
-        "groups",
         "activation",
         "use_bias",
     ),
@@ -43,10 +42,15 @@ LAYER_KEYS: dict[str, tuple[str, ...]] = {
     "Flatten": ("data_format",),
     "Reshape": ("target_shape",),
     "ZeroPadding2D": ("padding", "data_format"),
+    "Cropping2D": ("cropping", "data_format"),
+    "UpSampling2D": ("size", "data_format", "interpolation"),
+    "Permute": ("dims",),
+    "LeakyReLU": ("negative_slope",),
     "Activation": ("activation",),
     "Add": (),
     "Concatenate": ("axis",),
 }
+CONVOLUTIONS = ("Conv2D", "DepthwiseConv2D", "SeparableConv2D")
 IDENTITIES = (
     "ActivityRegularization",
     "AlphaDropout",
@@ -103,7 +107,7 @@ class Description:
     def activations(self) -> Iterator[tuple[LayerDescription, str]]:
         """The layers that hold a non-linear activation, with its name."""
         for layer in self.layers:
-            activation = layer.config.get("activation", "linear")
+            activation = "leaky_relu" if layer.kind == "LeakyReLU" else layer.config.get("activation", "linear")
             if activation != "linear":
                 yield layer, activation
 
@@ -152,18 +156,29 @@ class _Collector:
     def network(self, network: keras.Model, tensor: str, prefix: str) -> str:
         """Collects the layers of `network`, which takes `tensor`; returns the tensor that it makes."""
         config = _configuration(network)
-        tensors: dict[str, str] = {}
-        for entry in config["layers"]:
-            name = entry["config"]["name"]
-            if entry["class_name"] != "InputLayer":
-                sources = _sources(entry, prefix + name)
-                inputs = [tensor] if sources is None else [tensors[source] for source in sources]
-                made = self.layer(network.get_layer(name), inputs, prefix + name)
-            else:
-                sources, made = None, tensor
-            tensors[name] = made
-            tensor = made if sources is None else tensor
-        return tensors[_flat(config["output_layers"])[0]] if "output_layers" in config else tensor
+        tensors: dict[tuple[str, int], str] = {}
+        waiting = [
+            (entry, use) for entry in config["layers"] for use in range(len(entry.get("inbound_nodes", [0])) or 1)
+        ]
+        while waiting:
+            ready = []
+            for entry, use in waiting:
+                name, sources = entry["config"]["name"], _sources(entry, use)
+                if entry["class_name"] == "InputLayer":
+                    tensors[name, use] = tensor
+                elif sources is None or all(source in tensors for source in sources):
+                    inputs = [tensor] if sources is None else [tensors[source] for source in sources]
+                    own = prefix + name + (f", use {use + 1}" if use else "")
+                    made = tensors[name, use] = self.layer(network.get_layer(name), inputs, own)
+                    tensor = made if sources is None else tensor
+                else:
+                    continue
+                ready.append((name, use))
+            waiting = [(entry, use) for entry, use in waiting if (entry["config"]["name"], use) not in ready]
+        if "output_layers" not in config:
+            return tensor
+        name, use, _ = _flat(config["output_layers"])
+        return tensors[name, use]
 
     def layer(self, layer: keras.Layer, inputs: list[str], name: str) -> str:
         """Collects one layer; returns the tensor that it makes."""
@@ -181,16 +196,20 @@ class _Collector:
         if kind == "ReLU" and all(config[key] == value for key, value in _PLAIN_RELU.items()):
             # The same function, and iNNvestigate's LRP takes activation layers only.
             kind, config = "Activation", {"activation": "relu"}
-        if kind not in LAYER_KEYS:
+        if kind not in LAYER_KEYS and kind not in CONVOLUTIONS:
             raise _unsupported(name, kind)
         _check_activation(name, kind, config.get("activation", "linear"))
-        kept = {key: config[key] for key in LAYER_KEYS[kind]}
         weights = layer.get_weights()
         if not all(np.isfinite(weight).all() for weight in weights):
             raise ValueError(f"layer {name!r} has weights that are NaN or infinite: train the network again")
         sources = tuple(IMAGE if tensor == self.image else tensor for tensor in inputs)
-        self.layers.append(LayerDescription(name, kind, kept, sources, weights))
-        return name
+        for part, own, parameters in _as_plain(kind, config, weights):
+            made = name + part
+            kept = {key: own[key] for key in LAYER_KEYS["Conv2D" if kind in CONVOLUTIONS else kind]}
+            kind_of = "Conv2D" if kind in CONVOLUTIONS else kind
+            self.layers.append(LayerDescription(made, kind_of, kept, sources, parameters))
+            sources = (made,)
+        return made
 
     def rescale(self, config: dict[str, Any], name: str) -> str:
         """Takes a leading Rescaling layer up into scale and offset."""
@@ -211,25 +230,64 @@ def _configuration(network: keras.Model) -> dict[str, Any]:
     return config
 
 
-def _sources(entry: dict[str, Any], name: str) -> list[str] | None:
-    """Names of the layers that feed this one in a functional network; None in a Sequential one."""
+def _sources(entry: dict[str, Any], use: int) -> list[tuple[str, int]] | None:
+    """The layers, and which use of each, that feed this use of a layer; None in a Sequential network."""
     if "inbound_nodes" not in entry:
         return None
-    if len(entry["inbound_nodes"]) != 1:
-        raise ValueError(
-            f"layer {name!r} is used {len(entry['inbound_nodes'])} times: use a layer of its own each time"
-        )
-    found: list[str] = []
+    if not entry["inbound_nodes"]:
+        return []
+    found: list[tuple[str, int]] = []
 
     def search(value: Any) -> None:
         if isinstance(value, dict) and value.get("class_name") == "__keras_tensor__":
-            found.append(value["config"]["keras_history"][0])
+            found.append(tuple(value["config"]["keras_history"][:2]))
         elif isinstance(value, dict | list | tuple):
             for part in value.values() if isinstance(value, dict) else value:
                 search(part)
 
-    search(entry["inbound_nodes"])
+    search(entry["inbound_nodes"][use])
     return found
+
+
+def _as_plain(kind: str, config: dict[str, Any], weights: list[Array]) -> list[tuple[str, dict[str, Any], list[Array]]]:
+    """A layer as those that iNNvestigate takes: the end of each one's name, its configuration and weights.
+
+    Convolutions in groups, depthwise and separable ones become plain ones with zeros, which compute the same and
+    through which no relevance flows.
+    """
+    if kind not in CONVOLUTIONS:
+        return [("", config, weights)]
+    bias = weights[-1:] if config["use_bias"] else []
+    if kind == "Conv2D":
+        return [("", config, [_ungrouped(weights[0], config["groups"]), *bias])]
+    depthwise = _depthwise(weights[0])
+    spatial = config | {"filters": depthwise.shape[-1]}
+    if kind == "DepthwiseConv2D":
+        return [("", spatial, [depthwise, *bias])]
+    pointwise = config | {"kernel_size": (1, 1), "strides": (1, 1), "dilation_rate": (1, 1)}
+    return [
+        (", depthwise", spatial | {"activation": "linear", "use_bias": False}, [depthwise]),
+        ("", pointwise, [weights[1], *bias]),
+    ]
+
+
+def _ungrouped(kernel: Array, groups: int) -> Array:
+    """(h, w, in, out) kernel of a convolution in groups, (h, w, in / groups, out)."""
+    h, w, inner, outer = kernel.shape
+    plain, each = np.zeros((h, w, inner * groups, outer), kernel.dtype), outer // groups
+    for group in range(groups):
+        rows, columns = slice(group * inner, (group + 1) * inner), slice(group * each, (group + 1) * each)
+        plain[:, :, rows, columns] = kernel[..., columns]
+    return plain
+
+
+def _depthwise(kernel: Array) -> Array:
+    """(h, w, in, in · multiplier) kernel of a depthwise convolution, (h, w, in, multiplier)."""
+    h, w, channels, multiplier = kernel.shape
+    plain = np.zeros((h, w, channels, channels * multiplier), kernel.dtype)
+    for channel in range(channels):
+        plain[:, :, channel, channel * multiplier : (channel + 1) * multiplier] = kernel[:, :, channel]
+    return plain
 
 
 def _flat(value: Any) -> list[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from advlens.progress import progress
 
 if TYPE_CHECKING:
     import keras
+
+    from advlens.classifier import Classifier
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +48,7 @@ METHODS: dict[str, Method] = {
 
 
 def explain(
-    network: keras.Model,
+    network: keras.Model | Classifier,
     images: Array,
     *,
     method: str = "deep_taylor",
@@ -62,9 +65,10 @@ def explain(
     the image itself.
 
     Args:
-        network: Keras 3 network, Sequential or functional, that ends in logits.
+        network: Keras 3 network, Sequential or functional, or a `Classifier`; a softmax at its end is cut off, and
+            said.
         images: (n, h, w, channels) floats in [0, 1].
-        method: iNNvestigate's name, one of `METHODS`.
+        method: iNNvestigate's name, one of `methods()`.
         neuron: "predicted" explains each image's largest logit (equal ones share), a class number or (n,)
             class numbers that logit, "all" the sum over all logits.
         from_layer: explain the inputs of this layer instead of the image.
@@ -79,12 +83,24 @@ def explain(
 
     Notes:
         Deep Taylor explains max(0, logit): where the explained logit is negative the map is all zeros.
+        Through an `Add`, as of a residual block, iNNvestigate's Deep Taylor and LRP count the relevance once a branch:
+        the map of n blocks adds up to 2ⁿ times the logit. A warning says so.
+        Layers that act in training alone (dropout, Gaussian noise) are left out first, so a rule for the first layer
+        is that of the first one that computes something; iNNvestigate, run directly, would waste it on the noise.
+        Convolutions in groups, depthwise and separable ones are explained as plain ones with zeros; each use of a
+        layer that is used several times is one of its own.
         Guided backprop and deconvnet start in iNNvestigate from the logit, not from 1: their maps are those
         of the papers times the logit where it is positive, and of the evidence against it elsewhere.
     Source: iNNvestigate, Alber et al. 2019; LRP, Bach et al. 2015; Deep Taylor, Montavon et al. 2017; guided
         backpropagation, Springenberg et al. 2015; deconvnet, Zeiler & Fergus 2014; gradient, Simonyan et al.
         2014.
+
+    >>> import keras, numpy as np
+    >>> network = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(3)])
+    >>> explain(network, np.full((2, 4, 4, 1), 0.5, np.float32), method="gradient").shape
+    (2, 4, 4, 1)
     """
+    network = _network_of(network)
     if method not in METHODS:
         raise ValueError(f"no explanation method is called {method!r}: choose one of {', '.join(METHODS)}")
     if batch_size < 1:
@@ -95,6 +111,7 @@ def explain(
     neuron_mode, neurons = _neuron_selection(neuron, n=len(images), num_classes=network.output_shape[-1])
     start = _start(description, from_layer)
     _check_first_layer(description, method, start)
+    _warn_of_branches(description, method)
     if method == "deep_taylor.bounded":
         options = _bounds(description, start) | options
     request = Request(description.digest(), method, neuron_mode, start, options)
@@ -102,6 +119,34 @@ def explain(
     if METHODS[method].gradient and start == IMAGE:
         maps *= description.scale
     return maps
+
+
+def methods() -> tuple[str, ...]:
+    """The names of the methods, also as `explain.methods()`.
+
+    >>> "lrp.z" in methods()
+    True
+    """
+    return tuple(METHODS)
+
+
+explain.methods = methods  # type: ignore[attr-defined]
+
+
+def _network_of(network: keras.Model | Classifier) -> keras.Model:
+    from advlens.classifier import Classifier, with_logits  # here: the worker process has no Keras 3
+
+    return network.model if isinstance(network, Classifier) else with_logits(network)
+
+
+def _warn_of_branches(description: Description, method: str) -> None:
+    added = [layer.name for layer in description.layers if layer.kind == "Add"]
+    if added and not METHODS[method].gradient:
+        warnings.warn(
+            f"{method!r} counts relevance once for each branch of {', '.join(added)}: maps add up to more "
+            "than the logit",
+            stacklevel=3,
+        )
 
 
 def _in_batches(

@@ -6,6 +6,8 @@ from advlens.explanations.describe import IMAGE, Description
 
 layers, Model = tf.keras.layers, tf.keras.Model  # tf_keras: the worker's environment says so
 
+RENAMED = {"negative_slope": "alpha"}  # in Keras 3 → in tf_keras
+
 
 def rebuild(description: Description, *, start: str = IMAGE, end: str | None = None) -> tf.keras.Model:
     """The part of a network between two of its tensors, weights included, in the current graph.
@@ -26,7 +28,8 @@ def rebuild(description: Description, *, start: str = IMAGE, end: str | None = N
     for number, layer in enumerate(description.layers):
         if layer.name in needed:
             # Numbered names: tf_keras takes fewer characters in names than Keras 3 does.
-            made = getattr(layers, layer.kind)(**layer.config, name=f"layer_{number}")
+            config = {RENAMED.get(key, key): value for key, value in layer.config.items()}
+            made = getattr(layers, layer.kind)(**config, name=f"layer_{number}")
             inputs = [tensors[name] for name in layer.inputs]
             tensors[layer.name] = made(inputs if len(inputs) > 1 else inputs[0])
             built.append((made, layer.weights))

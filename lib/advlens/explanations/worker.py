@@ -37,6 +37,7 @@ class Analyzer:
         self.scale, self.offset = description.scale, description.offset
         self.input_shape = description.input_shape
         with self._current():
+            tf.keras.backend.set_learning_phase(0)  # else BatchNormalization of vectors waits to be told each time
             self.before = rebuild(description, end=request.start) if request.start != IMAGE else None
             self.network = rebuild(description, start=request.start)
             self.analyzer = innvestigate.create_analyzer(
