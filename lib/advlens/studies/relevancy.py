@@ -93,18 +93,23 @@ def published_accuracy(dataset: str, detector: str, attack: str) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """How detector networks are trained: how many epochs at most, and how many without a better validation loss."""
+    """How detector networks are trained.
+
+    Attributes:
+        epochs: at most; patience: epochs without a better validation loss; batch_size: of which the study says nothing.
+    """
 
     epochs: int
     patience: int
+    batch_size: int = 128
 
 
 def network_detector(lens: Lens, training: Training, *, name: str, network: str = "slide_detector_cnn") -> Detector:
     """The study's detector network on a lens of pictures; relevances as they are, which are tiny, are scaled."""
     inner = lens.lens if isinstance(lens, InFile) else lens
     tiny = isinstance(inner, Relevancy) and not inner.coloured
-    about = {"network": network, "epochs": training.epochs, "patience": training.patience}
-    return Detector(lens, Network(inner.shape, unit_scale=tiny, **about), name=name)  # type: ignore[attr-defined]
+    about = {"network": network, "unit_scale": tiny, **dataclasses.asdict(training)}
+    return Detector(lens, Network(inner.shape, **about), name=name)  # type: ignore[attr-defined]
 
 
 def published_detectors(classifier: Classifier, training: Training) -> dict[str, Detector]:
