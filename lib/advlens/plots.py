@@ -139,6 +139,11 @@ def title_of(attack: str) -> str:
     return ATTACK_TITLES.get(name, name) + attack[len(name) :]
 
 
+def _legend(member: str) -> str:
+    """A line's name: an attack's as people know it, any other as it is."""
+    return title_of(member) if title_of(member) in ATTACK_COLOURS else member
+
+
 def _colours_of(names: Sequence[str]) -> dict[str, Any]:
     """Name → colour: attacks and roles have theirs, others the palette's in order."""
     known = ATTACK_COLOURS | ROLE_COLOURS
@@ -257,7 +262,7 @@ def intervals(
         axes.scatter(rows[estimate], heights, c=colours, s=28, zorder=3)
         if reference is not None:
             axes.axvline(reference, color="black", linestyle=":", linewidth=1)
-        axes.set(title=name, yticks=range(len(labels)), yticklabels=labels, ylim=(-0.6, len(labels) - 0.4))
+        axes.set(title=title_of(name), yticks=range(len(labels)), yticklabels=labels, ylim=(-0.6, len(labels) - 0.4))
     figure.supxlabel(axis, fontsize="medium")
     figure.suptitle(title)
     return figure
@@ -338,12 +343,12 @@ def curves(
             rows = table[(table[panel] == name) & (table[group] == member)]
             places = rows[x].map(texts.index) if texts else rows[x]
             every = max(len(rows) // MARKERS_A_LINE, 1)
-            axes.plot(places, rows[y], label=member, markersize=4, markevery=every, **styles[member])
+            axes.plot(places, rows[y], label=_legend(member), markersize=4, markevery=every, **styles[member])
             if {"low", "high"} <= set(rows):
                 axes.fill_between(places, rows["low"], rows["high"], color=styles[member]["color"], alpha=0.15, lw=0)
         if marks and np.isfinite(marks.get(name, np.nan)):
             axes.axvline(marks[name], color="black", linestyle=":", linewidth=1)
-        axes.set_title(name, fontsize="medium")
+        axes.set_title(title_of(name), fontsize="medium")
         axes.set_xlabel(x_axis if axes.get_subplotspec().is_last_row() else "")
         if texts:
             axes.set_xticks(range(len(texts)), texts, fontsize="small")
