@@ -135,7 +135,7 @@ def test_both_protocols_are_in_one_long_table(study, detection):
 
 def test_as_published_aucs_are_those_of_a_regression_on_its_own_rows(study, detection):
     scored = study.benchmark.scores(study.published_detectors["entropy"], "bim 0.30", protocol=AS_PUBLISHED)
-    entropy = study.benchmark._measured(study.lens, "bim 0.30", AS_PUBLISHED.condition, AS_PUBLISHED.noise)["entropy"]
+    entropy = study.benchmark.measured(study.lens, "bim 0.30", AS_PUBLISHED.condition, AS_PUBLISHED.noise)["entropy"]
     attacked = (scored.about["role"] == "adversarial").to_numpy()
     expected = roc_auc(entropy.to_numpy(), attacked)
     rows = detection[(detection["protocol"] == "as published") & (detection["attack"] == "bim 0.30")]

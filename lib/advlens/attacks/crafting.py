@@ -78,8 +78,7 @@ def attack_images(
         entry: what to run; name: what tables call it.
         images: (n, h, w, channels) float in [0, 1].
         labels: (n,) true classes.
-        source: (n,) the images' places in the test set.
-        seed: governs the attacks' random draws and the noisy twins.
+        source: (n,) the images' indices in the test set; seed: of the attacks' random draws and the noisy twins.
         parameters: override the entry's, by ART's names. With `targeted=True`, and by an attack that knows no other
             way, each image is driven to the class that the network thinks least likely (Kurakin et al. 2017).
     Returns:
@@ -91,13 +90,9 @@ def attack_images(
     images = checked_images(images, shape=checked_classifier(classifier).input_shape)
     rng = np.random.default_rng(checked_seed(seed))
     labels = checked_labels(labels, n=len(images), num_classes=classifier.nb_classes)
-    source = np.asarray(source)
-    if source.shape != (len(images),) or not np.issubdtype(source.dtype, np.integer):
-        raise ValueError(f"source must have shape ({len(images)},) and be integers, got {source.dtype} {source.shape}")
-    if source.min() < 0 or len(np.unique(source)) < len(source):
-        raise ValueError("source must hold each image's own place in the test set, ≥ 0, none of them twice")
+    source = _checked_source(source, n=len(images))
     drawn = int(rng.integers(2**31))
-    if "seed" in entry.attack.attack_params:  # an attack of this package; ART's draw from NumPy's global state
+    if "seed" in entry.attack.attack_params:  # of this package; ART's draw from NumPy's global state
         parameters.setdefault("seed", drawn)
     attack = build(entry, classifier, name=name, **parameters)
     logits = classifier.predict(images)
@@ -106,16 +101,14 @@ def attack_images(
         raise ValueError(f"{wrong} of {len(images)} images are misclassified as they are: attack only correct ones")
     targeted = is_targeted(attack)
     target = logits.argmin(axis=1) if targeted else np.full(len(images), UNTARGETED)
-    aims = target if targeted else labels
-    adversarial = generate(attack, images, aims, seed=drawn)
+    adversarial = generate(attack, images, target if targeted else labels, seed=drawn)
     perturbation = (adversarial - images).reshape(len(images), -1)
-    l2 = np.linalg.norm(perturbation, axis=1)
-    attacked_logits = classifier.predict(adversarial)
+    l2, attacked_logits = np.linalg.norm(perturbation, axis=1), classifier.predict(adversarial)
     predicted = attacked_logits.argmax(axis=1)
     return AttackSet(
         attack=name,
         parameters=entry.with_parameters(**parameters),
-        source=source.astype(np.int64),
+        source=source,
         clean=images,
         noisy=gaussian_twin(images, l2, rng=rng),
         adversarial=adversarial,
@@ -128,6 +121,16 @@ def attack_images(
         linf=np.abs(perturbation).max(axis=1).astype(np.float32),
         zero_gradient=without_gradient(classifier, images, labels),
     )
+
+
+def _checked_source(source: Array, *, n: int) -> Array:
+    """Validate (n,) different indices of images, and return them as int64."""
+    source = np.asarray(source)
+    if source.shape != (n,) or not np.issubdtype(source.dtype, np.integer):
+        raise ValueError(f"source must have shape ({n},) and be integers, got {source.dtype} {source.shape}")
+    if source.min() < 0 or len(np.unique(source)) < len(source):
+        raise ValueError("source must hold each image's own place in the test set, ≥ 0, none of them twice")
+    return source.astype(np.int64)
 
 
 def without_gradient(classifier: Classifier, images: Array, labels: Array) -> Array:

@@ -1,4 +1,17 @@
-"""`explain`: maps of how a network decided, by iNNvestigate, from eager Keras 3 code."""
+"""`explain`: maps of how a network decided, by iNNvestigate, from eager Keras 3 code.
+
+What to know of its maps:
+
+- Deep Taylor explains max(0, logit): where the explained logit is negative the map is all zeros.
+- Through an `Add`, as of a residual block, Deep Taylor and LRP count the relevance once a branch: the map of n blocks
+  adds up to 2ⁿ times the logit. A warning says so.
+- Layers that act in training alone (dropout, Gaussian noise) are left out first, so a rule for the first layer is
+  that of the first one that computes something; iNNvestigate, run directly, would waste it on the noise.
+- Convolutions in groups, depthwise and separable ones are explained as plain ones with zeros; each use of a layer
+  that is used several times is one of its own.
+- Guided backprop and deconvnet start from the logit, not from 1: their maps are those of the papers times the logit
+  where it is positive, and of the evidence against it elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -59,10 +72,9 @@ def explain(
 ) -> Array:
     """Maps of how much each input value spoke for a logit.
 
-    iNNvestigate works in a process of its own, started at the first call (some seconds) and kept warm.
-    A leading Rescaling layer is applied to the images beforehand: relevances (Deep Taylor, LRP, input ×
-    gradient) are those of the rescaled inputs, gradients (gradient, guided backprop, deconvnet) are those by
-    the image itself.
+    iNNvestigate works in a process of its own, started at the first call (some seconds) and kept warm. A leading
+    Rescaling layer is applied to the images beforehand: relevances (Deep Taylor, LRP, input × gradient) are those of
+    the rescaled inputs, gradients (gradient, guided backprop, deconvnet) are those by the image itself.
 
     Args:
         network: Keras 3 network, Sequential or functional, or a `Classifier`; a softmax at its end is cut off, and
@@ -81,19 +93,8 @@ def explain(
         ValueError: for arguments, layers or options that can't be taken, naming them and what to do.
         RuntimeError: if the worker process died twice over one batch.
 
-    Notes:
-        Deep Taylor explains max(0, logit): where the explained logit is negative the map is all zeros.
-        Through an `Add`, as of a residual block, iNNvestigate's Deep Taylor and LRP count the relevance once a branch:
-        the map of n blocks adds up to 2ⁿ times the logit. A warning says so.
-        Layers that act in training alone (dropout, Gaussian noise) are left out first, so a rule for the first layer
-        is that of the first one that computes something; iNNvestigate, run directly, would waste it on the noise.
-        Convolutions in groups, depthwise and separable ones are explained as plain ones with zeros; each use of a
-        layer that is used several times is one of its own.
-        Guided backprop and deconvnet start in iNNvestigate from the logit, not from 1: their maps are those
-        of the papers times the logit where it is positive, and of the evidence against it elsewhere.
     Source: iNNvestigate, Alber et al. 2019; LRP, Bach et al. 2015; Deep Taylor, Montavon et al. 2017; guided
-        backpropagation, Springenberg et al. 2015; deconvnet, Zeiler & Fergus 2014; gradient, Simonyan et al.
-        2014.
+        backpropagation, Springenberg et al. 2015; deconvnet, Zeiler & Fergus 2014; gradient, Simonyan et al. 2014.
 
     >>> import keras, numpy as np
     >>> network = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(3)])

@@ -24,12 +24,15 @@ NETWORKS: dict[str, Builder] = {
     **DETECTOR_NETWORKS,
 }
 
+DROPOUT_NETWORKS = {"fashion_mnist": "fashion_dropout_cnn"}  # by data set; the digits' network for any other
+
 __all__ = [
     "NETWORKS",
     "average_pooling_cnn",
     "build",
     "deep_knn_cnn",
     "digits_dropout_cnn",
+    "dropout_network",
     "fashion_dropout_cnn",
     "find_builder",
     "global_pooling_cnn",
@@ -59,3 +62,12 @@ def build(name: str, *, input_shape: Shape = (28, 28, 1), num_classes: int = 10)
         ValueError: for a name that is not in the catalogue, or images of a size that the network is not made for.
     """
     return built(find_builder(name), input_shape=input_shape, num_classes=num_classes)
+
+
+def dropout_network(dataset: str) -> str:
+    """The name of the task network with dropout of a data set, the closeness study's.
+
+    >>> dropout_network("mnist")
+    'digits_dropout_cnn'
+    """
+    return DROPOUT_NETWORKS.get(dataset, "digits_dropout_cnn")

@@ -80,38 +80,29 @@ def poisoned_set(
     """Poisons images of some classes, each of which gets the label of the next one, the last one's that of the first.
 
     Args:
-        images: (n, h, w, channels) in [0, 1]; labels: (n,) true classes.
-        source: (n,) the images' places in the set that they were taken from.
+        images: (n, h, w, channels) in [0, 1]; labels: (n,) true classes; source: (n,) their indices in their set.
         kind: "svm" also moves the image by ART's attack on a linear SVC of the two classes, "backdoor" also puts the
             trigger on it, "relabelled" changes the label alone; "control" marks the images that the others would
             poison with that seed and changes nothing.
         count: how many are poisoned, in equal shares of the classes; where that can't be, the first ones get one more.
         classes: two or more class numbers.
         target: the one label that all poisoned images get instead, a class that is not poisoned; not with "svm".
-        seed: governs which images those are, and the SVC's.
+        seed: of which images those are, and the SVC's.
         svm_images, svm_validation: images of each of two classes that the SVC is trained on, and that its error is to
             grow on; none of them is poisoned. Where a class has too few, both are fewer, in proportion.
         step, iterations, radius: of the attack on the SVC, see `svm.svm_points`.
     Raises:
         ValueError: for bad images, labels, places, seeds, classes or parameters, or too few images of a class.
     """
-    images = checked_images(images)
-    labels = np.asarray(labels)
-    highest = max(int(labels.max(initial=0)), 0) if np.issubdtype(labels.dtype, np.integer) else 0
-    labels = checked_labels(labels, n=len(images), num_classes=highest + 1)
+    images, labels = _checked(images, labels)
     source = _checked_source(source, n=len(images))
     shares = poison_shares(labels, kind=kind, count=count, classes=classes)
     classes = list(shares)
     if target is not None and (target in classes or kind == "svm" or target not in labels):
         raise ValueError(f"target must be a class of the images that is not poisoned, got {target} for {kind}")
-    sizes = {"svm_images": svm_images, "svm_validation": svm_validation, "iterations": iterations}
-    for name, value in sizes.items():
-        checked_whole(value, name=name, least=2 if name == "iterations" else 1)
-    for name, value in {"step": step, "radius": radius}.items():
-        if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < value < np.inf:
-            raise ValueError(f"{name} must be a positive number, got {value!r}")
-    rng = np.random.default_rng(checked_seed(seed))
-    wanted = svm_images + svm_validation
+    attack = {"step": step, "iterations": iterations, "radius": radius}
+    _check_attack(svm_images=svm_images, svm_validation=svm_validation, **attack)
+    rng, wanted = np.random.default_rng(checked_seed(seed)), svm_images + svm_validation
     members = {label: np.split(rng.permutation(np.flatnonzero(labels == label)), [n]) for label, n in shares.items()}
     aside = min(wanted, *(len(others) for _, others in members.values()))
     fitted = max(aside * svm_images // wanted, 1)
@@ -124,25 +115,36 @@ def poisoned_set(
             made[rows] = trigger(images[rows])
         elif kind == "svm":
             pair = np.stack([members[each][1][:aside] for each in (label, following)])
-            flat = images.reshape(len(images), -1).astype(np.float64)
-            moved = svm_points(
-                flat[rows],
-                np.ones(len(rows), bool),
-                train=_two_classes(flat, pair[:, :fitted]),
-                validation=_two_classes(flat, pair[:, fitted:]),
-                step=step,
-                iterations=iterations,
-                radius=radius,
-                seed=int(rng.integers(2**32)),
-            )
-            made[rows] = moved.reshape(-1, *images.shape[1:])
-    is_poisoned = np.zeros(len(images), bool)
-    is_poisoned[np.concatenate([rows for rows, _ in members.values()])] = True
+            parts = np.split(pair, [fitted], axis=1)
+            made[rows] = _moved(images, rows, *parts, **attack, seed=int(rng.integers(2**32)))
+    is_poisoned = np.isin(np.arange(len(images)), np.concatenate([rows for rows, _ in members.values()]))
     about = {"count": count, "classes": classes, "seed": seed} | ({} if target is None else {"target": target})
-    if kind == "svm":
-        about |= {"svm_images": fitted, "svm_validation": aside - fitted, "step": step}
-        about |= {"iterations": iterations, "radius": radius}
+    about |= {"svm_images": fitted, "svm_validation": aside - fitted, **attack} if kind == "svm" else {}
     return PoisonedSet(kind, about, made, given, labels, is_poisoned, source)
+
+
+def _moved(images: Array, rows: Array, train: Array, validation: Array, **attack: Any) -> Array:
+    """The images of those rows after the attack on an SVC of two classes, whose rows are (2, k) each."""
+    flat = images.reshape(len(images), -1).astype(np.float64)
+    parts = {"train": _two_classes(flat, train), "validation": _two_classes(flat, validation)}
+    moved = svm_points(flat[rows], np.ones(len(rows), bool), **parts, **attack)
+    return moved.reshape(-1, *images.shape[1:])
+
+
+def _checked(images: Array, labels: Array) -> tuple[Array, Array]:
+    """Validate images and (n,) class numbers of any range."""
+    images, labels = checked_images(images), np.asarray(labels)
+    highest = max(int(labels.max(initial=0)), 0) if np.issubdtype(labels.dtype, np.integer) else 0
+    return images, checked_labels(labels, n=len(images), num_classes=highest + 1)
+
+
+def _check_attack(*, svm_images: int, svm_validation: int, iterations: int, step: float, radius: float) -> None:
+    sizes = {"svm_images": svm_images, "svm_validation": svm_validation, "iterations": iterations}
+    for name, value in sizes.items():
+        checked_whole(value, name=name, least=2 if name == "iterations" else 1)
+    for name, value in {"step": step, "radius": radius}.items():
+        if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < value < np.inf:
+            raise ValueError(f"{name} must be a positive number, got {value!r}")
 
 
 def poison_shares(labels: Array, *, kind: str, count: int, classes: Sequence[int]) -> dict[int, int]:

@@ -17,7 +17,7 @@ from statsmodels.stats.proportion import confint_proportions_2indep, test_propor
 
 from advlens import metrics
 from advlens.arrays import Array, checked_whole
-from advlens.attacks import AttackSet
+from advlens.attacks import AttackSet, strengths_of
 from advlens.benchmark import BEST_BASELINE, METRICS, Benchmark, Condition
 from advlens.benchmark.benchmark import measure
 from advlens.classifier import Classifier, checked_classifier
@@ -42,10 +42,6 @@ ALIKE = 0.5  # of the report's error: a network whose error differs by more is n
 TRAINING_SHARES = (1 / 8, 1 / 4, 3 / 8, 1 / 2, 1.0)  # of the training images: one epoch on one of these errs alike
 FEWER_NEIGHBOURS = (1, 5, 25)  # beside the report's 75
 
-# ε of FGSM, BIM and PGD, which Papernot & McDaniel 2018 attack with as well: digits are black and white and bear more.
-STRENGTHS = {"fashion_mnist": (0.03, 0.12)}
-OTHER_STRENGTHS = (0.12, 0.30)
-
 DEEP_KNN, NETWORKS_LABEL = "1 − credibility", "1 − p of the network's label"
 PUBLISHED, CONFIDENCE = "1 − credibility, published count", "1 − confidence"
 SCORES = (DEEP_KNN, NETWORKS_LABEL, PUBLISHED, CONFIDENCE)  # higher = more adversarial
@@ -64,7 +60,7 @@ def attacks(dataset: str) -> dict[str, tuple[str, dict[str, float]]]:
     """Name in tables → the catalogue's name and parameters."""
     found: dict[str, tuple[str, dict[str, float]]] = {
         f"{attack.upper()} {eps:.2f}": (attack, {"eps": eps})
-        for eps in STRENGTHS.get(dataset, OTHER_STRENGTHS)
+        for eps in strengths_of(dataset)
         for attack in ("fgsm", "bim", "pgd")
     }
     return found | {"DeepFool": ("deepfool", {})}

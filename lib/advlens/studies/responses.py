@@ -19,7 +19,7 @@ import pandas as pd
 from scipy.special import softmax
 
 from advlens.arrays import Array, checked_whole
-from advlens.attacks import AttackSet
+from advlens.attacks import AttackSet, strengths_of
 from advlens.benchmark import (
     CORRECTED,
     METRICS,
@@ -32,14 +32,16 @@ from advlens.benchmark import (
     Threshold,
 )
 from advlens.classifier import Classifier
+from advlens.closeness import bandwidth_of
 from advlens.detectors import Detector, Head, Logistic, Sign
+from advlens.detectors.catalogue import SIX
 from advlens.explanations.entropy import NORMALISATIONS, average_local_entropy
 from advlens.explanations.responses import LAST_CONVOLUTION, METHODS, PREDICTED, responses
 from advlens.lenses import Closeness, Joined, Lens, Uncertainty
 from advlens.metrics import flagged_share, mean, proportion, roc_auc
+from advlens.networks import dropout_network
 from advlens.random import stream_seed
 from advlens.store import versioned
-from advlens.studies.closeness import UNCERTAINTY, published_of
 from advlens.workbench import Workbench
 
 MARGINS = (0.0, 2.0, 5.0, 10.0)  # of logits, at which DeepFool stops
@@ -264,10 +266,9 @@ class Study:
         checked_whole(steps, name="steps")
         self.bench, self.training_seeds = bench, checked_whole(training_seeds, name="training_seeds")
         self.passes = checked_whole(passes, name="passes", least=2)
-        self.publication = published_of(bench.data.name)
-        self.classifier = bench.classifier(self.publication.network, epochs=task_epochs)
+        self.classifier = bench.classifier(dropout_network(bench.data.name), epochs=task_epochs)
         self.response_images, self.searched_images = response_images, min(searched_images, response_images)
-        eps = self.publication.strengths[1]
+        eps = max(strengths_of(bench.data.name))
         self.settings = settings(eps=eps, generations=generations, steps=steps)
         self.scenarios = scenario_settings(eps=eps)
         self.entropies = ResponseEntropies(self.classifier, compared=COMPARED)
@@ -394,7 +395,7 @@ class Study:
     def detectors(self) -> dict[str, Detector]:
         """The entropy as published, as chosen and class-centred, and the closeness study's six metrics, by name."""
         data, n = self.bench.data, self.bench.train_images
-        closeness = Closeness(self.classifier, bandwidth=self.publication.bandwidth)
+        closeness = Closeness(self.classifier, bandwidth=bandwidth_of(data.name))
         closeness.fit(data.train_images[:n], data.train_labels[:n])
         six = Joined([Uncertainty(self.classifier, passes=self.passes, seed=self.bench.seed), closeness])
         columns = ("predicted", PUBLISHED_RESPONSE.name)
@@ -403,7 +404,7 @@ class Study:
             self._entropy_detector("local entropy", PUBLISHED_RESPONSE, sign=1),
             self._entropy_detector("local entropy, chosen", self.choice),
             Detector(self.entropies, centred, columns=columns, name="local entropy, class-centred"),
-            Detector(six, Logistic(), columns=(*UNCERTAINTY, "KDE", "KL divergence"), name="all six"),
+            Detector(six, Logistic(), columns=SIX, name="all six"),
         ]
         return {each.name: each for each in made}
 

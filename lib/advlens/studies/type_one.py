@@ -18,7 +18,7 @@ import pandas as pd
 from scipy.special import softmax
 
 from advlens.arrays import Array, checked_whole
-from advlens.attacks import AttackSet, build_attack, generate
+from advlens.attacks import AttackSet, build_attack, generate, strengths_of
 from advlens.attacks.type_one import TypeOneAttack, Walk
 from advlens.attacks.type_one_set import type_one_set
 from advlens.benchmark import METRICS, Benchmark
@@ -31,10 +31,9 @@ from advlens.generative import Generator, train_generator
 from advlens.lenses import DeepNeighbours
 from advlens.lenses.neighbours import CREDIBILITY, OF_DECISION
 from advlens.metrics import Difference, mean, proportion, proportion_difference
-from advlens.networks import find_builder
+from advlens.networks import dropout_network, find_builder
 from advlens.random import stream, stream_seed
 from advlens.store import artifact
-from advlens.studies.closeness import published_of
 from advlens.training import train_task_network
 from advlens.workbench import Workbench
 
@@ -249,7 +248,7 @@ class Study:
             epochs=task_epochs,
             seed=stream_seed(self.bench.seed, "type one/judge"),
         )
-        dropout = published_of(data.name).network
+        dropout = dropout_network(data.name)
         return {
             "two_conv_cnn": Classifier(trained.network),
             "average_pooling_cnn": self.bench.classifier("average_pooling_cnn", epochs=task_epochs),
@@ -425,7 +424,7 @@ class Study:
     @cached_property
     def type_two(self) -> Array:
         """(n, h, w, channels) attacks of the other type: the same images and aims, and the network predicts the aim."""
-        about = {"max_iter": TYPE_TWO_STEPS, "eps": max(published_of(self.bench.data.name).strengths)}
+        about = {"max_iter": TYPE_TWO_STEPS, "eps": max(strengths_of(self.bench.data.name))}
         about |= {"network": self.classifier.model, "images": self.images, "aims": self.aims, "seed": self.bench.seed}
         return self.bench.store.keep("type_two", type_two, **about)["adversarial"]
 
