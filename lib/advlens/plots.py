@@ -15,7 +15,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.collections import Collection
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.lines import Line2D
 from PIL import Image
 
 from advlens.arrays import Array
@@ -113,18 +117,18 @@ def describe(figure: Figure) -> str:
     return "\n".join(lines)
 
 
-def _line_text(line: plt.Line2D) -> str:
+def _line_text(line: Line2D) -> str:
     y = np.asarray(line.get_ydata(), float)
     y = y[np.isfinite(y)]
     return f"line of {len(y)} points, mean {y.mean():.3f}" if len(y) else ""
 
 
-def _points_text(points: plt.Artist) -> str:
+def _points_text(points: Collection) -> str:
     offsets = np.ma.filled(np.ma.asarray(points.get_offsets(), float), np.nan).reshape(-1, 2)
     return f"{len(offsets)} points, mean {np.nanmean(offsets[:, 0]):.3f}" if len(offsets) > 1 else ""
 
 
-def _image_text(image: plt.Artist) -> str:
+def _image_text(image: AxesImage) -> str:
     values = np.ma.filled(np.ma.asarray(image.get_array(), float), np.nan)
     return f"image {values.shape[0]}×{values.shape[1]}, mean {np.nanmean(values):.3f}"
 
@@ -210,9 +214,9 @@ def image_grid(
     return figure
 
 
-def _draw(axes: plt.Axes, picture: Array, *, signed: bool) -> None:
+def _draw(axes: Axes, picture: Array, *, signed: bool) -> None:
     if signed:
-        limit = max(float(np.abs(picture).max()), np.finfo(np.float32).tiny)
+        limit = max(float(np.abs(picture).max()), float(np.finfo(np.float32).tiny))
         axes.imshow(picture, cmap="RdBu_r", vmin=-limit, vmax=limit)
     else:
         axes.imshow(picture, vmin=0, vmax=1)

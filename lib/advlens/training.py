@@ -123,7 +123,7 @@ class RepeatedTraining:
     def __init__(
         self,
         builder: Builder,
-        input_shape: tuple[int, ...],
+        input_shape: tuple[int, int, int],
         *,
         num_classes: int,
         learning_rate: float,

@@ -114,7 +114,7 @@ def evaluate(
         raise TypeError(f"attacks must be a sequence of names, got {attacks!r}: pass [{attacks!r}]")
     entries = detector if isinstance(detector, Mapping) else {None: detector}
     entrants = [as_detector(each, name=name) for name, each in entries.items()]
-    made = attacks if isinstance(attacks, Mapping) else {}
+    made = dict(attacks) if isinstance(attacks, Mapping) else {}
     if not made:
         source = _attacked_sources(classifier, x, y, attacked_images, seed=seed)
         for name in attacks:

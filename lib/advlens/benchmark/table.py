@@ -1,6 +1,7 @@
 """The long table: its checked schema, and the views that notebooks make of it."""
 
 from collections.abc import Sequence
+from enum import Enum
 
 import pandas as pd
 import pandera.pandas as pa
@@ -25,7 +26,7 @@ def _in_order(frame: pd.DataFrame) -> pd.Series:
     return ~outside
 
 
-def _words(kind: type) -> pa.Column:
+def _words(kind: type[Enum]) -> pa.Column:
     return pa.Column(str, pa.Check.isin([member.value for member in kind]))
 
 

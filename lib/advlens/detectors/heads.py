@@ -188,7 +188,7 @@ class Network(Head):
 
     def __init__(
         self,
-        shape: tuple[int, ...],
+        shape: tuple[int, int, int],
         *,
         network: str = "slide_detector_cnn",
         epochs: int = 100,
@@ -278,7 +278,7 @@ class Network(Head):
 
 
 @cache
-def _training(builder: Builder, shape: tuple[int, ...], learning_rate: float, batch_size: int) -> RepeatedTraining:
+def _training(builder: Builder, shape: tuple[int, int, int], learning_rate: float, batch_size: int) -> RepeatedTraining:
     """One compiled training for all networks of a kind."""
     about = {"learning_rate": learning_rate, "batch_size": batch_size}
     return RepeatedTraining(builder, shape, num_classes=2, **about)

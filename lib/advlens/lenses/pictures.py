@@ -27,7 +27,7 @@ class Pixels(Lens):
 
     name, family = "pixels", "input"
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
+    def __init__(self, shape: tuple[int, int, int]) -> None:
         self.shape = tuple(shape)
         self.columns = tuple(names_of("pixel", int(np.prod(self.shape))))
 

@@ -269,7 +269,7 @@ class Study:
         data, n = self.bench.data, self.bench.train_images
         tables = []
         for victim in VICTIMS:
-            about = {"k": self.neighbours, "conformal_images": self.held_out, "seed": self.bench.seed}
+            about: dict[str, Any] = {"k": self.neighbours, "conformal_images": self.held_out, "seed": self.bench.seed}
             lens = DeepNeighbours(self.classifiers[victim], **about)
             lens.fit(data.train_images[:n], data.train_labels[:n])
             detector = Detector(lens, Sign(CREDIBILITY, 1), columns=(CREDIBILITY,), name="Deep kNN")
