@@ -110,7 +110,7 @@ def describe(figure: Figure) -> str:
             *map(_points_text, axes.collections),
             *map(_image_text, axes.images),
         ]
-        bars = [bar.get_height() for bar in axes.patches if hasattr(bar, "get_height")]
+        bars = [bar.get_height() for bar in axes.patches if hasattr(bar, "get_height")]  # pyright: ignore[reportAttributeAccessIssue]
         content += [f"{len(bars)} bars, mean {np.mean(bars):.3f}"] if bars else []
         labels = " / ".join(filter(None, (axes.get_title(), axes.get_xlabel(), axes.get_ylabel())))
         lines.append(f"- {labels}: {'; '.join(filter(None, content))}")
@@ -371,7 +371,7 @@ def _line_styles(members: pd.DataFrame, *, group: str, family: str | None) -> di
         return {name: {"color": colour} for name, colour in _colours_of(list(members[group])).items()}
     place = members.groupby(family).cumcount()
     return {
-        row[group]: {"color": FAMILY_COLOURS[row[family]], **MEMBER_STYLES[place[index] % len(MEMBER_STYLES)]}
+        row[group]: {"color": FAMILY_COLOURS[row[family]], **MEMBER_STYLES[place[index] % len(MEMBER_STYLES)]}  # pyright: ignore[reportArgumentType, reportCallIssue]
         for index, row in members.iterrows()
     }
 
@@ -402,7 +402,7 @@ def reach(table: pd.DataFrame, *, value: str, group: str, axis: str, title: str)
     for name, rows in table.groupby(group, sort=False):
         values = np.sort(rows[value].to_numpy())
         shares = np.arange(1, len(values) + 1) / len(values)
-        axes.step(np.minimum(values, 2 * limit), shares, where="post", color=colours[name], label=name)
+        axes.step(np.minimum(values, 2 * limit), shares, where="post", color=colours[name], label=name)  # pyright: ignore[reportArgumentType]
     axes.set(xlabel=axis, ylabel="share of images", xlim=(0, limit), ylim=(0, 1.02))
     axes.legend()
     figure.suptitle(title)
@@ -418,7 +418,7 @@ def neighbours(image: Array, rows: Mapping[str, tuple[Array, Sequence[str]]], *,
     apply_style()
     count = len(next(iter(rows.values()))[1])
     figure = plt.figure(figsize=(WIDTH, 1.05 * len(rows) + 0.5))
-    left, right = figure.subfigures(1, 2, width_ratios=(1, 2.6))
+    left, right = figure.subfigures(1, 2, width_ratios=(1, 2.6))  # pyright: ignore[reportGeneralTypeIssues]
     _draw(left.subplots(), np.squeeze(image), signed=False)
     grid = right.subplots(len(rows), count, squeeze=False)
     for axes_row, (layer, (pictures, texts)) in zip(grid, rows.items(), strict=True):

@@ -157,7 +157,7 @@ class IntermediateLevelAttack(EvasionAttack):
                     tape.watch(x_adv)
                     # In lengths of the guide, which changes no gradient's sign; an image's terms are its own alone.
                     loss = tf.reduce_sum(loss_of((features(x_adv) - clean) / lengths, guides / lengths))
-                x_adv = tf.clip_by_value(x_adv + self._step * tf.sign(tape.gradient(loss, x_adv)), low, high)
+                x_adv = tf.clip_by_value(x_adv + self._step * tf.sign(tape.gradient(loss, x_adv)), low, high)  # pyright: ignore[reportArgumentType, reportCallIssue]
             return x_adv
 
         return follow

@@ -390,7 +390,7 @@ class Study:
         """The bandwidth and conversion with the highest mean AUC over all attacks' validation parts."""
         best = {}
         for metric, rows in self.tried.groupby("metric"):
-            best[metric] = rows.loc[rows["auc"].fillna(0).idxmax(), "setting"]
+            best[metric] = rows.loc[rows["auc"].fillna(0).idxmax(), "setting"]  # pyright: ignore[reportArgumentType, reportCallIssue]
         return Choice(best["KDE"], best["KL divergence"])
 
     @cached_property
@@ -687,7 +687,7 @@ def crossing_shares(crossed: Mapping[str, pd.DataFrame], strengths: Sequence[flo
         shares = {"the target class only after another": ~table["straight"].astype(bool)}
         for name in ("KDE", "KL divergence"):
             shares[f"{name} crosses on the decision's step"] = table[name] == table["decision"]
-            shares[f"{name} never crosses"] = np.isinf(table[name])
+            shares[f"{name} never crosses"] = np.isinf(table[name])  # pyright: ignore[reportArgumentType]
         shares["entropy peaks within a step of the decision"] = away <= 1
         shares["KL divergence peaks on the decision's step"] = table["KL peak"] == table["decision"]
         for share, found in shares.items() if len(table) else ():
