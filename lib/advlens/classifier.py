@@ -7,6 +7,7 @@ import functools
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -110,7 +111,7 @@ class Classifier(TensorFlowV2Classifier):
             return super().predict(x, batch_size or self.batch_size, training_mode, **kwargs)
         return self._in_batches(self._compiled_logits, _float32(x))
 
-    def loss_gradient(self, x: Array, y: Array, training_mode: bool = False, **kwargs) -> Array:
+    def loss_gradient(self, x: Array, y: Array, training_mode: bool = False, **kwargs) -> Any:
         """∂ cross-entropy / ∂x, shaped as `x`, a tensor for a tensor.
 
         Args:
@@ -169,7 +170,7 @@ class Classifier(TensorFlowV2Classifier):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(x)
             losses = self._losses(x, y)
-        return tape.gradient(losses, x)
+        return tape.gradient(losses, x)  # pyright: ignore[reportReturnType]
 
     def _class_gradient_call(self, k: int) -> Callable:
         """The compiled call for k classes an image; its graph holds one forward and k backward passes."""
@@ -196,7 +197,7 @@ class Classifier(TensorFlowV2Classifier):
             y = np.eye(self.nb_classes)[checked_labels(y, n=len(y), num_classes=self.nb_classes)]
         return _float32(y)
 
-    def _in_batches(self, call: Callable, *arrays: Array) -> Array | tuple[Array, ...]:
+    def _in_batches(self, call: Callable, *arrays: Array) -> Any:
         """What `call` gives for all images, `batch_size` at a time, or half of that where memory does not suffice."""
         size = self.batch_size
         while True:
@@ -254,7 +255,7 @@ def _loaded(path: str | Path) -> keras.Model:
     path = Path(path).expanduser()
     if path.suffix != ".keras" or not path.is_file():
         raise ValueError(f"network must be a Keras model or the path of a .keras file, got {str(path)!r}")
-    return keras.models.load_model(path, compile=False)
+    return keras.models.load_model(path, compile=False)  # pyright: ignore[reportReturnType]
 
 
 def with_logits(network: keras.Model) -> keras.Model:
@@ -299,7 +300,7 @@ def _are_probabilities(outputs: Array) -> bool:
     return bool((outputs >= 0).all() and np.allclose(outputs.sum(axis=1), 1, atol=1e-4))
 
 
-def _checked_shapes(network: keras.Model) -> tuple[tuple[int, ...], int]:
+def _checked_shapes(network: keras.Model) -> tuple[tuple[int, int, int], int]:
     """The (h, w, channels) and the number of classes of a network that a `Classifier` can hold."""
     if not isinstance(network, keras.Model):
         raise TypeError(f"network must be a Keras 3 model, got {type(network).__name__}")

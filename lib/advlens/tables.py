@@ -39,7 +39,7 @@ def show_table(frame: pd.DataFrame, path: Path, *, bold: Sequence[int | tuple[in
         row, columns = place if isinstance(place, tuple) else (place, list(text.columns))
         for column in [columns] if isinstance(columns, str) else columns:
             cell = text.at[text.index[row], column]
-            text.at[text.index[row], column] = f"**{cell}**" if cell else cell
+            text.at[text.index[row], column] = f"**{cell}**" if cell else cell  # pyright: ignore[reportArgumentType]
     shown = ShownTable(text)
     path.with_suffix(".md").write_text(shown.markdown + "\n")
     return shown

@@ -56,7 +56,7 @@ def train_task_network(
     keras.utils.set_random_seed(seed)
     model = built(builder, input_shape=images.shape[1:], num_classes=num_classes)
     steps = epochs * -(-len(images) // 128)
-    optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(1e-3, steps))
+    optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(1e-3, steps))  # pyright: ignore[reportArgumentType]
     return train(model, images, labels, optimizer=optimizer, epochs=epochs, batch_size=128, seed=seed)
 
 
@@ -96,7 +96,7 @@ def train(
     with progress(description=f"training {model.name}", unit="epoch", total=epochs) as bar:
         callbacks = [keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: bar.update())]
         if patience is not None:
-            callbacks.append(keras.callbacks.EarlyStopping(patience=patience, restore_best_weights=True))
+            callbacks.append(keras.callbacks.EarlyStopping(patience=patience, restore_best_weights=True))  # pyright: ignore[reportArgumentType]
         history = model.fit(
             inputs,
             labels,
@@ -104,7 +104,7 @@ def train(
             epochs=epochs,
             validation_data=validation,
             callbacks=callbacks,
-            verbose=0,
+            verbose=0,  # pyright: ignore[reportArgumentType]
         ).history
     table = pd.DataFrame(history)
     table.insert(0, "epoch", np.arange(1, len(table) + 1))
@@ -148,13 +148,13 @@ class RepeatedTraining:
         """As `train`, of a network that is built anew."""
         rng = np.random.default_rng(seed)
         self._reset(seed)
-        inputs, labels = tf.constant(inputs), tf.constant(labels, tf.int64)
+        inputs, labels = tf.constant(inputs), tf.constant(labels, tf.int64)  # pyright: ignore[reportAssignmentType]
         watched = None if validation is None else (tf.constant(validation[0]), tf.constant(validation[1], tf.int64))
         rows: list[dict[str, float]] = []
         best, best_weights = np.inf, self.network.get_weights()
         for epoch in progress(range(1, epochs + 1), description=f"training {self.network.name}", unit="epoch"):
             order = tf.constant(rng.permutation(len(inputs)))
-            loss, accuracy = (float(each) for each in self._epoch(inputs, labels, order))
+            loss, accuracy = (float(each) for each in self._epoch(inputs, labels, order))  # pyright: ignore[reportArgumentType]
             rows.append({"epoch": epoch, "loss": loss, "accuracy": accuracy})
             if watched is None:
                 continue
@@ -174,7 +174,7 @@ class RepeatedTraining:
         for own, new in zip(self.network.variables, self.make().variables, strict=True):
             own.assign(new)
         for momentum in self.optimizer.momentums:
-            momentum.assign(tf.zeros_like(momentum))
+            momentum.assign(tf.zeros_like(momentum))  # pyright: ignore[reportAttributeAccessIssue]
 
     @tf.function(reduce_retracing=True)
     def _epoch(self, inputs: tf.Tensor, labels: tf.Tensor, order: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -43,7 +43,7 @@ def appearance(attack_sets: Mapping[str, AttackSet], *, seed: int) -> pd.DataFra
     return pd.DataFrame(rows)
 
 
-def _median(values: Array, *, seed: int) -> tuple[float, float, float]:
+def _median(values: Array, *, seed: int) -> tuple[float, ...]:
     """The median and its interval, which a single value shrinks to a point; NaNs where there is no value."""
     if len(values) < 2:
         return (float(values[0]),) * 3 if len(values) else (np.nan,) * 3

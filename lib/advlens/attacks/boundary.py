@@ -107,7 +107,7 @@ class BoundaryAttack(EvasionAttack):
                 break
             draw = partial(_orthogonal, x[left], x_adv[left], n=self.sample_size, rng=rng)
             around, found = self._until_adversarial(left, y, draw, step=δ)
-            left, around, found = _those(found.any(axis=1), left, around, found)
+            left, around, found = _those(found.any(axis=1), left, around, found)  # pyright: ignore[reportArgumentType]
             nearer, still = self._until_adversarial(left, y, partial(_towards, x[left], around), step=ε, among=found)
             # Where none of the nearer ones is adversarial any more, those around are what is left.
             stays = still.any(axis=1)
@@ -160,11 +160,11 @@ class BoundaryAttack(EvasionAttack):
             if candidates is None:
                 candidates, adversarial = tried, fooled
             else:
-                candidates[waiting], adversarial[waiting] = tried, fooled
+                candidates[waiting], adversarial[waiting] = tried, fooled  # pyright: ignore[reportOptionalSubscript]
             share = fooled.sum(axis=1) / asked.sum(axis=1)
             step[rows[waiting]] *= np.select([share < FEW, share > MANY], [self.step_adapt, 1 / self.step_adapt], 1.0)
             waiting = waiting[~fooled.any(axis=1)]
-        return candidates, adversarial
+        return candidates, adversarial  # pyright: ignore[reportReturnType]
 
     def _is_adversarial(self, images: Array, leaving: Array) -> Array:
         return logit_margins(self.estimator.predict(images), leaving) >= self.margin

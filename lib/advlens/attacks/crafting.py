@@ -57,7 +57,7 @@ def build(entry: CatalogueEntry, classifier: Classifier, *, name: str, **paramet
     accepted = inspect.signature(entry.attack).parameters
     quiet = {"verbose": False} if "verbose" in accepted else {}
     with named_faults(entry.attack):
-        return entry.attack(victim_of(entry.attack, classifier), **quiet, **entry.with_parameters(**parameters))
+        return entry.attack(victim_of(entry.attack, classifier), **quiet, **entry.with_parameters(**parameters))  # pyright: ignore[reportCallIssue]
 
 
 @artifact(version=1)

@@ -22,7 +22,7 @@ def check_number(attack: EvasionAttack, name: str, *, zero: bool = False) -> Non
     """Raises ValueError unless that parameter of the attack is a positive, finite number, or 0 where `zero`."""
     value = getattr(attack, name)
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not is_number or not (0 < value < np.inf or (zero and value == 0)):
+    if not is_number or not (0 < value < np.inf or (zero and value == 0)):  # pyright: ignore[reportOperatorIssue]
         raise ValueError(f"{name} must be a positive number{' or 0' if zero else ''}, got {value!r}")
 
 
@@ -53,4 +53,4 @@ def attacked_labels(classifier, x: Array, y: Array | None) -> Array:
         if y.shape[1] != classifier.nb_classes or not one_hot:
             raise ValueError(f"two-dimensional labels must be (n, {classifier.nb_classes}) one-hot, got {y.shape}")
         y = y.argmax(axis=1)
-    return checked_labels(y, n=len(x), num_classes=classifier.nb_classes)
+    return checked_labels(y, n=len(x), num_classes=classifier.nb_classes)  # pyright: ignore[reportArgumentType]

@@ -135,14 +135,14 @@ class IntermediateLevelAttack(EvasionAttack):
     def _step(self) -> float:
         return self.eps / STEPS if self.eps_step is None else self.eps_step
 
-    def _features(self) -> Callable[[Array], tf.Tensor]:
+    def _features(self) -> Callable[[Array | tf.Tensor], tf.Tensor]:
         """Compiled, from images to the layer's activations, (n, h, w, channels) to (n, d)."""
         network = self.estimator.model
         layer = last_convolution(network) if self.layer is None else network.get_layer(self.layer)
         part = keras.Model(network.inputs, layer.output)
         return tf.function(lambda x: tf.reshape(part(x, training=False), (tf.shape(x)[0], -1)), reduce_retracing=True)
 
-    def _follower(self, features: Callable[[Array], tf.Tensor]) -> Callable[[Array, Array], tf.Tensor]:
+    def _follower(self, features: Callable[[Array | tf.Tensor], tf.Tensor]) -> Callable[..., tf.Tensor]:
         """All steps on a batch, compiled: from images and their (n, d) guides to images."""
         loss_of = _projection if self.variant == "projection" else self._flexible
 
@@ -157,7 +157,7 @@ class IntermediateLevelAttack(EvasionAttack):
                     tape.watch(x_adv)
                     # In lengths of the guide, which changes no gradient's sign; an image's terms are its own alone.
                     loss = tf.reduce_sum(loss_of((features(x_adv) - clean) / lengths, guides / lengths))
-                x_adv = tf.clip_by_value(x_adv + self._step * tf.sign(tape.gradient(loss, x_adv)), low, high)
+                x_adv = tf.clip_by_value(x_adv + self._step * tf.sign(tape.gradient(loss, x_adv)), low, high)  # pyright: ignore[reportArgumentType, reportCallIssue]
             return x_adv
 
         return follow

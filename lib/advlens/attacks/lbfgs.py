@@ -225,7 +225,7 @@ class LBFGS(EvasionAttack):
             logits = self.estimator.model(tf.reshape(x, (-1, *self.estimator.input_shape)), training=False)
             ce = tf.nn.softmax_cross_entropy_with_logits(target, logits)
         others = tf.reduce_max(tf.where(target > 0, -np.inf, logits), axis=1)
-        return ce, tape.gradient(ce, x), tf.reduce_sum(target * logits, axis=1) - others >= self.margin
+        return ce, tape.gradient(ce, x), tf.reduce_sum(target * logits, axis=1) - others >= self.margin  # pyright: ignore[reportReturnType]
 
     def _check_params(self) -> None:
         check_whole_number(self, "max_iter", "history", "batch_size")
@@ -237,7 +237,7 @@ class LBFGS(EvasionAttack):
 
 def _remembered(pairs: tf.Tensor, count: tf.Tensor, moved: tf.Tensor, change: tf.Tensor, taken: tf.Tensor) -> tf.Tensor:
     """(n, 2m, d) pairs, with s = `moved` and Δ∇CE = `change` in place of the oldest pair where `taken`."""
-    m = pairs.shape[1] // 2
+    m = pairs.shape[1] // 2  # pyright: ignore[reportOptionalOperand]
     rows = tf.cast(tf.where(taken), tf.int32)[:, 0]
     slot = tf.gather(tf.cast(count, tf.int32), rows) % m
     at = tf.concat([tf.stack([rows, slot], 1), tf.stack([rows, slot + m], 1)], axis=0)

@@ -58,7 +58,7 @@ class TypeOneAttack(EvasionAttack):
         *("generator", "keeps_decision", "learning_rate", "max_iter", "largest_weight", "tolerance", "batch_size"),
     ]
     _estimator_requirements = (BaseEstimator, LossGradientsMixin, ClassifierMixin)
-    targeted = True
+    targeted = True  # pyright: ignore[reportAssignmentType]
 
     def __init__(
         self,
@@ -157,7 +157,7 @@ class TypeOneAttack(EvasionAttack):
                     loss = tf.reduce_sum(became + regular + weight * remained)
                 slope = tape.gradient(loss, z)
                 is_done |= (became <= self.tolerance) & (remained <= self.tolerance)
-                first, second = FIRST * first + (1 - FIRST) * slope, SECOND * second + (1 - SECOND) * slope**2
+                first, second = FIRST * first + (1 - FIRST) * slope, SECOND * second + (1 - SECOND) * slope**2  # pyright: ignore[reportOperatorIssue]
                 since = tf.cast(step + 1, tf.float32)
                 rate = self.learning_rate * tf.sqrt(1 - SECOND**since) / (1 - FIRST**since)
                 moved = z - rate * first / (tf.sqrt(second) + TINY)

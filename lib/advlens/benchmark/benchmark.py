@@ -295,7 +295,7 @@ class Benchmark:
         of_test = self._parts[0].index[self._parts[0] == Part.TEST.value]
         test = self._place.loc[np.union1d(self._clean_test, of_test)]
         threshold = clean.iloc[self._place.loc[self.threshold_source]]
-        chances = [head.probability(measured) for head in heads]
+        chances: list[Any] = [head.probability(measured) for head in heads]
         return Scored(
             about=samples.about,
             scores=np.stack([head.score(measured) for head in heads]),

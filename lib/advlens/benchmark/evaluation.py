@@ -64,7 +64,7 @@ def as_detector(detector: Any, *, name: str | None = None) -> Detector:
         raise TypeError(f"detector must be a detector or a function scores(images), got {type(detector).__name__}")
     title = name or getattr(detector, "__name__", type(detector).__name__)
     scores = partial(_art_scores, detector) if isinstance(detector, EvasionDetector) else detector
-    return Detector(GivenScores(scores, name=title), Sign("score", 1), name=title)
+    return Detector(GivenScores(scores, name=title), Sign("score", 1), name=title)  # pyright: ignore[reportArgumentType]
 
 
 def _art_scores(detector: EvasionDetector, images: Array) -> Array:
@@ -114,7 +114,7 @@ def evaluate(
         raise TypeError(f"attacks must be a sequence of names, got {attacks!r}: pass [{attacks!r}]")
     entries = detector if isinstance(detector, Mapping) else {None: detector}
     entrants = [as_detector(each, name=name) for name, each in entries.items()]
-    made = attacks if isinstance(attacks, Mapping) else {}
+    made = dict(attacks) if isinstance(attacks, Mapping) else {}
     if not made:
         source = _attacked_sources(classifier, x, y, attacked_images, seed=seed)
         for name in attacks:

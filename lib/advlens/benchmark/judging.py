@@ -177,8 +177,8 @@ def with_verdicts(table: pd.DataFrame, margin: float) -> pd.DataFrame:
     adjusted = metrics.holm(table["p_value"].to_numpy())
     verdicts = []
     for row, p_value in zip(table.itertuples(), adjusted, strict=True):
-        found = metrics.Difference(row.estimate, row.low, row.high, row.p_value)
-        verdicts.append(metrics.verdict(found, margin=margin, n_positive=row.n_positive, p_adjusted=p_value).value)
+        found = metrics.Difference(row.estimate, row.low, row.high, row.p_value)  # pyright: ignore[reportArgumentType]
+        verdicts.append(metrics.verdict(found, margin=margin, n_positive=row.n_positive, p_adjusted=p_value).value)  # pyright: ignore[reportArgumentType]
     place = list(table.columns).index("p_value") + 1
     table.insert(place, "p_adjusted", adjusted)
     table.insert(place + 1, "margin", margin)

@@ -2,8 +2,11 @@
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import TypeVar
 
 from advlens.benchmark.vocabulary import Condition, Negatives, Stratum
+
+Word = TypeVar("Word", bound=Enum)
 
 
 class Split(str, Enum):
@@ -90,7 +93,7 @@ class Protocol:
             )
 
 
-def checked_word(value: str, kind: type[Enum], *, name: str) -> Enum:
+def checked_word(value: str, kind: type[Word], *, name: str) -> Word:
     """Validate a word of a closed vocabulary and return its member."""
     known = [member.value for member in kind]
     if value not in known:

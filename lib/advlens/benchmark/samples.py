@@ -101,7 +101,7 @@ def part_masks(about: pd.DataFrame, split: Split, parts: pd.Series, *, seed: int
     return {part: (row.reindex(at) == part.value).to_numpy() for part in Part}
 
 
-def chosen_rows(about: pd.DataFrame, within: Array, *, stratum: Stratum, negatives: Negatives) -> Array:
+def chosen_rows(about: pd.DataFrame, within: Array, *, stratum: Stratum | str, negatives: Negatives) -> Array:
     """(n,) bool: the positives of a stratum and their negatives, among the rows `within`.
 
     Matched, clean and noisy negatives are of exactly the positives' sources.

@@ -1,6 +1,7 @@
 """The long table: its checked schema, and the views that notebooks make of it."""
 
 from collections.abc import Sequence
+from enum import Enum
 
 import pandas as pd
 import pandera.pandas as pa
@@ -25,7 +26,7 @@ def _in_order(frame: pd.DataFrame) -> pd.Series:
     return ~outside
 
 
-def _words(kind: type) -> pa.Column:
+def _words(kind: type[Enum]) -> pa.Column:
     return pa.Column(str, pa.Check.isin([member.value for member in kind]))
 
 
@@ -78,7 +79,7 @@ def pivot(table: pd.DataFrame, *, index: str, columns: str, metric: str = "roc_a
         varying = [name for name in varying if name in ("attack", "detector") or name in LONG_TABLE.unique]
         raise ValueError(f"several estimates fall into one cell: say which {', '.join(varying)} is meant")
     cells = rows.pivot(index=index, columns=columns, values="estimate")
-    return cells.loc[rows[index].unique(), rows[columns].unique()]
+    return cells.loc[rows[index].unique(), rows[columns].unique()]  # pyright: ignore[reportReturnType]
 
 
 def query(table: pd.DataFrame, **where: str | Sequence[str]) -> pd.DataFrame:
@@ -118,7 +119,7 @@ def leaderboard(table: pd.DataFrame) -> pd.DataFrame:
         known = own.dropna(subset="estimate")
         if known.empty:
             continue
-        worst = known.loc[known["estimate"].idxmin()]
+        worst = known.loc[known["estimate"].idxmin()]  # pyright: ignore[reportArgumentType, reportCallIssue]
         rows.append(
             {
                 **{"detector": detector, "family": family, "tpr": known["estimate"].mean()},

@@ -56,7 +56,7 @@ class ClassDensity(ClassReference):
         centre = rows.mean(axis=0)
         queries, rows = ((values - centre) / h for values in (queries, rows))
         size = max(PAIRS_AT_ONCE // len(rows), 1)
-        parts = [_log_kernel_sums(queries[i : i + size], rows).numpy() for i in range(0, len(queries), size)]
+        parts = [_log_kernel_sums(queries[i : i + size], rows).numpy() for i in range(0, len(queries), size)]  # pyright: ignore[reportArgumentType]
         sums = np.concatenate(parts)
         if self.convention == "paper":
             return sums

@@ -43,13 +43,13 @@ def _local_entropy(classifier: Classifier, *, direction: int | None = None, **pa
 
 
 def _input(classifier: Classifier, **parameters: Any) -> Made:
-    lens = Pixels(classifier.input_shape)
-    return lens, Network(lens.shape, **parameters), None
+    lens = Pixels(classifier.input_shape)  # pyright: ignore[reportArgumentType]
+    return lens, Network(lens.shape, **parameters), None  # pyright: ignore[reportArgumentType]
 
 
 def _relevancy(classifier: Classifier, *, method: str = "deep_taylor", coloured: bool = False, **more: Any) -> Made:
     lens = Relevancy(classifier, method=method, coloured=coloured)
-    return lens, Network(lens.shape, unit_scale=not coloured, **more), None
+    return lens, Network(lens.shape, unit_scale=not coloured, **more), None  # pyright: ignore[reportArgumentType]
 
 
 def _baseline(column: str) -> Callable[..., Made]:

@@ -34,7 +34,7 @@ class Detector(EvasionDetector):
             adversarial. observed_fpr_: its false-positive rate on the images that it was committed from.
     """
 
-    defence_params = ("lens", "head")
+    defence_params = ("lens", "head")  # pyright: ignore[reportAssignmentType]
 
     def __init__(
         self,

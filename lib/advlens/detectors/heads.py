@@ -114,7 +114,7 @@ class Logistic(Head):
         """
         if not hasattr(self, "weights_"):
             raise RuntimeError("this detector has not learnt yet: call learn(images, is_adversarial)")
-        return (measured.to_numpy(np.float64) - self.mean_) / self.scale_ @ self.weights_ + self.bias_
+        return (measured.to_numpy(np.float64) - self.mean_) / self.scale_ @ self.weights_ + self.bias_  # pyright: ignore[reportOperatorIssue]
 
     def probability(self, measured: pd.DataFrame) -> Array:
         """The logistic function of the log odds."""

@@ -74,8 +74,8 @@ def grad_cam(
     if layer is not None and layer not in known:
         raise ValueError(f"no layer is called {layer!r}: choose one of {', '.join(known)}")
     chosen = last_convolution(network) if layer is None else network.get_layer(layer)
-    if len(chosen.output.shape) != 4:
-        raise ValueError(f"layer {chosen.name!r} has no places, its outputs are {chosen.output.shape}: choose another")
+    if len(chosen.output.shape) != 4:  # pyright: ignore[reportAttributeAccessIssue]
+        raise ValueError(f"layer {chosen.name!r} has no places, its outputs are {chosen.output.shape}: choose another")  # pyright: ignore[reportAttributeAccessIssue]
     # Of a copy: a network from a file was built twice, and a layer knows its output of the first time.
     copy = keras.models.clone_model(network)
     copy.set_weights(network.get_weights())
@@ -99,7 +99,7 @@ def _enlarged(of_batch, network: keras.Model, images: Array, neuron: str | int |
     neurons = None
     if not isinstance(neuron, str):
         classes = np.broadcast_to(neuron, len(images)) if np.ndim(neuron) == 0 else neuron
-        neurons = checked_labels(classes, n=len(images), num_classes=network.output_shape[-1])
+        neurons = checked_labels(classes, n=len(images), num_classes=network.output_shape[-1])  # pyright: ignore[reportArgumentType]
     elif neuron != "predicted":
         raise ValueError(f'neuron must be "predicted", a class number or one an image, got {neuron!r}')
     maps = np.empty((*images.shape[:3], 1), np.float32)

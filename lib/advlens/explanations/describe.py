@@ -87,8 +87,8 @@ class Description:
     """
 
     input_shape: tuple[int, ...]
-    scale: Array
-    offset: Array
+    scale: Array | np.float32
+    offset: Array | np.float32
     layers: tuple[LayerDescription, ...]
     output: str
 

@@ -110,4 +110,4 @@ def _patch_entropies(levels: Array, *, window: int, stride: int) -> Array:
         counts[b] += same
     shares = np.arange(1, m + 1) / m
     information = np.concatenate([[0], -np.log2(shares) / m]).astype(np.float32)
-    return sum(information[count] for count in counts)
+    return sum(information[count] for count in counts)  # pyright: ignore[reportReturnType]

@@ -169,7 +169,7 @@ def _in_batches(
         if maps is None:
             maps = np.empty((len(images), *made.shape[1:]), np.float32)
         maps[part] = made
-    return maps
+    return maps  # pyright: ignore[reportReturnType]
 
 
 def _check_relu(description: Description, method: str) -> None:

@@ -107,7 +107,7 @@ class WorkerProcess:
 
     def _receive(self) -> tuple[str, Any]:
         while not self._connection.poll(1.0):
-            if self._process.poll() is not None:
+            if self._process.poll() is not None:  # pyright: ignore[reportOptionalMemberAccess]
                 raise EOFError
         return self._connection.recv()
 
@@ -130,11 +130,11 @@ class WorkerProcess:
     def _last_words(self) -> str:
         """Exit code and the last lines that the dying worker wrote."""
         try:
-            code = self._process.wait(timeout=10)
+            code = self._process.wait(timeout=10)  # pyright: ignore[reportOptionalMemberAccess]
         except subprocess.TimeoutExpired:
             code = "unknown"
-        self._errors.seek(max(0, self._errors.seek(0, os.SEEK_END) - 1000))
-        written = self._errors.read().decode(errors="replace").strip()
+        self._errors.seek(max(0, self._errors.seek(0, os.SEEK_END) - 1000))  # pyright: ignore[reportOptionalMemberAccess]
+        written = self._errors.read().decode(errors="replace").strip()  # pyright: ignore[reportOptionalMemberAccess]
         return f"exit code {code}" + (f", last lines: {written}" if written else "")
 
     def _end(self) -> None:
@@ -142,7 +142,7 @@ class WorkerProcess:
             self._connection.close()
             self._process.kill()
             self._process.wait()
-            self._errors.close()
+            self._errors.close()  # pyright: ignore[reportOptionalMemberAccess]
             self._process = None
 
 

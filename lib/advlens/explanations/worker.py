@@ -56,7 +56,7 @@ class Analyzer:
             inputs = inputs * self.scale + self.offset
         with self._current():
             if self.before is not None:
-                inputs = self.before.predict_on_batch(inputs)
+                inputs = self.before.predict_on_batch(inputs)  # pyright: ignore[reportArgumentType]
             selection = np.frombuffer(neurons, np.int64) if neurons else None
             return np.ascontiguousarray(self.analyzer.analyze(inputs, selection), np.float32)
 
@@ -106,7 +106,7 @@ def serve(connection: Connection) -> None:
             connection.send(("refused", f"{type(error).__name__}: {error}"))
         else:
             connection.send(("maps", maps.shape))
-            connection.send_bytes(memoryview(maps).cast("B"))
+            connection.send_bytes(memoryview(maps).cast("B"))  # pyright: ignore[reportArgumentType]
 
 
 def leave_with(parent: int) -> None:

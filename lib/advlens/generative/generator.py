@@ -117,7 +117,7 @@ def train_generator(
         vae, inputs[fitted], labels[fitted], (inputs[held_out], labels[held_out]),
         epochs=epochs, patience=patience, learning_rate=learning_rate, batch_size=batch_size,
     )  # fmt: skip
-    moments = vae.encoder.predict(inputs, batch_size=AT_ONCE, verbose=0)
+    moments = vae.encoder.predict(inputs, batch_size=AT_ONCE, verbose=0)  # pyright: ignore[reportArgumentType]
     judge = _discriminator(moments, held_out, fitted, epochs=epochs, patience=patience, seed=seed)
     return Generator(vae.encoder, vae.decoder, vae.classifier, judge, binarised, history)
 
@@ -135,7 +135,7 @@ def _fitted(
 ) -> pd.DataFrame:
     """A row an epoch; the model keeps the weights of the best one."""
     falling = keras.optimizers.schedules.CosineDecay(learning_rate, epochs * -(-len(inputs) // batch_size))
-    model.compile(keras.optimizers.Adam(falling, beta_1=0.5), jit_compile=False)
+    model.compile(keras.optimizers.Adam(falling, beta_1=0.5), jit_compile=False)  # pyright: ignore[reportArgumentType]
     with progress(description="training the generator", unit="epoch", total=epochs) as bar:
         watching = [
             keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: bar.update()),
@@ -148,7 +148,7 @@ def _fitted(
             epochs=epochs,
             validation_data=held_out,
             callbacks=watching,
-            verbose=0,
+            verbose=0,  # pyright: ignore[reportArgumentType]
         )
     history = pd.DataFrame(found.history)
     history.insert(0, "epoch", np.arange(1, len(history) + 1))
@@ -165,12 +165,12 @@ def _discriminator(
     noise = rng.standard_normal((n, latent), dtype=np.float32)
 
     def both(rows: Array) -> tuple[Array, Array]:
-        return np.concatenate([real[rows], noise[rows]]), np.repeat(np.float32([1, 0]), len(rows))[:, None]
+        return np.concatenate([real[rows], noise[rows]]), np.repeat(np.float32([1, 0]), len(rows))[:, None]  # pyright: ignore[reportArgumentType]
 
     judge = discriminator(latent)
     loss = keras.losses.BinaryCrossentropy(from_logits=True)
     judge.compile(keras.optimizers.Adam(2e-4, beta_1=0.5), loss)
     stop = keras.callbacks.EarlyStopping(patience=patience, restore_best_weights=True)
     x, y = both(fitted)
-    judge.fit(x, y, batch_size=512, epochs=epochs, validation_data=both(held_out), callbacks=[stop], verbose=0)
+    judge.fit(x, y, batch_size=512, epochs=epochs, validation_data=both(held_out), callbacks=[stop], verbose=0)  # pyright: ignore[reportArgumentType]
     return judge

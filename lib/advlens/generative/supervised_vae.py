@@ -70,4 +70,4 @@ class SupervisedVAE(keras.Model):
     def _recorded(self, losses: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         for name, value in losses.items():
             self.means[name].update_state(value)
-        return {name: metric.result() for name, metric in self.means.items()}
+        return {name: metric.result() for name, metric in self.means.items()}  # pyright: ignore[reportReturnType]

@@ -94,7 +94,7 @@ class Relevancy(Lens):
         self.coloured, self.codec = coloured, codec
         *sides, channels = classifier.input_shape
         if last_layer:
-            side, channels = _side(int(np.prod(logits_layer(classifier.model).input.shape[1:]))), 1
+            side, channels = _side(int(np.prod(logits_layer(classifier.model).input.shape[1:]))), 1  # pyright: ignore[reportAttributeAccessIssue]
             sides = [side, side]
         self.shape = (*sides, 3 if coloured else channels)
         self.columns = tuple(names_of("relevance", int(np.prod(self.shape))))

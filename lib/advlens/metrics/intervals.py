@@ -4,11 +4,12 @@ Sources, not rows, are what is independent: all rows made of one image are drawn
 are nested: seeds are drawn, then sources.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import special, stats
 from statsmodels.stats.proportion import proportion_confint
 
@@ -304,7 +305,7 @@ def _bca_interval(drawn: Array, estimate: float, left_out: Array, *, reach: floa
     return float(min(low, estimate)), float(max(high, estimate))
 
 
-def average_over_seeds(values: Sequence[float] | Array, *, bounds: tuple[float, float] | None = None) -> Estimate:
+def average_over_seeds(values: ArrayLike, *, bounds: tuple[float, float] | None = None) -> Estimate:
     """The mean of one value per training seed, with Student's interval; NaNs are seeds without a value.
 
     Args:

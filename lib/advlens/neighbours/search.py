@@ -66,7 +66,7 @@ class ExactSearch(RowSearch):
         self._rows = rows
         pays = len(rows) >= MANY and rows.shape[1] >= WIDE
         self._projection = Projection(rows) if pays else None
-        self._short = self._projection(rows) if pays else rows
+        self._short = self._projection(rows) if pays else rows  # pyright: ignore[reportOptionalCall]
 
     def nearest(self, queries: Array, k: int) -> Array:
         """See `RowSearch.nearest`."""
@@ -83,10 +83,10 @@ class ExactSearch(RowSearch):
 
     def _among_candidates(self, queries: Array, k: int, candidates: int) -> tuple[Array, Array]:
         """(n, k) the best of each query's candidates, and (n,) bool, whether no other row can be better."""
-        bounds, rows = faiss.knn(self._projection(queries), self._short, candidates)
+        bounds, rows = faiss.knn(self._projection(queries), self._short, candidates)  # pyright: ignore[reportOptionalCall]
         distances = np.empty_like(bounds)
         n, d = queries.shape
-        faiss.fvec_L2sqr_by_idx(*map(faiss.swig_ptr, (distances, queries, self._rows, rows)), d, n, candidates)
+        faiss.fvec_L2sqr_by_idx(*map(faiss.swig_ptr, (distances, queries, self._rows, rows)), d, n, candidates)  # pyright: ignore[reportAttributeAccessIssue]
         order = np.argsort(distances, axis=1, kind="stable")[:, :k]
         worst = np.take_along_axis(distances, order[:, -1:], axis=1)[:, 0]
         return np.take_along_axis(rows, order, axis=1), bounds[:, -1] >= worst
@@ -108,7 +108,7 @@ class ApproximateSearch(RowSearch):
         lists = max(int(np.sqrt(len(rows))), 1)
         self._index = faiss.index_factory(self._short.shape[1], FACTORY[kind].format(lists=lists))
         if kind == "ivf":
-            self._index.nprobe = max(round(lists * SHARE_OF_LISTS), 1)
+            self._index.nprobe = max(round(lists * SHARE_OF_LISTS), 1)  # pyright: ignore[reportAttributeAccessIssue]
         self._index.train(self._short)
         self._index.add(self._short)
 

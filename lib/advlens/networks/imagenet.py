@@ -28,9 +28,9 @@ def vgg19(*, weights: str | None = "imagenet", seed: int = 0) -> keras.Model:
     keras.utils.set_random_seed(seed)
     image = keras.Input((224, 224, 3), name="image")
     offset = [-mean for mean in BLUE_GREEN_RED_MEANS[::-1]]
-    scaled = layers.Rescaling([255.0] * 3, offset=offset, name="imagenet_scale")(image)
+    scaled = layers.Rescaling([255.0] * 3, offset=offset, name="imagenet_scale")(image)  # pyright: ignore[reportArgumentType]
     try:
-        applied = keras.applications.VGG19(weights=weights, classifier_activation=None, input_tensor=scaled)
+        applied = keras.applications.VGG19(weights=weights, classifier_activation=None, input_tensor=scaled)  # pyright: ignore[reportArgumentType]
     except Exception as error:  # Keras passes on whatever its download runs into
         if weights is None:
             raise

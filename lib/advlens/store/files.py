@@ -26,10 +26,12 @@ class Storable(Protocol):
 
     def to_parts(self) -> dict[str, Any]:
         """Named parts, each an array mapping, a Keras model, a DataFrame or a JSON value."""
+        ...
 
     @classmethod
     def from_parts(cls, parts: Mapping[str, Any]) -> "Storable":
         """The object that those parts came from."""
+        ...
 
 
 Kind = TypeVar("Kind", bound=type)

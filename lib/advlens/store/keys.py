@@ -41,7 +41,7 @@ def digest(value: Any) -> str:
     return state.hexdigest()
 
 
-def _chunks(value: Any) -> Iterator[bytes]:
+def _chunks(value: Any) -> Iterator[bytes | memoryview]:
     yield type(value).__name__.encode() + b":"
     if value is None or isinstance(value, bool | int | float | str):
         yield repr(value).encode() + b";"
@@ -84,9 +84,9 @@ def _code(value: type | Callable) -> list[str | int]:
     """Name and declared version of this package's code, name and version of a library's."""
     package = value.__module__.partition(".")[0]
     if is_ours(value):
-        if version_of(value) is None:
+        if (version := version_of(value)) is None:
             raise TypeError(f"{name_of(value)} has no version to be keyed by: put @versioned(1) on it")
-        return [name_of(value), version_of(value)]
+        return [name_of(value), version]
     distributions = importlib.metadata.packages_distributions().get(package)
     if not distributions or "<" in value.__qualname__:
         raise TypeError(f"{name_of(value)} cannot be part of a key, its code may change: move it into the package")

@@ -204,7 +204,7 @@ def makers() -> dict[str, Callable]:
     found = {}
     for info in pkgutil.walk_packages(package.__path__, f"{PACKAGE}."):
         path = info.module_finder.find_spec(info.name, None).origin  # type: ignore[union-attr, call-arg]
-        if re.search(r"^@(artifact|versioned)\(", Path(path).read_text(), flags=re.MULTILINE):
+        if re.search(r"^@(artifact|versioned)\(", Path(path).read_text(), flags=re.MULTILINE):  # pyright: ignore[reportArgumentType]
             for code in vars(importlib.import_module(info.name)).values():
                 if (inspect.isfunction(code) or inspect.isclass(code)) and is_ours(code) and version_of(code):
                     found[name_of(code)] = code

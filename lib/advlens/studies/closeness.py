@@ -232,7 +232,7 @@ class AttackAware(Logistic):
     def __init__(self, features: Sequence[str], metrics: Sequence[str] = ()) -> None:
         self.features, self.metrics = list(features), list(metrics)
 
-    def fit(self, measured: pd.DataFrame, is_adversarial: Array, *, seed: int = 0) -> "AttackAware":
+    def fit(self, measured: pd.DataFrame, is_adversarial: Array, *, seed: int = 0) -> Logistic:
         """Takes the means of normal and attacked rows, and fits the regression on the same rows."""
         groups = [measured[~is_adversarial], measured[is_adversarial]]
         self.means_ = [rows.groupby("predicted")[self.features].mean() for rows in groups]
@@ -269,7 +269,7 @@ def detectors(lens: Joined, choice: Choice) -> dict[str, Detector]:
     """The study's detectors by name: a logistic regression of each metric, of groups of them, and of all six."""
     closeness = (kde_column(choice.bandwidth), kl_column(choice.conversion))
     six, features = (*UNCERTAINTY, *closeness), columns_named(lens.columns, "feature")
-    columns = {name: (name,) for name in (*UNCERTAINTY, *PARTS_OF_VARIANCE)}
+    columns: dict[str, tuple[str, ...]] = {name: (name,) for name in (*UNCERTAINTY, *PARTS_OF_VARIANCE)}
     columns |= {"KDE": closeness[:1], "KL divergence": closeness[1:]}
     columns |= {"uncertainty, all": UNCERTAINTY, "closeness, all": closeness, "all six": six}
     heads: dict[str, Logistic] = {name: Logistic() for name in columns}
@@ -399,7 +399,7 @@ class Study:
         """The bandwidth and conversion with the highest mean AUC over all attacks' validation parts."""
         best = {}
         for metric, rows in self.tried.groupby("metric"):
-            best[metric] = rows.loc[rows["auc"].fillna(0).idxmax(), "setting"]
+            best[metric] = rows.loc[rows["auc"].fillna(0).idxmax(), "setting"]  # pyright: ignore[reportArgumentType, reportCallIssue]
         return Choice(best["KDE"], best["KL divergence"])
 
     @cached_property
@@ -450,7 +450,7 @@ class Study:
         pairs = [(own[a], tuple(own[name] for name in against)) for a, against, _ in CLAIMS]
         table = self.benchmark.compare(pairs, protocol=protocol, attacks=self.attacks)
         strength, said = {each.name: each.claim for each in self.settings}, {a: says for a, _, says in CLAIMS}
-        told = [said[row.a].get(strength[row.attack]) for row in table.itertuples()]
+        told = [said[str(row.a)].get(strength[str(row.attack)]) for row in table.itertuples()]
         verdicts = [
             "" if says is None else claim_verdict(Verdict(row.verdict), says).value
             for row, says in zip(table.itertuples(), told, strict=True)
@@ -696,7 +696,7 @@ def crossing_shares(crossed: Mapping[str, pd.DataFrame], strengths: Sequence[flo
         shares = {"the target class only after another": ~table["straight"].astype(bool)}
         for name in ("KDE", "KL divergence"):
             shares[f"{name} crosses on the decision's step"] = table[name] == table["decision"]
-            shares[f"{name} never crosses"] = np.isinf(table[name])
+            shares[f"{name} never crosses"] = np.isinf(table[name])  # pyright: ignore[reportArgumentType]
         shares["entropy peaks within a step of the decision"] = away <= 1
         shares["KL divergence peaks on the decision's step"] = table["KL peak"] == table["decision"]
         for share, found in shares.items() if len(table) else ():

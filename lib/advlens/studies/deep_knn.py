@@ -418,7 +418,7 @@ def recovery(clean: pd.DataFrame) -> tuple[Estimate, Difference, int]:
     counts = (int(is_right.sum()), n, PUBLISHED_RECOVERED, PUBLISHED_MISCLASSIFIED)
     low, high = confint_proportions_2indep(*counts, method="agresti-caffo")
     gained = share.estimate - PUBLISHED_RECOVERED / PUBLISHED_MISCLASSIFIED
-    p_value = float(test_proportions_2indep(*counts, method="agresti-caffo").pvalue)
+    p_value = float(test_proportions_2indep(*counts, method="agresti-caffo").pvalue)  # pyright: ignore[reportAttributeAccessIssue]
     return share, Difference(gained, low, high, p_value), n
 
 
@@ -432,7 +432,7 @@ def errors_found(clean: pd.DataFrame, *, seed: int) -> tuple[dict[str, Estimate]
     scores = {name: clean[name].to_numpy(np.float64) for name in (DEEP_KNN, MAX_SOFTMAX)}
     if wrong.all() or not wrong.any():
         return dict.fromkeys(scores, NO_ESTIMATE), NO_DIFFERENCE
-    paired = metrics.compare(*scores.values(), wrong, source, seed=seed, metrics=("roc_auc",))
+    paired = metrics.compare(*scores.values(), wrong, source, seed=seed, metrics=("roc_auc",))  # pyright: ignore[reportCallIssue]
     return metrics.roc_aucs(scores, wrong, source, seed=seed), paired["roc_auc"]
 
 

@@ -116,7 +116,7 @@ def published_detectors(classifier: Classifier, training: Training) -> dict[str,
     """What the study trained, on its files, and trivial scores of the same files, by name."""
     study_map = Relevancy(classifier, **STUDY_MAP, coloured=True, codec=FILE)
     last_layer = Relevancy(classifier, **STUDY_MAP, last_layer=True, coloured=True, codec=FILE)
-    lenses: dict[str, Lens] = {"input": InFile(Pixels(classifier.input_shape), FILE), "relevancy": study_map}
+    lenses: dict[str, Lens] = {"input": InFile(Pixels(classifier.input_shape), FILE), "relevancy": study_map}  # pyright: ignore[reportArgumentType]
     lenses |= {"relevancy, VGG-like": study_map, "relevancy, last layer": last_layer}
     networks = {"relevancy, VGG-like": "vgg_like_detector_cnn"}
     made = {
@@ -134,7 +134,7 @@ def published_detectors(classifier: Classifier, training: Training) -> dict[str,
 
 def corrected_detectors(classifier: Classifier, training: Training) -> dict[str, Detector]:
     """The same network on images, on Deep Taylor maps and on maps by the z-rule, as floats, by name."""
-    lenses: dict[str, Lens] = {"input": Pixels(classifier.input_shape)}
+    lenses: dict[str, Lens] = {"input": Pixels(classifier.input_shape)}  # pyright: ignore[reportArgumentType]
     lenses |= {"Deep Taylor": Relevancy(classifier), "z-rule": Relevancy(classifier, method="lrp.z")}
     return {name: network_detector(lens, training, name=name) for name, lens in lenses.items()}
 

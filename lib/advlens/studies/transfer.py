@@ -194,7 +194,7 @@ class Study:
     def methods(self, eps: float) -> list[Method]:
         """All methods that are compared at a strength, ILA with the settings that were chosen for it."""
         best = {variant: self.choices.loc[variant] for variant in VARIANTS}
-        chosen = {name: Choice(name, row["layer"], row["step_share"]) for name, row in best.items()}
+        chosen = {name: Choice(name, row["layer"], row["step_share"]) for name, row in best.items()}  # pyright: ignore[reportArgumentType]
         ila = [intermediate(each, eps, iterations=self.iterations) for each in chosen.values()]
         control = intermediate(self.choice, eps, iterations=self.iterations, method=CONTROL, guide="random")
         return [*(plain(name, eps, iterations=self.iterations) for name in METHODS[:4]), *ila, control]
@@ -222,7 +222,7 @@ class Study:
     def choice(self) -> Choice:
         """The better of the two."""
         variant = str(self.choices["share"].idxmax())
-        return Choice(variant, *self.choices.loc[variant, ["layer", "step_share"]])
+        return Choice(variant, *self.choices.loc[variant, ["layer", "step_share"]])  # pyright: ignore[reportArgumentType]
 
     @cached_property
     def fooled(self) -> pd.DataFrame:
@@ -269,7 +269,7 @@ class Study:
         data, n = self.bench.data, self.bench.train_images
         tables = []
         for victim in VICTIMS:
-            about = {"k": self.neighbours, "conformal_images": self.held_out, "seed": self.bench.seed}
+            about: dict[str, Any] = {"k": self.neighbours, "conformal_images": self.held_out, "seed": self.bench.seed}
             lens = DeepNeighbours(self.classifiers[victim], **about)
             lens.fit(data.train_images[:n], data.train_labels[:n])
             detector = Detector(lens, Sign(CREDIBILITY, 1), columns=(CREDIBILITY,), name="Deep kNN")

@@ -319,7 +319,7 @@ class Study:
     @cached_property
     def weight(self) -> float:
         """The weight with the most successes on training images."""
-        return float(self.tried.loc[self.tried["success"].idxmax(), "weight"])
+        return float(self.tried.loc[self.tried["success"].idxmax(), "weight"])  # pyright: ignore[reportArgumentType, reportCallIssue]
 
     @cached_property
     def walks(self) -> dict[str, Walk]:
@@ -368,7 +368,7 @@ class Study:
     def gained(self) -> Difference:
         """The share of successes of attacks less that of the plain transitions of the same images."""
         both = ((self.ends[kind]["cause"] == SUCCESS).to_numpy() for kind in (ATTACK, TRANSITION))
-        return proportion_difference(*both, self.source)
+        return proportion_difference(*both, self.source)  # pyright: ignore[reportCallIssue]
 
     def by_pair(self) -> pd.DataFrame:
         """The share of successful attacks of each way from a class to another: label, aim, success, n."""

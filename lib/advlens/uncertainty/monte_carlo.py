@@ -151,7 +151,7 @@ def _dropout_layers(network: keras.Model, names: Sequence[str] | None) -> list[k
 
 def _masks(layer: keras.layers.Dropout, *, passes: int, seed: list[int]) -> Array:
     """(t, *layer's shape) float32: 0 where a value is dropped, else 1 / (1 − rate); whole channels where spatial."""
-    shape = list(layer.input.shape[1:])
+    shape = list(layer.input.shape[1:])  # pyright: ignore[reportAttributeAccessIssue]
     if isinstance(layer, keras.layers.SpatialDropout2D):
         shape[:2] = 1, 1
     elif type(layer) is not keras.layers.Dropout or layer.noise_shape is not None:
