@@ -14,7 +14,7 @@ PY      := $(VENV)/bin/python
 READY   := $(VENV)/.ready
 NOTEBOOKS := $(wildcard notebooks/[0-9]*.ipynb)
 
-.PHONY: help run test lab data baselines publish bench check types format lock gpu clean
+.PHONY: help run test lab data baselines publish bench check format lock gpu clean
 
 help:  ## Show this list
 	@echo "Advlens: make TARGET [PROFILE=standard|full|smoke|your.yaml] [DATASET=mnist|fashion_mnist|all] [RUN=name] [SEED=n]"
@@ -42,11 +42,8 @@ bench: $(READY)  ## Measure this project's hot paths against the libraries' own
 	@rm -f bench/results.csv; export ADVLENS_PROGRESS=off; \
 	for script in bench/bench_*.py; do $(PY) -m bench.$$(basename $$script .py) || exit 1; done
 
-check: $(READY)  ## Lint and check the format (ruff)
-	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
-
-types: $(READY)  ## Check the types (pyright); not clean yet
-	@$(VENV)/bin/pyright --pythonpath $(PY)
+check: $(READY)  ## Lint, check the format (ruff) and the types (pyright)
+	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/pyright --pythonpath $(PY)
 
 format: $(READY)  ## Format and mend what ruff can mend
 	@$(VENV)/bin/ruff format . && $(VENV)/bin/ruff check --fix .

@@ -152,3 +152,18 @@ def test_wrong_parameters_are_named(average_pooling_classifier):
         PixelAttack(average_pooling_classifier, population=3)
     with pytest.raises(ValueError, match="pixels must be a whole number"):
         PixelAttack(average_pooling_classifier, pixels=1.5)
+
+
+def test_a_boundary_attack_ends_where_no_image_has_an_adversarial_candidate(average_pooling_classifier, monkeypatch):
+    images = np.full((3, 28, 28, 1), 0.5, np.float32)
+    labels = average_pooling_classifier.predict(images).argmax(axis=1)
+    attack = BoundaryAttack(average_pooling_classifier, max_iter=5, num_trial=2, sample_size=3, init_size=2)
+    asked = []
+
+    def only_at_the_start(images, leaving):
+        asked.append(len(images))
+        return np.full(len(images), len(asked) == 1)
+
+    monkeypatch.setattr(attack, "_is_adversarial", only_at_the_start)
+    assert attack.generate(images, labels).shape == images.shape
+    assert len(asked) == 1 + 2  # the start, and two trials of one step

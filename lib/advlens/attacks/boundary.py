@@ -108,6 +108,8 @@ class BoundaryAttack(EvasionAttack):
             draw = partial(_orthogonal, x[left], x_adv[left], n=self.sample_size, rng=rng)
             around, found = self._until_adversarial(left, y, draw, step=δ)
             left, around, found = _those(found.any(axis=1), left, around, found)  # pyright: ignore[reportArgumentType]
+            if len(left) == 0:
+                break
             nearer, still = self._until_adversarial(left, y, partial(_towards, x[left], around), step=ε, among=found)
             # Where none of the nearer ones is adversarial any more, those around are what is left.
             stays = still.any(axis=1)
