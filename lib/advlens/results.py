@@ -55,7 +55,7 @@ SECTIONS = (
         "headline-responses",
         "08-auc",
         ("07_feature_responses", "08_local_spatial_entropy"),
-        "Before the bar the published rates (ImageNet), after it the remade ones, against clean originals; then the "
+        "Before the slash the published rates (ImageNet), after it the remade ones, against clean originals; then the "
         "rates at a threshold fixed on clean images, noise among the normal images.",
     ),
     Section(
