@@ -1,5 +1,6 @@
 """Class activation maps against what they are defined by, and Grad-CAM against them."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -12,6 +13,7 @@ from advlens.networks import global_pooling_cnn, two_conv_cnn
 
 @pytest.fixture(scope="module")
 def network():
+    keras.utils.set_random_seed(0)
     network = global_pooling_cnn()
     network.layers[-1].bias.assign(np.linspace(-1, 1, 10))
     return network

@@ -23,7 +23,8 @@ def test_it_succeeds_and_moves_images_as_far_as_scipy_does_one_by_one(average_po
     np.testing.assert_array_equal(
         average_pooling_classifier.predict(ours).argmax(axis=1) == t, [image is not None for image in scipys]
     )
-    assert np.median(l2(ours, x)) == pytest.approx(np.median(l2(np.array(scipys), x)), rel=0.05)
+    # Chaotic searches: on another processor they end up to 7 % apart.
+    assert np.median(l2(ours, x)) == pytest.approx(np.median(l2(np.array(scipys), x)), rel=0.1)
 
 
 def test_untargeted_it_is_never_farther_than_the_gradient_attack_and_mostly_nearer(max_pooling_classifier, mnist):
