@@ -98,8 +98,9 @@ def results_page() -> str:
         if (project_root() / picture).exists():
             parts += [f"![{section.title}, MNIST](../{picture.as_posix()})", ""]
         for folder, title in DATASETS.items():
-            path = project_root() / "figures" / folder / f"{section.table}.csv"
-            parts += [f"**{title}**", "", _table(path), ""]
+            published = project_root() / "figures" / folder
+            if published.is_dir():
+                parts += [f"**{title}**", "", _table(published / f"{section.table}.csv"), ""]
     return "\n".join(parts).rstrip() + "\n"
 
 
