@@ -114,6 +114,16 @@ def test_bad_input_is_named(network, images):
             maps(network, images * 255)
 
 
+def test_a_shared_faint_background_makes_no_maps_alike():
+    rng = np.random.default_rng(0)
+    maps = rng.random((5, 10, 10, 1)) / 100
+    others = maps.copy()
+    maps[:, 3:7, 3:7], others[:, 3:7, 3:7] = 1 + rng.random((2, 5, 4, 4, 1))
+    by_default = rank_correlation(maps, others)
+    np.testing.assert_array_equal(by_default, rank_correlation(maps, others, share=0.2))
+    assert (by_default < rank_correlation(maps, others, share=1)).all()
+
+
 def test_a_shared_black_background_makes_no_maps_alike():
     rng = np.random.default_rng(0)
     maps, others = np.zeros((2, 5, 10, 10, 1))

@@ -6,8 +6,7 @@ import pandas as pd
 import pytest
 
 from advlens import plots
-from advlens.metrics import Estimate
-from advlens.tables import interval_text, show_table
+from advlens.tables import show_table
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +115,7 @@ def test_single_cells_can_be_bold(tmp_path):
 
 
 def test_a_table_is_saved_whole_and_shown_with_its_bold_rows(tmp_path):
-    frame = pd.DataFrame({"detector": ["a", "b"], "AUC": [interval_text(Estimate(0.9, 0.85, 0.951)), "–"]})
+    frame = pd.DataFrame({"detector": ["a", "b"], "AUC": ["0.900 [0.850, 0.951]", "–"]})
     shown = show_table(frame, tmp_path / "table", bold=[0])
     assert "| **a**      | **0.900 [0.850, 0.951]** |" in shown._repr_mimebundle_()["text/markdown"]
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "table.csv"), frame)

@@ -51,3 +51,10 @@ def test_it_keeps_the_best_epoch_and_stops_after_the_patience(rows):
     logits = trained.network.predict(turned[0], verbose=0)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)(turned[1], logits)
     assert float(loss) == pytest.approx(trained.history["val_loss"].min(), rel=1e-4)
+
+
+def test_a_loss_that_is_nan_stops_after_the_patience(rows):
+    broken = (np.full_like(rows[0], np.nan), rows[1])
+    trained = repeated().train(*rows, epochs=9, seed=0, validation=broken, patience=2)
+    assert len(trained.history) == 2
+    assert trained.history["val_loss"].isna().all()

@@ -60,6 +60,18 @@ def checked_whole(value: Any, *, name: str, least: int = 1) -> int:
     return int(value)
 
 
+def checked_indices(indices: Array, *, n: int, name: str) -> Array:
+    """Validate (n,) integers, and return them as int64.
+
+    Raises:
+        ValueError: for another shape or type, naming them under `name`.
+    """
+    indices = np.asarray(indices)
+    if indices.shape != (n,) or not np.issubdtype(indices.dtype, np.integer):
+        raise ValueError(f"{name} must have shape ({n},) and be integers, got {indices.dtype} {indices.shape}")
+    return indices.astype(np.int64)
+
+
 def checked_labels(labels: Array, *, n: int, num_classes: int) -> Array:
     """Class labels as int64, once they are known to be labels of n images.
 

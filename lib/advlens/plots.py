@@ -28,7 +28,6 @@ from advlens.arrays import Array
 FAMILY_COLOURS = {
     "input": "#0072B2",
     "relevancy": "#D55E00",
-    "combined": "#CC79A7",
     "baseline": "#999999",
     "uncertainty": "#009E73",
     "closeness": "#E69F00",
@@ -40,13 +39,8 @@ FAMILY_COLOURS = {
 ATTACK_TITLES = {
     **{"fgsm": "FGSM", "bim": "BIM", "pgd": "PGD", "mi_fgsm": "MI-FGSM", "bim_targeted": "BIM, targeted"},
     **{"deepfool": "DeepFool", "lbfgs": "L-BFGS", "gradient": "Gradient attack", "carlini_l2": "Carlini–Wagner L2"},
-    **{
-        "one_pixel": "One pixel",
-        "one pixel": "One pixel",
-        "five pixels": "Five pixels",
-        "boundary": "Boundary",
-        "square": "Square",
-    },
+    **{"one_pixel": "One pixel", "one pixel": "One pixel", "five pixels": "Five pixels"},
+    **{"boundary": "Boundary", "square": "Square"},
     **{"hop_skip_jump": "HopSkipJump", "universal": "Universal", "ilap": "ILAP", "ilaf": "ILAF", "ddn": "DDN"},
 }
 """The catalogue's names → as people know them."""
@@ -71,13 +65,12 @@ WIDTH = 9.0  # inches; at 100 dpi a figure fits GitHub's 900-pixel column
 class Shown:
     """A figure as a notebook displays it: the picture, and its description as text."""
 
-    def __init__(self, picture: bytes, description: str, *, kind: str = "image/png") -> None:
+    def __init__(self, picture: bytes, description: str) -> None:
         self._picture = picture
         self._description = description
-        self._kind = kind
 
     def _repr_mimebundle_(self, **_: object) -> dict:
-        return {self._kind: self._picture, "text/plain": self._description}
+        return {"image/png": self._picture, "text/plain": self._description}
 
 
 def show(figure: Figure, path: Path) -> Shown:

@@ -58,8 +58,7 @@ def make_baselines() -> None:
         book = _committable(plan.folder / "notebooks" / notebook.name)
         for cell in _code_cells(book):
             for output in cell.outputs:  # a figure is compared by its description
-                for picture in ("image/png", "image/gif"):
-                    output.get("data", {}).pop(picture, None)
+                output.get("data", {}).pop("image/png", None)
         nbformat.write(book, project_root() / "tests" / "notebooks" / notebook.name)
 
 

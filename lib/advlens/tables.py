@@ -2,16 +2,8 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
-
-from advlens.metrics import Estimate
-
-
-def interval_text(estimate: Estimate | Any, *, digits: int = 3) -> str:
-    """`0.953 [0.941, 0.964]`, of anything with estimate, low and high."""
-    return f"{estimate.estimate:.{digits}f} [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"
 
 
 class ShownTable:

@@ -151,7 +151,7 @@ class RepeatedTraining:
         inputs, labels = tf.constant(inputs), tf.constant(labels, tf.int64)  # pyright: ignore[reportAssignmentType]
         watched = None if validation is None else (tf.constant(validation[0]), tf.constant(validation[1], tf.int64))
         rows: list[dict[str, float]] = []
-        best, best_weights = np.inf, self.network.get_weights()
+        best, best_epoch, best_weights = np.inf, 0, self.network.get_weights()
         for epoch in progress(range(1, epochs + 1), description=f"training {self.network.name}", unit="epoch"):
             order = tf.constant(rng.permutation(len(inputs)))
             loss, accuracy = (float(each) for each in self._epoch(inputs, labels, order))  # pyright: ignore[reportArgumentType]

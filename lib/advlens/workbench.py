@@ -3,7 +3,7 @@
 It ties the stages to the store and computes nothing itself.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from advlens import plots, tables
 from advlens.arrays import Array, checked_seed, checked_whole
 from advlens.attacks import AttackSet, attack_images, find_attack
+from advlens.benchmark import Benchmark
 from advlens.classifier import Classifier
 from advlens.datasets import CLASS_NAMES, DataSet, load
 from advlens.networks import find_builder
@@ -144,6 +145,32 @@ class Workbench:
         for name in attacks:
             find_attack(name)
         return {name: self.attack_set(name, classifier, n=n, **given.get(name, {})) for name in attacks}
+
+    def benchmark(
+        self,
+        classifier: Classifier,
+        attack_sets: Mapping[str, AttackSet],
+        *,
+        source: Array | None = None,
+        **parameters: Any,
+    ) -> Benchmark:
+        """A benchmark of attack sets with this run's seed and store, and its test images as the clean ones.
+
+        Args:
+            source: (m,) indices of the test images that are used; None for all.
+            parameters: of `Benchmark`, such as `n_seeds`.
+        """
+        source = np.arange(len(self.data.test_labels)) if source is None else source
+        return Benchmark(
+            classifier,
+            attack_sets,
+            clean_images=self.data.test_images[source],
+            clean_labels=self.data.test_labels[source],
+            clean_source=source,
+            seed=self.seed,
+            store=self.store,
+            **parameters,
+        )
 
     def correct_sources(self, classifier: Classifier) -> Array:
         """The places of the test images that the classifier gets right, in a random order.

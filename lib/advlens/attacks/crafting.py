@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from art.attacks.attack import EvasionAttack
 
-from advlens.arrays import Array, checked_images, checked_labels, checked_seed
+from advlens.arrays import Array, checked_images, checked_indices, checked_labels, checked_seed
 from advlens.attacks.art_attacks import is_targeted, named_faults, victim_of
 from advlens.attacks.attack_set import UNTARGETED, AttackSet
 from advlens.attacks.noise import gaussian_twin
@@ -125,12 +125,10 @@ def attack_images(
 
 def _checked_source(source: Array, *, n: int) -> Array:
     """Validate (n,) different indices of images, and return them as int64."""
-    source = np.asarray(source)
-    if source.shape != (n,) or not np.issubdtype(source.dtype, np.integer):
-        raise ValueError(f"source must have shape ({n},) and be integers, got {source.dtype} {source.shape}")
+    source = checked_indices(source, n=n, name="source")
     if source.min() < 0 or len(np.unique(source)) < len(source):
         raise ValueError("source must hold each image's own place in the test set, ≥ 0, none of them twice")
-    return source.astype(np.int64)
+    return source
 
 
 def without_gradient(classifier: Classifier, images: Array, labels: Array) -> Array:

@@ -15,7 +15,7 @@ from advlens import metrics
 from advlens.arrays import Array, checked_images, checked_seed, checked_whole
 from advlens.attacks import AttackSet
 from advlens.benchmark.judging import BAR, Scored, count_rows, difference, estimates, has_both, with_verdicts
-from advlens.benchmark.protocol import CORRECTED, Noise, Protocol, Split, Stopping, checked_word
+from advlens.benchmark.protocol import CORRECTED, Noise, Protocol, checked_word
 from advlens.benchmark.samples import (
     TEST_SHARE,
     Samples,
@@ -241,22 +241,18 @@ class Benchmark:
         head, attacks = copy.copy(detector.head), self._attacks_for(case)
         if not attacks:
             return None
-        on_evaluated = case.protocol.stopping is Stopping.EVALUATED
-        parts = [Part.TRAIN] if head.learns else [Part.VALIDATION]
-        if head.learns and on_evaluated and case.protocol.split is Split.BY_ROW:
-            parts.append(Part.VALIDATION)
+        parts = case.protocol.learnt_from if head.learns else (Part.VALIDATION,)
         measured, truth = self._fit_rows(detector, attacks, case, number, parts)
         if truth.all() or not truth.any():
             return None if head.learns or getattr(head, "sign", 1) is None else head
         seed = stream_seed(self.seed, f"benchmark/head {number}")
         if not head.stops_early:
             return head.fit(measured, truth, seed=seed)
-        watched = (Part.TEST,) if on_evaluated else (Part.VALIDATION,)
-        validation = self._fit_rows(detector, attacks, case, number, watched)
+        validation = self._fit_rows(detector, attacks, case, number, case.protocol.stopped_by)
         about = {"measured": measured, "is_adversarial": truth, "validation": validation, "seed": seed}
         if self.store is None or not isinstance(head, Network):
             return head.fit(**about)
-        return self.store.keep(_plain(f"head.{detector.name}.{case.attack}"), train_head, head=head, **about)
+        return self.store.keep(_plain(f"head.{detector.name}"), train_head, head=head, **about)
 
     def _attacks_for(self, case: Case) -> list[str]:
         """The attack sets that are learnt from; another strength of the same attack is no other attack."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TypeVar
 
-from advlens.benchmark.vocabulary import Condition, Negatives, Stratum
+from advlens.benchmark.vocabulary import Condition, Negatives, Part, Stratum
 
 Word = TypeVar("Word", bound=Enum)
 
@@ -76,6 +76,17 @@ class Protocol:
     condition: Condition = Condition.EIGHT_BIT
     fitted_in: Condition | None = None
     stopping: Stopping = Stopping.VALIDATION
+
+    @property
+    def learnt_from(self) -> tuple[Part, ...]:
+        """The parts that a head learns from."""
+        needs_no_validation = self.split is Split.BY_ROW and self.stopping is Stopping.EVALUATED
+        return (Part.TRAIN, Part.VALIDATION) if needs_no_validation else (Part.TRAIN,)
+
+    @property
+    def stopped_by(self) -> tuple[Part, ...]:
+        """The parts whose loss stops a training early."""
+        return (Part.TEST,) if self.stopping is Stopping.EVALUATED else (Part.VALIDATION,)
 
     def __post_init__(self) -> None:
         kinds = {

@@ -161,7 +161,7 @@ class _Collector:
             (entry, use) for entry in config["layers"] for use in range(len(entry.get("inbound_nodes", [0])) or 1)
         ]
         while waiting:
-            ready = []
+            before = len(tensors)
             for entry, use in waiting:
                 name, sources = entry["config"]["name"], _sources(entry, use)
                 if entry["class_name"] == "InputLayer":
@@ -171,10 +171,10 @@ class _Collector:
                     own = prefix + name + (f", use {use + 1}" if use else "")
                     made = tensors[name, use] = self.layer(network.get_layer(name), inputs, own)
                     tensor = made if sources is None else tensor
-                else:
-                    continue
-                ready.append((name, use))
-            waiting = [(entry, use) for entry, use in waiting if (entry["config"]["name"], use) not in ready]
+            waiting = [(entry, use) for entry, use in waiting if (entry["config"]["name"], use) not in tensors]
+            if len(tensors) == before:
+                stuck = ", ".join(repr(prefix + entry["config"]["name"]) for entry, _ in waiting)
+                raise ValueError(f"layers {stuck} take what no layer of the network makes: build it as one network")
         if "output_layers" not in config:
             return tensor
         name, use, _ = _flat(config["output_layers"])
@@ -203,11 +203,11 @@ class _Collector:
         if not all(np.isfinite(weight).all() for weight in weights):
             raise ValueError(f"layer {name!r} has weights that are NaN or infinite: train the network again")
         sources = tuple(IMAGE if tensor == self.image else tensor for tensor in inputs)
+        plain = "Conv2D" if kind in CONVOLUTIONS else kind
         for part, own, parameters in _as_plain(kind, config, weights):
             made = name + part
-            kept = {key: own[key] for key in LAYER_KEYS["Conv2D" if kind in CONVOLUTIONS else kind]}
-            kind_of = "Conv2D" if kind in CONVOLUTIONS else kind
-            self.layers.append(LayerDescription(made, kind_of, kept, sources, parameters))
+            kept = {key: own[key] for key in LAYER_KEYS[plain]}
+            self.layers.append(LayerDescription(made, plain, kept, sources, parameters))
             sources = (made,)
         return made
 

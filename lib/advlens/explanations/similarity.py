@@ -13,7 +13,8 @@ def rank_correlation(maps: Array, others: Array, *, share: float = 0.2) -> Array
 
     Args:
         maps, others: (n, h, w, channels); channels are summed first.
-        share: of each map's pixels, those with the largest absolute value, that count; 1 for all.
+        share: of each map's pixels, those with the largest absolute value, that count; 1 for all but
+            those that are 0 in both.
     Returns:
         (n,) in [−1, 1]; 0 where a map is constant there, as it then says nothing about the other.
     Raises:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from advlens.arrays import Array, checked_images, checked_labels, checked_seed, checked_whole
+from advlens.arrays import Array, checked_images, checked_indices, checked_labels, checked_seed, checked_whole
 from advlens.poisoning.backdoor import trigger
 from advlens.poisoning.svm import svm_points
 from advlens.store import artifact, storable
@@ -95,7 +95,7 @@ def poisoned_set(
         ValueError: for bad images, labels, places, seeds, classes or parameters, or too few images of a class.
     """
     images, labels = _checked(images, labels)
-    source = _checked_source(source, n=len(images))
+    source = checked_indices(source, n=len(images), name="source")
     shares = poison_shares(labels, kind=kind, count=count, classes=classes)
     classes = list(shares)
     if target is not None and (target in classes or kind == "svm" or target not in labels):
@@ -175,13 +175,6 @@ def poison_shares(labels: Array, *, kind: str, count: int, classes: Sequence[int
 def _two_classes(flat: Array, pair: Array) -> tuple[Array, Array]:
     """(2m, d) inputs and (2m,) bool labels of (2, m) rows, those of a class and of the next."""
     return flat[pair.ravel()], np.repeat([False, True], pair.shape[1])
-
-
-def _checked_source(source: Array, *, n: int) -> Array:
-    source = np.asarray(source)
-    if source.shape != (n,) or not np.issubdtype(source.dtype, np.integer):
-        raise ValueError(f"source must have shape ({n},) and be integers, got {source.dtype} {source.shape}")
-    return source.astype(np.int64)
 
 
 def _checked_classes(classes: Sequence[int], labels: Array) -> list[int]:

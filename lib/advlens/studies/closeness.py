@@ -357,16 +357,7 @@ class Study:
     def benchmark(self) -> Benchmark:
         """All attack sets of the study, those of given margins included."""
         sets = {each.name: self.attack_set(each) for each in (*self.settings, *self.margin_settings)}
-        data = self.bench.data
-        return Benchmark(
-            self.classifier,
-            sets,
-            clean_images=data.test_images,
-            clean_labels=data.test_labels,
-            seed=self.bench.seed,
-            n_seeds=self.training_seeds,
-            store=self.bench.store,
-        )
+        return self.bench.benchmark(self.classifier, sets, n_seeds=self.training_seeds)
 
     def attack_set(self, setting: Setting) -> AttackSet:
         """The images attacked in one setting."""

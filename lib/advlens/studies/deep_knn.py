@@ -12,7 +12,6 @@ from typing import Any
 import keras
 import numpy as np
 import pandas as pd
-from scipy.special import softmax
 from statsmodels.stats.proportion import confint_proportions_2indep, test_proportions_2indep
 
 from advlens import metrics
@@ -23,7 +22,8 @@ from advlens.benchmark.benchmark import measure
 from advlens.classifier import Classifier, checked_classifier
 from advlens.detectors import Detector, Sign
 from advlens.image_files import through
-from advlens.lenses import Lens
+from advlens.lenses import MAX_SOFTMAX, Lens
+from advlens.lenses.decisions import max_softmax
 from advlens.metrics import MIN_POSITIVES, Difference, Estimate, calibration_error, proportion
 from advlens.neighbours import DeepKNN, Judgement
 from advlens.neighbours.conformal import CONVENTIONS, nonconformity, p_values, true_nonconformity
@@ -45,7 +45,6 @@ FEWER_NEIGHBOURS = (1, 5, 25)  # beside the report's 75
 DEEP_KNN, NETWORKS_LABEL = "1 − credibility", "1 − p of the network's label"
 PUBLISHED, CONFIDENCE = "1 − credibility, published count", "1 − confidence"
 SCORES = (DEEP_KNN, NETWORKS_LABEL, PUBLISHED, CONFIDENCE)  # higher = more adversarial
-MAX_SOFTMAX = "1 − softmax"
 DEFAULT = Condition.EIGHT_BIT
 
 LEVELS = (0.001, 0.01, 0.02, 0.05, 0.10, 0.20, 0.30, 0.40, 0.50, 0.60, 0.70, 0.80, 0.90)
@@ -79,7 +78,7 @@ def layer_column(layer: str) -> str:
 # ---------------------------------------------------------------- what is measured
 
 
-@versioned(1)
+@versioned(2)
 class NeighbourScores(Lens):
     """All that Deep kNN says of a decision: with k neighbours and with fewer, in all layers together and in each.
 
@@ -118,7 +117,7 @@ class NeighbourScores(Lens):
         hoods, logits = knn.neighbours(images), self.classifier.predict(images)
         predicted, classes = logits.argmax(axis=1), {"num_classes": self.classifier.nb_classes}
         others = (hoods.labels != predicted[:, None, None]).mean(axis=2)
-        softmax_of_decision = softmax(logits.astype(np.float64), axis=1).max(axis=1)
+        unsure = max_softmax(logits)
 
         def judge(k: int = self.k, convention: str = "conformal") -> Judgement:
             alpha = true_nonconformity(held_out[:, :, :k], self.held_out[1], **classes)
@@ -127,14 +126,14 @@ class NeighbourScores(Lens):
         judged, strange = judge(), nonconformity(hoods.labels, **classes)
         columns = {
             "predicted": predicted,
-            "softmax": softmax_of_decision,
+            "softmax": 1 - unsure,
             "label": judged.predicted,
             "credibility": judged.credibility,
             DEEP_KNN: 1 - judged.credibility,
             NETWORKS_LABEL: 1 - judged.p_values[np.arange(len(images)), predicted],
             PUBLISHED: 1 - judge(convention="published").credibility,
             CONFIDENCE: 1 - judged.confidence,
-            MAX_SOFTMAX: 1 - softmax_of_decision,
+            MAX_SOFTMAX: unsure,
             **{k_column(each): 1 - judge(each).credibility for each in self.fewer},
             **{layer_column(layer): others[:, index] for index, layer in enumerate(hoods.layers)},
             **{nonconformity_column(label): strange[:, label] for label in range(strange.shape[1])},
@@ -241,15 +240,7 @@ class Study:
     @cached_property
     def benchmark(self) -> Benchmark:
         """The attack sets, with all test images that are not held out."""
-        return Benchmark(
-            self.classifier,
-            self.attack_sets,
-            clean_images=self.data.test_images[self.judged],
-            clean_labels=self.data.test_labels[self.judged],
-            clean_source=self.judged,
-            seed=self.bench.seed,
-            store=self.bench.store,
-        )
+        return self.bench.benchmark(self.classifier, self.attack_sets, source=self.judged)
 
     def _about_clean(self, measured: pd.DataFrame) -> pd.DataFrame:
         truth = self.data.test_labels[self.judged]

@@ -34,11 +34,11 @@ from advlens.benchmark import (
     Stratum,
     Threshold,
 )
-from advlens.benchmark.judging import count_rows, with_verdicts
+from advlens.benchmark.judging import count_rows, difference, with_verdicts
 from advlens.benchmark.samples import chosen_rows, is_adversarial
 from advlens.benchmark.vocabulary import COMMITTED_ACCURACY
 from advlens.classifier import Classifier
-from advlens.detectors import Detector, Logistic, Network
+from advlens.detectors import Detector, Logistic, Network, Sign
 from advlens.explanations import colour_map, explain
 from advlens.explanations.similarity import rank_correlation
 from advlens.image_files import export, export_names
@@ -49,6 +49,7 @@ from advlens.workbench import Workbench
 
 ATTACKS = ("lbfgs", "deepfool", "gradient")
 MARGINS = (2.0, 5.0)  # of logits, at which each attack stops as well
+TINY = 1e-30  # keeps logarithms finite
 
 # ---------------------------------------------------------------- what the study published
 
@@ -185,15 +186,7 @@ class Study:
             name: self.bench.attack_set(attack, self.classifier, title=name, margin=margin, **about)
             for name, (attack, margin) in margin_settings().items()
         }
-        return Benchmark(
-            self.classifier,
-            self.attack_sets | stopped,
-            clean_images=self.bench.data.test_images,
-            clean_labels=self.bench.data.test_labels,
-            seed=self.bench.seed,
-            n_seeds=self.training_seeds,
-            store=self.bench.store,
-        )
+        return self.bench.benchmark(self.classifier, self.attack_sets | stopped, n_seeds=self.training_seeds)
 
     # ------------------------------------------------------------ detection
 
@@ -231,25 +224,22 @@ class Study:
         Returns:
             The columns of `Benchmark.compare`, a row an attack and map.
         """
-        softmax = next(each for each in self.benchmark.baselines if each.name == MAX_SOFTMAX)
+        limits = {"stratum": Stratum.SUCCESS, "negatives": Negatives.MATCHED}
+        about = {**limits, "threshold": CORRECTED.threshold, "seed": stream_seed(self.bench.seed, "relevancy/beyond")}
+        softmax = Detector(self.benchmark.baselines[0].lens, Sign(MAX_SOFTMAX, 1), name=MAX_SOFTMAX)
         rows = []
         for attack, name in itertools.product(ATTACKS, ("Deep Taylor", "z-rule")):
-            scored = [self.benchmark.scores(self.detectors[each], attack) for each in ("input", name)]
-            sure = self.benchmark.scores(softmax, attack)
-            about = {"attack": attack, "a": f"image + softmax + {name}", "b": "image + softmax", "metric": "roc_auc"}
-            if scored[0] is None or scored[1] is None or sure is None:
-                continue
-            base = [scored[0].scores, np.log(np.maximum(sure.scores, 1e-30)).repeat(len(scored[0].scores), axis=0)]
-            both, alone = join([*base, scored[1].scores], scored[0]), join(base, scored[0])
-            judged = scored[0].judged(stratum=Stratum.SUCCESS, negatives=Negatives.MATCHED)
-            own = chosen_rows(
-                scored[0].about, scored[0].parts[0][Part.TEST], stratum=Stratum.SUCCESS, negatives=Negatives.MATCHED
-            )
-            seed = stream_seed(self.bench.seed, "relevancy/beyond")
-            found = metrics.compare(
-                both[:, own], alone[:, own], judged["is_adversarial"], judged["source"], seed=seed, metrics=("roc_auc",)
-            )
-            rows.append({**about, **dataclasses.asdict(found["roc_auc"]), **count_rows(judged)})
+            image, of_map = (self.benchmark.scores(self.detectors[each], attack) for each in ("input", name))
+            sure, both, alone = self.benchmark.scores(softmax, attack), None, None
+            if image is not None and of_map is not None and sure is not None:
+                base = [image.scores, np.log(np.maximum(sure.scores, TINY)).repeat(len(image.scores), axis=0)]
+                both, alone = (
+                    dataclasses.replace(image, scores=join(each, image)) for each in ([*base, of_map.scores], base)
+                )
+            found = difference(both, alone, "roc_auc", **about)
+            named = {"attack": attack, "a": f"image + softmax + {name}", "b": "image + softmax", "metric": "roc_auc"}
+            judged = None if both is None else both.judged(**limits)
+            rows.append({**named, **dataclasses.asdict(found), **count_rows(judged)})
         return with_verdicts(pd.DataFrame(rows), metrics.MARGINS["roc_auc"])
 
     # ------------------------------------------------------------ files and maps

@@ -348,15 +348,7 @@ class Study:
         for name, margin in margin_settings().items():
             about = {"n": self.response_images, "title": name, "margin": margin}
             sets[name] = self.bench.attack_set("deepfool", self.classifier, **about)
-        return Benchmark(
-            self.classifier,
-            sets,
-            clean_images=self.bench.data.test_images,
-            clean_labels=self.bench.data.test_labels,
-            seed=self.bench.seed,
-            n_seeds=self.training_seeds,
-            store=self.bench.store,
-        )
+        return self.bench.benchmark(self.classifier, sets, n_seeds=self.training_seeds)
 
     @property
     def published_detector(self) -> Detector:

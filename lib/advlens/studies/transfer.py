@@ -18,7 +18,7 @@ from scipy.stats import norm
 from advlens.arrays import Array, checked_whole
 from advlens.attacks import AttackSet
 from advlens.attacks.intermediate import STEPS
-from advlens.benchmark import Benchmark, Knowledge
+from advlens.benchmark import Benchmark
 from advlens.classifier import Classifier
 from advlens.datasets import split_groups
 from advlens.detectors import Detector, Sign
@@ -247,21 +247,12 @@ class Study:
 
     def benchmark(self, victim: str) -> Benchmark:
         """BIM, BIM with as many steps and ILA at the largest ε for a victim, on the images that chose nothing."""
-        eps, data = self.strengths[-1], self.bench.data
+        eps = self.strengths[-1]
         wanted = (BIM, LONGER_BIM, self.choice.variant)
         methods = [each for each in self.methods(eps) if each.method in wanted]
         sets = {each.method: self.attack_set(each).select(self.is_test) for each in methods}
         source = np.concatenate([self.attacked, self.for_thresholds])
-        return Benchmark(
-            self.classifiers[victim],
-            sets,
-            clean_images=data.test_images[source],
-            clean_labels=data.test_labels[source],
-            clean_source=source,
-            seed=self.bench.seed,
-            knowledge=dict.fromkeys(sets, Knowledge.OBLIVIOUS),
-            store=self.bench.store,
-        )
+        return self.bench.benchmark(self.classifiers[victim], sets, source=source)
 
     @cached_property
     def detection(self) -> pd.DataFrame:

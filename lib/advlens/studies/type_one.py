@@ -370,16 +370,6 @@ class Study:
         both = ((self.ends[kind]["cause"] == SUCCESS).to_numpy() for kind in (ATTACK, TRANSITION))
         return proportion_difference(*both, self.source)  # pyright: ignore[reportCallIssue]
 
-    def by_pair(self) -> pd.DataFrame:
-        """The share of successful attacks of each way from a class to another: label, aim, success, n."""
-        won = self.ends[ATTACK].assign(success=self.ends[ATTACK]["cause"] == SUCCESS)
-        return (
-            won.groupby(["label", "aim"])["success"]
-            .agg(["mean", "size"])
-            .set_axis(["success", "n"], axis=1)
-            .reset_index()
-        )
-
     def strip(self, kind: str, pair: tuple[int, int], *, frames: int = 9) -> tuple[Array, dict[str, Array], list[str]]:
         """A walk of an image between two classes: the first whose attack succeeds, if one does.
 
@@ -531,15 +521,8 @@ class Study:
         def succeeded(images: Array) -> Array:
             return (self.end(images, self.labels, self.aims)["cause"] == SUCCESS).to_numpy()
 
-        return Benchmark(
-            self.classifier,
-            {"type_one": dataclasses.replace(self.attack_set, noisy=redrawn)},
-            clean_images=self.bench.data.test_images,
-            clean_labels=self.bench.data.test_labels,
-            seed=self.bench.seed,
-            succeeded={"type_one": succeeded},
-            store=self.bench.store,
-        )
+        sets = {"type_one": dataclasses.replace(self.attack_set, noisy=redrawn)}
+        return self.bench.benchmark(self.classifier, sets, succeeded={"type_one": succeeded})
 
     @cached_property
     def detectors(self) -> dict[str, Detector]:
