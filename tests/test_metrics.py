@@ -14,7 +14,6 @@ from advlens.metrics import (
     ClaimVerdict,
     Difference,
     Estimate,
-    RocCurve,
     Stratum,
     Verdict,
     accuracy,
@@ -24,6 +23,7 @@ from advlens.metrics import (
     claim_verdict,
     committed_thresholds,
     compare,
+    curve_values,
     evaluate,
     expected_calibration_error,
     flagged_share,
@@ -35,12 +35,11 @@ from advlens.metrics import (
     proportion_difference,
     rates,
     roc_auc,
-    roc_aucs,
     threshold_at_fpr,
     tpr_at_fpr,
     verdict,
 )
-from advlens.metrics.intervals import bootstrap_weights, drawn_thresholds, over_draws, score_interval, seed_weights
+from advlens.metrics.intervals import drawn_thresholds, score_interval, seed_weights, source_counts
 
 
 def detection_problem(*, n: int = 300, ties: bool = False, seed: int = 0, shift: float = 1.0):
@@ -63,30 +62,27 @@ def published_tpr(truth, scores, weights, *, fpr):
 
 
 REFERENCES = {
-    "roc_auc": (RocCurve.roc_auc, lambda truth, scores, w: roc_auc_score(truth, scores, sample_weight=w)),
-    "average_precision": (
-        RocCurve.average_precision,
-        lambda truth, scores, w: average_precision_score(truth, scores, sample_weight=w),
-    ),
-    **{
-        f"tpr_at_fpr_{fpr:g}": (
-            lambda curve, fpr=fpr: curve.tpr_at_fpr(fpr),
-            lambda truth, scores, w, fpr=fpr: published_tpr(truth, scores, w, fpr=fpr),
-        )
-        for fpr in NOMINAL_FPRS
-    },
+    "roc_auc": lambda truth, scores, w: roc_auc_score(truth, scores, sample_weight=w),
+    "average_precision": lambda truth, scores, w: average_precision_score(truth, scores, sample_weight=w),
+    **{f"tpr_at_fpr_{fpr:g}": partial(published_tpr, fpr=fpr) for fpr in NOMINAL_FPRS},
 }
+
+
+def drawn(source, *, draws, seed):
+    """`curve_values`' cluster and counts."""
+    distinct, cluster = np.unique(source, return_inverse=True)
+    return {"cluster": cluster, "counts": source_counts(len(distinct), draws, seed)}
 
 
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("name", REFERENCES)
 def test_metrics_equal_scikit_learns_in_every_weighted_draw(name, ties):
-    metric, reference = REFERENCES[name]
+    reference = REFERENCES[name]
     scores, truth, source = detection_problem(ties=ties)
-    assert metric(RocCurve.of(scores, truth)) == pytest.approx(reference(truth, scores, None), abs=1e-12)
-    weights = bootstrap_weights(source, draws=40, seed=5)
-    expected = [reference(truth, scores, draw.astype(float)) for draw in weights]
-    np.testing.assert_allclose(metric(RocCurve.of(scores, truth, weights=weights)), expected, atol=1e-12)
+    assert curve_values(scores, truth)[name] == pytest.approx(reference(truth, scores, None), abs=1e-12)
+    about = drawn(source, draws=40, seed=5)
+    expected = [reference(truth, scores, own[about["cluster"]].astype(float)) for own in about["counts"]]
+    np.testing.assert_allclose(curve_values(scores, truth, **about)[name], expected, atol=1e-12)
 
 
 def test_a_flipped_sign_turns_the_auc_over():
@@ -99,9 +95,10 @@ def test_a_flipped_sign_turns_the_auc_over():
 
 def test_a_draw_without_a_class_gives_nan():
     scores, truth = np.array([0.0, 1, 2, 3]), np.array([False, False, False, True])
-    curve = RocCurve.of(scores, truth, weights=np.array([[1, 1, 1, 0], [0, 0, 0, 2], [1, 0, 0, 1]]))
-    for metric, _ in REFERENCES.values():
-        np.testing.assert_array_equal(metric(curve), [np.nan, np.nan, 1])
+    counts = np.array([[1, 1, 1, 0], [0, 0, 0, 2], [1, 0, 0, 1]], np.uint16)
+    found = curve_values(scores, truth, cluster=np.arange(4), counts=counts)
+    for name in REFERENCES:
+        np.testing.assert_array_equal(found[name], [np.nan, np.nan, 1])
 
 
 def test_threshold_is_the_lowest_clean_score_that_keeps_the_rate():
@@ -135,11 +132,12 @@ def test_a_threshold_from_the_negatives_flags_as_the_curve_says():
 
 def test_rates_at_a_threshold_a_draw_equal_counts():
     scores, truth, source = detection_problem(n=80, ties=True)
-    weights, thresholds = bootstrap_weights(source, draws=25, seed=3), np.linspace(-4, 4, 25)
-    curve = RocCurve.of(scores, truth, weights=weights)
-    for found, kind in ((curve.true_positive_rate, truth), (curve.false_positive_rate, ~truth)):
+    about, thresholds = drawn(source, draws=25, seed=3), np.linspace(-4, 4, 25)
+    found = curve_values(scores, truth, thresholds={0.05: thresholds}, **about)
+    weights = about["counts"][:, about["cluster"]]
+    for name, kind in (("committed_tpr_0.05", truth), ("observed_fpr_0.05", ~truth)):
         flagged = scores[kind] > thresholds[:, None]
-        np.testing.assert_allclose(found(thresholds), (weights[:, kind] * flagged).sum(1) / weights[:, kind].sum(1))
+        np.testing.assert_allclose(found[name], (weights[:, kind] * flagged).sum(1) / weights[:, kind].sum(1))
 
 
 def test_calibration_error_has_its_closed_form_and_equals_a_loop_over_bins():
@@ -175,7 +173,7 @@ def simulate(metric, truth, draw, *, sets=300):
     for number in range(sets):
         drawn = draw(np.random.default_rng(number))
         if not isinstance(drawn, Estimate):
-            drawn = evaluate(**drawn, metrics=(metric,), seed=number, draws=300)[metric]
+            drawn = evaluate(**drawn, seed=number, draws=300)[metric]
         found.append((drawn.estimate, drawn.low, drawn.high))
     estimate, low, high = np.array(found).T
     assert np.all((low >= 0) & (low <= estimate) & (estimate <= high) & (high <= 1) & (low < high))
@@ -337,17 +335,16 @@ def test_means_lie_in_the_range_of_their_values_and_are_constant_only_where_thes
     assert over_seeds.high - over_seeds.low > 2 * (found.high - found.low)
 
 
-def test_draws_are_of_whole_sources_and_the_same_in_any_order_of_the_rows():
-    source = np.repeat([7, 3, 900], [2, 1, 4])
-    weights = bootstrap_weights(source, draws=500, seed=1)
-    assert weights.shape == (500, 7)
-    firsts = weights[:, [0, 2, 3]]
-    assert np.array_equal(weights, firsts[:, [0, 0, 1, 2, 2, 2, 2]])
-    assert np.all(firsts.sum(axis=1) == 3)
-    assert np.all(np.abs(firsts.mean(axis=0) - 1) < 0.15)
-    order = np.random.default_rng(0).permutation(7)
-    assert np.array_equal(bootstrap_weights(source[order], draws=500, seed=1), weights[:, order])
-    assert not np.array_equal(bootstrap_weights(source, draws=500, seed=2), weights)
+def test_draws_take_as_many_sources_as_there_are_the_same_for_every_detector():
+    counts = source_counts(3, 500, 1)
+    assert np.all(counts.sum(axis=1) == 3)
+    assert np.all(np.abs(counts.mean(axis=0) - 1) < 0.15)
+    assert not np.array_equal(source_counts(3, 500, 2), counts)
+    scores, truth, source = detection_problem(n=60)
+    order = np.random.default_rng(0).permutation(60)
+    assert repr(evaluate(scores[order], truth[order], source[order], seed=1)) == repr(
+        evaluate(scores, truth, source, seed=1)
+    )
 
 
 def test_drawn_thresholds_are_distributed_as_those_of_resamples():
@@ -364,15 +361,6 @@ def test_drawn_seeds_have_the_variance_of_a_mean_of_seeds():
     drawn = seed_weights(5, draws=20_000, seed=0) @ values
     assert drawn.mean() == pytest.approx(values.mean(), abs=0.005)
     assert drawn.var() == pytest.approx(values.var(ddof=1) / 5, rel=0.05)
-
-
-def test_metrics_do_not_depend_on_how_the_draws_are_chunked(monkeypatch):
-    made = binormal(np.random.default_rng(0), auc=0.9, n=50, calibration=30)
-    whole, sizes = evaluate(**made, seed=0, draws=50), []
-    monkeypatch.setattr("advlens.metrics.intervals.CHUNK_BYTES", 7 * 8 * 100)
-    assert repr(evaluate(**made, seed=0, draws=50)) == repr(whole)
-    over_draws(lambda counts, chunk: sizes.append(len(counts)) or {}, np.ones((50, 100)))
-    assert sizes == [7] * 7 + [1]
 
 
 # ---------------------------------------------------------------- evaluate and compare
@@ -397,8 +385,6 @@ def test_evaluation_holds_each_metric_with_its_estimate_inside_the_interval():
     assert found["precision_at_prevalence_0.1"].estimate == pytest.approx(tpr * 0.1 / (tpr * 0.1 + fpr * 0.9))
     assert repr(evaluate(scores, truth, source, seed=1, **given)) == repr(found)
     assert evaluate(scores, truth, source, seed=2, **given)["roc_auc"] != found["roc_auc"]
-    alone = evaluate(scores, truth, source, seed=1, metrics=("precision_at_prevalence_0.1",), **given)
-    assert alone == {"precision_at_prevalence_0.1": found["precision_at_prevalence_0.1"]}
 
 
 def test_a_tpr_at_one_percent_is_given_from_a_thousand_negatives():
@@ -415,15 +401,6 @@ def test_the_flagged_share_of_one_kind_is_the_rate_of_an_evaluation():
         rows = made["scores"][kind], made["source"][kind]
         share = flagged_share(*rows, threshold_scores=clean, fpr=0.05, seed=0)
         assert astuple(share) == pytest.approx(astuple(found[name]))
-
-
-def test_many_aucs_are_those_of_one_evaluation_each():
-    scores, truth, source = detection_problem(ties=True)
-    both = {"a": scores, "b": -scores + np.arange(len(scores)) % 3}
-    together = roc_aucs(both, truth, source, seed=3, draws=50)
-    assert together == {
-        name: evaluate(values, truth, source, seed=3, draws=50)["roc_auc"] for name, values in both.items()
-    }
 
 
 def test_calibration_errors_are_given_where_all_of_it_happened():
@@ -444,13 +421,11 @@ def test_comparison_is_paired_and_has_a_sign():
     assert gap.p_value < 0.05
     a, b = (evaluate(each, truth, source, seed=0)["roc_auc"] for each in (scores, worse))
     assert gap.high - gap.low < 0.8 * np.hypot(a.high - a.low, b.high - b.low)
-    weights = bootstrap_weights(source, draws=1000, seed=0)
-    drawn = np.subtract(*(RocCurve.of(each, truth, weights=weights).roc_auc() for each in (scores, worse)))
-    assert (gap.low, gap.high) == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.01)
+    aucs = [curve_values(each, truth, **drawn(source, draws=1000, seed=0))["roc_auc"] for each in (scores, worse)]
+    assert (gap.low, gap.high) == pytest.approx(np.quantile(aucs[0] - aucs[1], [0.025, 0.975]), abs=0.01)
     committed = compare(
         *(scores, worse, truth, source),
         **{"threshold_scores_a": scores[~truth], "threshold_scores_b": worse[~truth], "seed": 0},
-        metrics=("committed_tpr_0.05",),
     )
     assert committed["committed_tpr_0.05"].estimate == found["tpr_at_fpr_0.05"].estimate
 
@@ -461,8 +436,8 @@ def test_paired_intervals_cover_a_true_difference_and_rarely_find_one_that_is_no
         rng, truth, source = np.random.default_rng(seed), np.arange(120) >= 60, np.arange(120) % 60
         common, *own = rng.normal(size=(4, 120))
         a, b, better = (0.8 * common + 0.6 * each + truth for each in own)
-        found += compare(a, b, truth, source, draws=200, seed=seed, metrics=("roc_auc",))["roc_auc"].p_value < 0.05
-        above = compare(better + 0.5 * truth, b, truth, source, draws=200, seed=seed, metrics=("roc_auc",))["roc_auc"]
+        found += compare(a, b, truth, source, draws=200, seed=seed)["roc_auc"].p_value < 0.05
+        above = compare(better + 0.5 * truth, b, truth, source, draws=200, seed=seed)["roc_auc"]
         covered += above.low <= gap <= above.high
     assert found <= 16
     assert covered >= 0.93 * 200
@@ -568,7 +543,6 @@ def test_strata_part_the_positives():
         ({"draws": 1.5}, "draws must be a whole number, 1 or more, got 1.5"),
         ({"draws": 0}, "draws must be a whole number, 1 or more, got 0"),
         ({"fprs": (5,)}, "fpr must lie between 0 and 1, got 5: 5 % is 0.05"),
-        ({"metrics": ("auc",)}, "metrics must be among those that these arguments give, got 'auc'"),
     ],
 )
 def test_wrong_input_is_named_with_its_value_and_the_remedy(changes, sentence):
@@ -580,11 +554,6 @@ def test_wrong_input_is_named_with_its_value_and_the_remedy(changes, sentence):
 def test_wrong_input_of_the_other_functions_is_named():
     scores, truth, _ = detection_problem(n=10)
     for call, sentence in (
-        (
-            lambda: RocCurve.of(scores, truth, weights=np.ones(10)),
-            r"weights must have shape \(draws, 10\), got \(10,\)",
-        ),
-        (lambda: RocCurve.of(scores, truth, weights=-np.ones((1, 10))), "weights must be 0 or more, got -1"),
         (lambda: rates(scores, truth, threshold=np.nan), "threshold must be a number, got NaN"),
         (lambda: threshold_at_fpr(np.array([np.nan]), 0.05), "clean_scores must be finite"),
         (lambda: compare(scores, scores[:5], truth, np.arange(10), seed=0), r"scores_b must have shape \(10,\)"),
@@ -592,9 +561,6 @@ def test_wrong_input_of_the_other_functions_is_named():
         (lambda: proportion(np.array([0, 2]), np.arange(2)), r"flags must be .* in \[0, 1\], got int64"),
         (lambda: mean(truth, np.arange(10), seed=0), "values must be numbers, got bool"),
         (lambda: mean(np.array([np.nan]), np.arange(1), seed=0), "values must be finite, got nan at row 0"),
-        (lambda: roc_aucs({"b": scores[1:]}, truth, np.arange(10), seed=3), r"is_adversarial must have shape \(9,\)"),
     ):
         with pytest.raises(ValueError, match=sentence):
             call()
-    with pytest.raises(TypeError, match="metrics must be a sequence of names, got 'roc_auc'"):
-        evaluate(scores, truth, np.arange(10), seed=0, metrics="roc_auc")

@@ -414,8 +414,9 @@ class Benchmark:
             judged = scored and scored.judged(stratum=protocol.positives, negatives=protocol.negatives)
             if not judged or not has_both(judged):
                 continue
-            curve = metrics.RocCurve.of(judged["scores"][0], judged["is_adversarial"])
-            reached = [curve.tpr_at_fpr(rate)[0] for rate in grid[:-1]] + [1.0]
+            rates = [float(rate) for rate in grid[:-1]]
+            found = metrics.curve_values(judged["scores"][0], judged["is_adversarial"], fprs=rates)
+            reached = [found[f"tpr_at_fpr_{rate:g}"][0] for rate in rates] + [1.0]
             about = {"attack": attack, "protocol": protocol.name, "detector": detector.name}
             about |= {"family": _text(detector.family), "n": int(judged["is_adversarial"].sum())}
             frames.append(pd.DataFrame({"false positive rate": grid, "true positive rate": reached}).assign(**about))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,6 @@ from advlens.benchmark.samples import chosen_rows, is_adversarial
 from advlens.benchmark.vocabulary import (
     ABOVE_BASELINE,
     COMMITTED_ACCURACY,
-    EVALUATED,
     FPR_ON,
     NOMINAL_FPR,
     Negatives,
@@ -105,10 +105,7 @@ def estimates(
     if judged is None or scored is None or not has_both(judged):
         return dict.fromkeys(wanted, MISSING)
     thresholds = threshold_scores(scored, judged, threshold)
-    known = [name for name in wanted if name in EVALUATED]
-    if judged["probabilities"] is None:
-        known = [name for name in known if name != "expected_calibration_error"]
-    found = metrics.evaluate(**judged, seed=seed, threshold_scores=thresholds, metrics=known) if known else {}
+    found: dict[str, Any] = metrics.intervals_of(samples(scored, stratum, negatives, threshold, seed))
     rates = (
         ("correct clean", (scored.clean["predicted"] == scored.clean["label"]).to_numpy()),
         ("all clean", np.ones(len(scored.clean), bool)),
@@ -148,20 +145,19 @@ def difference(
     nothing = metrics.Difference(*(float("nan"),) * 4)
     if a is None or b is None:
         return nothing
-    first, second = (each.judged(stratum=stratum, negatives=negatives) for each in (a, b))
-    if not has_both(first):
+    if not has_both(a.judged(stratum=stratum, negatives=negatives)):
         return nothing
-    return metrics.compare(
-        first["scores"],
-        second["scores"],
-        first["is_adversarial"],
-        first["source"],
-        seed=seed,
-        threshold_scores_a=threshold_scores(a, first, threshold),
-        threshold_scores_b=threshold_scores(b, second, threshold),
-        metrics=(metric,),
-        fprs=metrics.NOMINAL_FPRS,
-    )[metric]
+    first, second = (samples(each, stratum, negatives, threshold, seed)[metric] for each in (a, b))
+    return first.minus(second)
+
+
+@lru_cache(maxsize=64)
+def samples(
+    scored: Scored, stratum: Stratum, negatives: Negatives, threshold: Threshold, seed: int
+) -> dict[str, metrics.Sample]:
+    """A detector's metrics on the judged rows, on all draws; kept, since the bar is compared with every detector."""
+    judged = scored.judged(stratum=stratum, negatives=negatives)
+    return metrics.samples(**judged, seed=seed, threshold_scores=threshold_scores(scored, judged, threshold))
 
 
 def threshold_scores(scored: Scored, judged: Mapping[str, Any], threshold: Threshold) -> Array:

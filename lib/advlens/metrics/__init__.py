@@ -3,10 +3,10 @@
 from advlens.metrics.curves import (
     NOMINAL_FPRS,
     Rates,
-    RocCurve,
     accuracy,
     average_precision,
     committed_thresholds,
+    curve_values,
     expected_calibration_error,
     precision_at_prevalence,
     rates,
@@ -22,10 +22,19 @@ from advlens.metrics.estimates import (
     compare,
     evaluate,
     flagged_share,
+    intervals_of,
     precision_estimate,
-    roc_aucs,
+    samples,
 )
-from advlens.metrics.intervals import Difference, Estimate, average_over_seeds, mean, proportion, proportion_difference
+from advlens.metrics.intervals import (
+    Difference,
+    Estimate,
+    Sample,
+    average_over_seeds,
+    mean,
+    proportion,
+    proportion_difference,
+)
 from advlens.metrics.strata import Stratum, positives
 from advlens.metrics.verdicts import MARGINS, MIN_POSITIVES, ClaimVerdict, Verdict, claim_verdict, holm, verdict
 
@@ -39,7 +48,7 @@ __all__ = [
     "Difference",
     "Estimate",
     "Rates",
-    "RocCurve",
+    "Sample",
     "Stratum",
     "Verdict",
     "accuracy",
@@ -50,10 +59,12 @@ __all__ = [
     "claim_verdict",
     "committed_thresholds",
     "compare",
+    "curve_values",
     "evaluate",
     "expected_calibration_error",
     "flagged_share",
     "holm",
+    "intervals_of",
     "mean",
     "positives",
     "precision_at_prevalence",
@@ -62,7 +73,7 @@ __all__ = [
     "proportion_difference",
     "rates",
     "roc_auc",
-    "roc_aucs",
+    "samples",
     "threshold_at_fpr",
     "tpr_at_fpr",
     "verdict",

@@ -65,18 +65,6 @@ def checked_source(source: Array, *, n: int | None = None) -> Array:
     return source
 
 
-def checked_weights(weights: Array | None, *, n: int) -> Array:
-    """Validate (draws, n) weights and return them as float64; without any, one draw in which every row counts once."""
-    if weights is None:
-        return np.ones((1, n))
-    weights = np.asarray(weights, dtype=np.float64)
-    if weights.ndim != 2 or weights.shape[1] != n:
-        raise ValueError(f"weights must have shape (draws, {n}), got {weights.shape}: see bootstrap_weights")
-    if not weights.min() >= 0:
-        raise ValueError(f"weights must be 0 or more, got {weights.min():g}: they say how often a row counts")
-    return weights
-
-
 def checked_rate(rate: float, *, name: str = "fpr") -> float:
     """Validate a rate strictly between 0 and 1."""
     if not 0 < rate < 1:

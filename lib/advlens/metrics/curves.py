@@ -4,112 +4,128 @@ One convention everywhere: higher scores are more adversarial, and an image is f
 than** the threshold.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numba
 import numpy as np
 
 from advlens.arrays import Array
-from advlens.metrics.checks import (
-    checked_probabilities,
-    checked_rate,
-    checked_scores,
-    checked_truth,
-    checked_weights,
-)
+from advlens.metrics.checks import checked_probabilities, checked_rate, checked_scores, checked_truth
 
 NOMINAL_FPRS = (0.01, 0.05, 0.10)
 ROUNDING = 1e-9
 """Forgives 0.29 × 100 being 28.999…: far less than one image."""
 
 
-@dataclass(frozen=True, eq=False)
-class RocCurve:
-    """What is flagged at every distinct score, from the strictest threshold to the most lenient, in d draws.
+def curve_values(
+    scores: Array,
+    is_adversarial: Array,
+    *,
+    fprs: Sequence[float] = NOMINAL_FPRS,
+    thresholds: Mapping[float, Array] | None = None,
+    cluster: Array | None = None,
+    counts: Array | None = None,
+) -> dict[str, Array]:
+    """What one ROC curve says, in each of d draws of its rows: sorted once, walked once a draw.
 
-    Its methods return (d,) values, NaN where a draw lacks a class.
-
-    Attributes:
-        distinct: (g,) distinct scores, from the highest.
-        true_positives, false_positives: (d, g + 1) cumulative weights over them, from 0.
+    Args:
+        scores: (n,), higher = more adversarial; is_adversarial: (n,) bool.
+        fprs: nominal false-positive rates.
+        thresholds: nominal rate → (d,) thresholds, one a draw.
+        cluster, counts: the (n,) column of each row in (d, c) whole numbers, how often each draw takes it; without
+            them there is one draw, of every row once.
+    Returns:
+        (d,) each, NaN where a draw lacks a class that the metric needs: `roc_auc`, the probability that an adversarial
+        image scores above a clean one, ties counting ½; `average_precision`, Σ (recall step × precision), without
+        interpolation; for each of `fprs` `tpr_at_fpr_0.05`, the highest TPR at an FPR of at most that, without
+        interpolation; for each threshold `committed_tpr_0.05` and `observed_fpr_0.05`, the shares above it.
     """
+    order = np.argsort(-scores, kind="stable")
+    scores, thresholds = scores[order], thresholds or {}
+    counts = np.ones((1, 1), np.uint16) if counts is None else counts
+    columns = np.zeros(len(scores), np.intp) if cluster is None else cluster[order]
+    above = [np.searchsorted(-scores, -each, side="left") for each in thresholds.values()]
+    above = np.stack(above, axis=1) if above else np.empty((len(counts), 0), np.intp)
+    ends_tie = np.diff(scores, append=np.nan) != 0
+    fprs = sorted(checked_rate(fpr) for fpr in fprs)
+    area, precision, reached, flagged = _walk(
+        counts, columns, ends_tie, is_adversarial[order].astype(np.int64), np.array(fprs), above
+    )
+    found = {"roc_auc": area, "average_precision": precision}
+    found |= {f"tpr_at_fpr_{fpr:g}": reached[:, k] for k, fpr in enumerate(fprs)}
+    found |= {f"committed_tpr_{fpr:g}": flagged[:, k, 0] for k, fpr in enumerate(thresholds)}
+    return found | {f"observed_fpr_{fpr:g}": flagged[:, k, 1] for k, fpr in enumerate(thresholds)}
 
-    distinct: Array
-    true_positives: Array
-    false_positives: Array
 
-    @classmethod
-    def of(cls, scores: Array, is_adversarial: Array, *, weights: Array | None = None) -> "RocCurve":
-        """The curve of (n,) scores and (n,) bool truths, sorted once for all draws.
-
-        Args:
-            weights: (d, n), how often each row counts in each draw; without any, one draw of every row once.
-        """
-        scores = checked_scores(scores)
-        truth = checked_truth(is_adversarial, n=len(scores))
-        weights = checked_weights(weights, n=len(scores))
-        order = np.argsort(-scores, kind="stable")
-        last_of_tie = np.flatnonzero(np.diff(scores[order], append=np.nan) != 0)
-        true, false = (
-            np.pad(np.cumsum(weights[:, order] * mask[order], axis=1)[:, last_of_tie], ((0, 0), (1, 0)))
-            for mask in (truth, ~truth)
-        )
-        return cls(scores[order][last_of_tie], true, false)
-
-    def roc_auc(self) -> Array:
-        """Probability that an adversarial image scores above a clean one, ties counting ½."""
-        heights = (self.true_positives[:, 1:] + self.true_positives[:, :-1]) / 2
-        area = np.einsum("dg,dg->d", np.diff(self.false_positives, axis=1), heights)
-        return _ratio(area, self.true_positives[:, -1] * self.false_positives[:, -1])
-
-    def average_precision(self) -> Array:
-        """Σ (recall step × precision), without interpolation, as scikit-learn has it."""
-        found = self.true_positives[:, 1:]
-        flagged = found + self.false_positives[:, 1:]
-        precision = np.divide(found, flagged, out=np.zeros_like(found), where=flagged > 0)
-        area = np.einsum("dg,dg->d", np.diff(self.true_positives, axis=1), precision)
-        return _ratio(area, np.where(self.false_positives[:, -1] > 0, self.true_positives[:, -1], 0))
-
-    def tpr_at_fpr(self, fpr: float) -> Array:
-        """Highest true-positive rate at an FPR of at most `fpr`, without interpolation between operating points.
-
-        The threshold comes from the negatives given, by the convention of `threshold_at_fpr`, anew in each draw.
-        """
-        allowed = checked_rate(fpr) * self.false_positives[:, -1] + ROUNDING
-        point = np.count_nonzero(self.false_positives <= allowed[:, None], axis=1) - 1
-        found = np.take_along_axis(self.true_positives, point[:, None], axis=1)[:, 0]
-        return _ratio(found, np.where(self.false_positives[:, -1] > 0, self.true_positives[:, -1], 0))
-
-    def true_positive_rate(self, thresholds: Array) -> Array:
-        """Share of the positives above each draw's threshold, (d,)."""
-        return self._share_above(self.true_positives, thresholds)
-
-    def false_positive_rate(self, thresholds: Array) -> Array:
-        """Share of the negatives above each draw's threshold, (d,)."""
-        return self._share_above(self.false_positives, thresholds)
-
-    def _share_above(self, cumulative: Array, thresholds: Array) -> Array:
-        point = np.searchsorted(-self.distinct, -thresholds, side="left")
-        return _ratio(np.take_along_axis(cumulative, point[:, None], axis=1)[:, 0], cumulative[:, -1])
+@numba.njit(cache=True, error_model="numpy")
+def _walk(
+    counts: Array, columns: Array, ends_tie: Array, truth: Array, rates: Array, above: Array
+) -> tuple[Array, Array, Array, Array]:
+    """Down the rows, from the highest score, in each draw; above: (d, t) how many rows each threshold flags."""
+    draws, n, n_rates, n_thresholds = len(counts), len(columns), len(rates), above.shape[1]
+    area, precision = np.empty(draws), np.empty(draws)
+    reached, flagged = np.empty((draws, n_rates)), np.zeros((draws, n_thresholds, 2))
+    for draw in range(draws):
+        own = counts[draw]
+        positives, negatives = 0, 0
+        for row in range(n):
+            weight = int(own[columns[row]])
+            positives += weight * truth[row]
+            negatives += weight * (1 - truth[row])
+        both = float(positives) if positives > 0 and negatives > 0 else np.nan
+        true, false, true_before, false_before = 0, 0, 0, 0
+        twice_area, summed, rate = 0, 0.0, 0
+        for row in range(n):
+            weight = int(own[columns[row]])
+            true += weight * truth[row]
+            false += weight * (1 - truth[row])
+            for k in range(n_thresholds):
+                if above[draw, k] == row + 1:
+                    flagged[draw, k, 0], flagged[draw, k, 1] = true, false
+            if ends_tie[row]:
+                while rate < n_rates and false > rates[rate] * negatives + ROUNDING:
+                    reached[draw, rate] = true_before / both
+                    rate += 1
+                twice_area += (false - false_before) * (true + true_before)
+                if true > true_before:
+                    summed += (true - true_before) * (true / (true + false))
+                true_before, false_before = true, false
+        reached[draw, rate:] = true / both
+        area[draw] = twice_area / (2.0 * positives * negatives)
+        precision[draw] = summed / both
+        for k in range(n_thresholds):
+            flagged[draw, k, 0] /= positives
+            flagged[draw, k, 1] /= negatives
+    return area, precision, reached, flagged
 
 
 def roc_auc(scores: Array, is_adversarial: Array) -> float:
-    """`RocCurve.roc_auc` of (n,) scores, higher = more adversarial, and (n,) bool truths.
+    """The probability that an adversarial image scores above a clean one, ties counting ½.
+
+    Args:
+        scores: (n,), higher = more adversarial; is_adversarial: (n,) bool, both classes present.
 
     >>> roc_auc(np.array([0.1, 0.4, 0.35, 0.8]), np.array([False, False, True, True]))
     0.75
     """
-    return float(RocCurve.of(scores, is_adversarial).roc_auc()[0])
+    return _of(scores, is_adversarial)["roc_auc"]
 
 
 def average_precision(scores: Array, is_adversarial: Array) -> float:
-    """`RocCurve.average_precision` of (n,) scores, higher = more adversarial, and (n,) bool truths."""
-    return float(RocCurve.of(scores, is_adversarial).average_precision()[0])
+    """Σ (recall step × precision) of (n,) scores, higher = more adversarial, and (n,) bool truths."""
+    return _of(scores, is_adversarial)["average_precision"]
 
 
 def tpr_at_fpr(scores: Array, is_adversarial: Array, *, fpr: float) -> float:
-    """`RocCurve.tpr_at_fpr` of (n,) scores, higher = more adversarial, and (n,) bool truths."""
-    return float(RocCurve.of(scores, is_adversarial).tpr_at_fpr(fpr)[0])
+    """The highest TPR at an FPR of at most `fpr`, of (n,) scores and (n,) bool truths, without interpolation."""
+    return _of(scores, is_adversarial, fprs=(fpr,))[f"tpr_at_fpr_{fpr:g}"]
+
+
+def _of(scores: Array, is_adversarial: Array, fprs: Sequence[float] = ()) -> dict[str, float]:
+    scores = checked_scores(scores)
+    found = curve_values(scores, checked_truth(is_adversarial, n=len(scores)), fprs=fprs)
+    return {name: float(values[0]) for name, values in found.items()}
 
 
 def threshold_at_fpr(clean_scores: Array, fpr: float) -> float:
@@ -168,29 +184,28 @@ def accuracy(predicted: Array, truth: Array) -> float:
     return float(np.mean(predicted == truth))
 
 
-def expected_calibration_error(
-    probabilities: Array, happened: Array, *, bins: int = 15, weights: Array | None = None
-) -> Array | float:
-    """How far probabilities are from frequencies: Σ over bins of |Σ (probability − happened)| / Σ weights.
+def expected_calibration_error(probabilities: Array, happened: Array, *, bins: int = 15) -> float:
+    """How far probabilities are from frequencies: Σ over bins of |Σ (probability − happened)| / n, in [0, 1].
 
     Args:
         probabilities: (n,) in [0, 1], that an image is adversarial, or that a prediction is right.
         happened: (n,) bool: whether it was.
         bins: of equal width, each with its upper edge; the first one also holds 0.
-    Returns:
-        In [0, 1]: (d,), or a float without weights.
     Source: Guo et al. 2017, eq. 3.
     """
+    return float(np.abs(calibration_gaps(probabilities, happened, bins=bins).sum(axis=0)).sum() / len(happened))
+
+
+def calibration_gaps(probabilities: Array, happened: Array, *, bins: int) -> Array:
+    """(n, bins) probability − happened of each row, in the column of its bin: see `expected_calibration_error`."""
     happened = np.asarray(happened)
     if happened.ndim != 1 or happened.dtype != bool:
         raise ValueError(f"happened must be (n,) booleans, got {happened.dtype} of shape {happened.shape}")
     probabilities = checked_probabilities(probabilities, n=len(happened))
-    counts = checked_weights(weights, n=len(happened))
-    number = np.digitize(probabilities, np.linspace(0, 1, bins + 1)[1:-1], right=True)
     gaps = np.zeros((len(happened), bins))
+    number = np.digitize(probabilities, np.linspace(0, 1, bins + 1)[1:-1], right=True)
     gaps[np.arange(len(happened)), number] = probabilities - happened
-    errors = _ratio(np.abs(counts @ gaps).sum(axis=1), counts.sum(axis=1))
-    return float(errors[0]) if weights is None else errors
+    return gaps
 
 
 def precision_at_prevalence(tpr: float, fpr: float, *, prevalence: float) -> float:
@@ -201,8 +216,3 @@ def precision_at_prevalence(tpr: float, fpr: float, *, prevalence: float) -> flo
     """
     alarms = tpr * prevalence + fpr * (1 - checked_rate(prevalence, name="prevalence"))
     return tpr * prevalence / alarms if alarms > 0 else float("nan")
-
-
-def _ratio(part: Array, whole: Array) -> Array:
-    """part / whole, NaN where the whole is 0."""
-    return np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=whole > 0)

@@ -1,16 +1,16 @@
 """The metrics of one detector with their intervals, and the paired comparison of two; single metrics in `curves`."""
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from advlens.arrays import Array, checked_seed, checked_whole
-from advlens.metrics.checks import checked_probabilities, checked_rate, checked_scores, checked_source, checked_truth
+from advlens.metrics.checks import checked_rate, checked_scores, checked_source, checked_truth
 from advlens.metrics.curves import (
     NOMINAL_FPRS,
-    RocCurve,
+    calibration_gaps,
+    curve_values,
     expected_calibration_error,
     precision_at_prevalence,
     threshold_at_fpr,
@@ -21,14 +21,11 @@ from advlens.metrics.intervals import (
     Estimate,
     Sample,
     auc_size,
-    bootstrap_weights,
     drawn_thresholds,
-    over_draws,
-    paired_difference,
     seed_weights,
+    source_counts,
 )
 
-Metric = TypeVar("Metric", bound=Estimate)
 MIN_NEGATIVES = {0.01: 1000}
 """Nominal FPR → the fewest negatives from which a TPR at it is given."""
 PREVALENCES = (0.01, 0.1)
@@ -44,7 +41,6 @@ def evaluate(
     threshold_scores: Array | None = None,
     probabilities: Array | None = None,
     fprs: Sequence[float] = NOMINAL_FPRS,
-    metrics: Sequence[str] | None = None,
     draws: int = DRAWS,
 ) -> dict[str, Estimate]:
     """The metrics of a detector, with 95 % intervals over source images, and over training seeds where there are any.
@@ -57,32 +53,32 @@ def evaluate(
         threshold_scores: (m,) or (s, m) scores of clean images from which thresholds are committed; drawn anew too.
         probabilities: (n,) or (s, n) in [0, 1], that an image is adversarial, where the detector gives them.
         fprs: nominal false-positive rates.
-        metrics: the names wanted, in place of all.
     Returns:
         `roc_auc`, `average_precision`, for each rate `tpr_at_fpr_0.05` (its threshold from the evaluated negatives);
         with threshold scores `committed_tpr_0.05`, `observed_fpr_0.05`, and `precision_at_prevalence_0.01` and `_0.1`
         at the threshold of 5 %; with probabilities `expected_calibration_error`. A TPR at an FPR for which there are
         fewer than `MIN_NEGATIVES` is NaN.
     Raises:
-        ValueError: for lengths that differ, NaNs, a missing class, or a metric that these arguments don't give.
+        ValueError: for lengths that differ, NaNs, or a missing class.
 
     >>> rng = np.random.default_rng(0)
     >>> truth, source = np.arange(200) >= 100, np.arange(200) % 100
     >>> evaluate(rng.normal(size=200) + 2 * truth, truth, source, seed=0)["roc_auc"].low > 0.8
     True
     """
-    samples = _samples(
-        *(scores, is_adversarial, source),
-        **{"seed": seed, "threshold_scores": threshold_scores, "probabilities": probabilities},
-        **{"fprs": fprs, "metrics": metrics, "draws": draws},
-    )
-    found = {name: sample.interval() for name, sample in samples.items()}
+    about = {"seed": seed, "threshold_scores": threshold_scores, "fprs": fprs, "draws": draws}
+    return intervals_of(samples(scores, is_adversarial, source, probabilities=probabilities, **about))
+
+
+def intervals_of(made: Mapping[str, Sample]) -> dict[str, Estimate]:
+    """Each metric of `samples` with its interval, and the precisions that follow from the rates at 5 %."""
+    found = {name: sample.interval() for name, sample in made.items()}
     rates = tuple(f"{name}_{PRECISION_FPR:g}" for name in ("committed_tpr", "observed_fpr"))
     if all(name in found for name in rates):
         tpr, false_alarms = (found[name] for name in rates)
         for each in PREVALENCES:
             found[f"precision_at_prevalence_{each:g}"] = precision_estimate(tpr, false_alarms, prevalence=each)
-    return _chosen(found, metrics)
+    return found
 
 
 def compare(
@@ -95,45 +91,24 @@ def compare(
     threshold_scores_a: Array | None = None,
     threshold_scores_b: Array | None = None,
     fprs: Sequence[float] = (0.05,),
-    metrics: Sequence[str] | None = None,
     draws: int = DRAWS,
 ) -> dict[str, Difference]:
     """What detector a has above detector b on the same rows, both evaluated on the same draws.
 
     Args:
         scores_a, scores_b: (n,) or (s, n) finite, higher = more adversarial; of the same images, in the same order.
-        is_adversarial, source, seed, fprs, metrics, draws: as in `evaluate`.
+        is_adversarial, source, seed, fprs, draws: as in `evaluate`.
         threshold_scores_a, threshold_scores_b: as `threshold_scores` in `evaluate`, of the same images.
     Returns:
         The metrics of `evaluate` (without precisions and calibration error) → `Difference`, positive where a is better.
     Raises:
         ValueError: as `evaluate` does.
     """
-    about = {"seed": seed, "fprs": fprs, "metrics": metrics, "draws": draws}
-    a = _samples(scores_a, is_adversarial, source, threshold_scores=threshold_scores_a, name="scores_a", **about)
-    n = np.shape(scores_a)[-1]
-    checked_scores(scores_b, name="scores_b", n=n, seeds=True)
-    b = _samples(scores_b, is_adversarial, source, threshold_scores=threshold_scores_b, name="scores_b", **about)
-    found = {name: paired_difference(a[name], b[name], n_sources=len(np.unique(source))) for name in a if name in b}
-    return _chosen(found, metrics)
-
-
-def roc_aucs(
-    scores: Mapping[str, Array], is_adversarial: Array, source: Array, *, seed: int, draws: int = DRAWS
-) -> dict[str, Estimate]:
-    """The `roc_auc` that `evaluate` gives for each of several detectors: name → `Estimate`.
-
-    Raises:
-        TypeError: for scores that are no mapping.
-        ValueError: as `evaluate` does.
-    """
-    if not isinstance(scores, Mapping):
-        raise TypeError(f"scores must map names to arrays, got {type(scores).__name__}: pass {{'name': scores}}")
-    about = {"seed": seed, "metrics": ("roc_auc",), "draws": draws}
-    return {
-        name: _samples(each, is_adversarial, source, name=name, **about)["roc_auc"].interval()
-        for name, each in scores.items()
-    }
+    about = {"seed": seed, "fprs": fprs, "draws": draws}
+    a = samples(scores_a, is_adversarial, source, threshold_scores=threshold_scores_a, name="scores_a", **about)
+    checked_scores(scores_b, name="scores_b", n=np.shape(scores_a)[-1], seeds=True)
+    b = samples(scores_b, is_adversarial, source, threshold_scores=threshold_scores_b, name="scores_b", **about)
+    return {name: sample.minus(b[name]) for name, sample in a.items() if name in b}
 
 
 def flagged_share(
@@ -151,21 +126,16 @@ def flagged_share(
         ValueError: as `evaluate` does.
     """
     scores = np.atleast_2d(checked_scores(scores, seeds=True))
-    source = checked_source(source, n=scores.shape[1])
-    weights = bootstrap_weights(source, draws=draws, seed=seed)
+    every = np.ones(scores.shape[1], bool)  # as if all were adversarial, so that the TPR is their share
+    cluster, counts = _drawn_sources(source, n=scores.shape[1], draws=draws, seed=seed)
     clean = _each_seed(threshold_scores, len(scores), name="threshold_scores")
     observed, drawn = [], []
     for own, own_clean in zip(scores, clean, strict=True):
-        anew = drawn_thresholds(own_clean, checked_rate(fpr), draws=draws, seed=seed)
-
-        def measure(counts: Array, chunk: slice, own: Array = own, anew: Array = anew) -> dict[str, Array]:
-            return {"share": (counts * (own > anew[chunk, None])).sum(axis=1) / counts.sum(axis=1)}
-
+        anew = {fpr: drawn_thresholds(own_clean, fpr, draws=draws, seed=seed)}
+        values = curve_values(own, every, fprs=(), thresholds=anew, cluster=cluster, counts=counts)
         observed.append(float(np.mean(own > threshold_at_fpr(own_clean, fpr))))
-        drawn.append(over_draws(measure, weights)["share"])
-    by_seed, shares = np.array(observed), seed_weights(len(scores), draws=draws, seed=seed)
-    values = (np.stack(drawn, axis=1) * shares).sum(axis=1)
-    return Sample(float(by_seed.mean()), values, len(np.unique(source)), by_seed).interval()
+        drawn.append(values[f"committed_tpr_{fpr:g}"])
+    return _over_seeds(observed, drawn, size=counts.shape[1], n_sources=counts.shape[1], seed=seed).interval()
 
 
 def calibration_error(
@@ -179,15 +149,10 @@ def calibration_error(
     Raises:
         ValueError: for other shapes or ranges.
     """
-    source = checked_source(source, n=len(happened))
-
-    def measure(weights: Array, _: slice) -> dict[str, Array]:
-        error = expected_calibration_error(probabilities, happened, bins=bins, weights=weights)
-        return {"error": np.asarray(error)}
-
-    error = measure(np.ones((1, len(source))), slice(None))["error"]
-    drawn = over_draws(measure, bootstrap_weights(source, draws=draws, seed=seed))["error"]
-    return Sample(float(error[0]), drawn, len(np.unique(source)), error).interval()
+    about = _drawn_sources(source, n=len(happened), draws=draws, seed=seed)
+    observed, drawn = _calibration_errors(probabilities, happened, *about, bins=bins)
+    n_sources = about[1].shape[1]
+    return _over_seeds([observed], [drawn], size=n_sources, n_sources=n_sources, seed=seed).interval()
 
 
 def precision_estimate(tpr: Estimate, fpr: Estimate, *, prevalence: float) -> Estimate:
@@ -207,7 +172,7 @@ def chance_level(metric: str, *, n_positive: int, n_negative: int) -> float:
     raise ValueError(f"metric {metric!r} has no chance level: pass one of those that rank or flag")
 
 
-def _samples(
+def samples(
     scores: Array,
     is_adversarial: Array,
     source: Array,
@@ -216,104 +181,79 @@ def _samples(
     threshold_scores: Array | None = None,
     probabilities: Array | None = None,
     fprs: Sequence[float] = NOMINAL_FPRS,
-    metrics: Sequence[str] | None = None,
     draws: int = DRAWS,
     name: str = "scores",
 ) -> dict[str, Sample]:
-    """Name → `Sample`: each metric on the rows and in all draws, averaged over training seeds."""
+    """Name → `Sample` of each metric of `evaluate`: on the rows and in all draws, averaged over training seeds."""
     n = len(np.atleast_1d(source)) if np.ndim(scores) == 0 else np.shape(scores)[-1]
     scores = np.atleast_2d(checked_scores(scores, name=name, n=n, seeds=True))
-    truth, source = checked_truth(is_adversarial, n=n), checked_source(source, n=n)
-    fprs, seed, draws = [checked_rate(fpr) for fpr in fprs], checked_seed(seed), checked_whole(draws, name="draws")
-    clean = chances = None
+    truth, n_seeds = checked_truth(is_adversarial, n=n), len(scores)
+    cluster, counts = _drawn_sources(source, n=n, draws=draws, seed=seed)
+    for fpr in fprs:
+        checked_rate(fpr)
+    clean: Any = [None] * n_seeds
     if threshold_scores is not None:
-        clean = _each_seed(threshold_scores, len(scores), name="threshold_scores")
+        clean = _each_seed(threshold_scores, n_seeds, name="threshold_scores")
+    chances: Any = [None] * n_seeds
     if probabilities is not None:
-        chances = _each_seed(probabilities, len(scores), name="probabilities", n=n)
-    for each in [] if chances is None else chances:
-        checked_probabilities(each, n=n)
-
-    weights = bootstrap_weights(source, draws=draws, seed=seed)
+        chances = _each_seed(probabilities, n_seeds, name="probabilities", n=n)
     observed, drawn = [], []
-    for number, own in enumerate(scores):
-        own_clean, own_chances = (None if each is None else each[number] for each in (clean, chances))
-        curve = partial(_values, own, truth, probabilities=own_chances, fprs=fprs, wanted=_needed(metrics))
+    for own, own_clean, own_chances in zip(scores, clean, chances, strict=True):
         committed, anew = {}, {}
         if own_clean is not None:
             committed = {fpr: np.array([threshold_at_fpr(own_clean, fpr)]) for fpr in fprs}
             anew = {fpr: drawn_thresholds(own_clean, fpr, draws=draws, seed=seed) for fpr in fprs}
-        observed.append(curve(np.ones((1, n)), slice(None), thresholds=committed))
-        drawn.append(over_draws(partial(curve, thresholds=anew), weights))
-    samples = _over_seeds(observed, drawn, seed=seed, truth=truth, source=source)
-    counts = {"tpr_at_fpr": int((~truth).sum()), "committed_tpr": 0 if clean is None else clean.shape[1]}
-    few = [f"{name}_{fpr:g}" for name, n in counts.items() for fpr, least in MIN_NEGATIVES.items() if n < least]
-    missing = Sample(np.nan, np.full(draws, np.nan), np.nan, np.full(len(scores), np.nan))
-    return samples | {name: missing for name in few if name in samples}
-
-
-def _chosen(found: dict[str, Metric], metrics: Sequence[str] | None) -> dict[str, Metric]:
-    """The metrics wanted, in that order."""
-    unknown = [name for name in metrics or () if name not in found]
-    if unknown:
-        raise ValueError(f"metrics must be among those that these arguments give, got {unknown[0]!r}: see evaluate")
-    return found if metrics is None else {name: found[name] for name in metrics}
-
-
-def _needed(metrics: Sequence[str] | None) -> set[str] | None:
-    """The metrics wanted and those that a precision is made from; None for all."""
-    if metrics is None:
-        return None
-    if isinstance(metrics, str):
-        raise TypeError(f"metrics must be a sequence of names, got {metrics!r}: pass ({metrics!r},)")
-    from_precision = {f"{name}_{PRECISION_FPR:g}" for name in ("committed_tpr", "observed_fpr")}
-    return set(metrics) | (from_precision if any(name.startswith("precision_") for name in metrics) else set())
-
-
-def _values(
-    scores: Array,
-    truth: Array,
-    weights: Array,
-    chunk: slice,
-    *,
-    thresholds: Mapping[float, Array],
-    probabilities: Array | None,
-    fprs: Sequence[float],
-    wanted: set[str] | None,
-) -> dict[str, Array]:
-    """Name → (draws,) values of one training seed; thresholds: nominal FPR → those of all draws."""
-    curve = RocCurve.of(scores, truth, weights=weights)
-    values: dict[str, Callable[[], Any]] = {"roc_auc": curve.roc_auc, "average_precision": curve.average_precision}
-    values |= {f"tpr_at_fpr_{fpr:g}": partial(curve.tpr_at_fpr, fpr) for fpr in fprs}
-    for fpr, anew in thresholds.items():
-        values[f"committed_tpr_{fpr:g}"] = partial(curve.true_positive_rate, anew[chunk])
-        values[f"observed_fpr_{fpr:g}"] = partial(curve.false_positive_rate, anew[chunk])
-    if probabilities is not None:
-        error = partial(expected_calibration_error, probabilities, truth, weights=weights)
-        values["expected_calibration_error"] = error
-    return {name: make() for name, make in values.items() if wanted is None or name in wanted}
-
-
-def _over_seeds(
-    observed: Sequence[Mapping[str, Array]],
-    drawn: Sequence[Mapping[str, Array]],
-    *,
-    seed: int,
-    truth: Array,
-    source: Array,
-) -> dict[str, Sample]:
-    """Each metric's values of s training seeds, on the rows and in the draws, as one `Sample`."""
-    positives, negatives = (len(np.unique(source[rows])) for rows in (truth, ~truth))
-    sizes = {"observed_fpr": negatives, "expected_calibration_error": len(np.unique(source))}
+        found = curve_values(own, truth, fprs=fprs, thresholds=committed)
+        values = curve_values(own, truth, fprs=fprs, thresholds=anew, cluster=cluster, counts=counts)
+        observed.append({metric: float(value[0]) for metric, value in found.items()})
+        if own_chances is not None:
+            error = _calibration_errors(own_chances, truth, cluster, counts)
+            observed[-1]["expected_calibration_error"], values["expected_calibration_error"] = error
+        drawn.append(values)
     made = {}
-    for name in observed[0]:
-        by_seed = np.array([each[name][0] for each in observed])
-        values = np.stack([each[name] for each in drawn], axis=1)
-        shares = seed_weights(len(drawn), draws=len(values), seed=seed)
-        estimate = float(by_seed.mean())
-        size = next((size for start, size in sizes.items() if name.startswith(start)), positives)
-        size = auc_size(estimate, positives, negatives) if name == "roc_auc" else size
-        made[name] = Sample(estimate, (values * shares).sum(axis=1), size, by_seed)
-    return made
+    for metric in observed[0]:
+        by_seed = [each[metric] for each in observed]
+        about = {"size": _size(metric, float(np.mean(by_seed)), truth, cluster), "n_sources": counts.shape[1]}
+        made[metric] = _over_seeds(by_seed, [each[metric] for each in drawn], **about, seed=seed)
+    negatives = {"tpr_at_fpr": int((~truth).sum()), "committed_tpr": 0 if clean[0] is None else len(clean[0])}
+    few = [f"{name}_{fpr:g}" for name, n in negatives.items() for fpr, least in MIN_NEGATIVES.items() if n < least]
+    missing = Sample(np.nan, np.full(draws, np.nan), np.nan, np.full(n_seeds, np.nan), counts.shape[1])
+    return made | {name: missing for name in few if name in made}
+
+
+def _drawn_sources(source: Array, *, n: int, draws: int, seed: int) -> tuple[Array, Array]:
+    """Each row's source, numbered, and how often each draw takes each source."""
+    distinct, cluster = np.unique(checked_source(source, n=n), return_inverse=True)
+    return cluster, source_counts(len(distinct), checked_whole(draws, name="draws"), checked_seed(seed))
+
+
+def _calibration_errors(
+    probabilities: Array, happened: Array, cluster: Array, counts: Array, *, bins: int = 15
+) -> tuple[float, Array]:
+    """The expected calibration error of all rows, and (draws,) that of each draw of their sources."""
+    sums = np.zeros((counts.shape[1], bins + 1))  # of each source: the gaps in each bin, and its rows
+    np.add.at(sums[:, :bins], cluster, calibration_gaps(probabilities, happened, bins=bins))
+    sums[:, bins] = np.bincount(cluster)
+    drawn = counts.astype(np.float64) @ sums
+    drawn = np.abs(drawn[:, :bins]).sum(axis=1) / drawn[:, bins]
+    return expected_calibration_error(probabilities, happened, bins=bins), drawn
+
+
+def _size(metric: str, estimate: float, truth: Array, cluster: Array) -> float:
+    """How many independent trials a metric is worth."""
+    positives, negatives = (len(np.unique(cluster[rows])) for rows in (truth, ~truth))
+    if metric == "roc_auc":
+        return auc_size(estimate, positives, negatives)
+    if metric == "expected_calibration_error":
+        return int(cluster.max()) + 1
+    return negatives if metric.startswith("observed_fpr") else positives
+
+
+def _over_seeds(observed: Sequence[float], drawn: Sequence[Array], *, size: float, n_sources: int, seed: int) -> Sample:
+    """A metric's values of s training seeds, on the rows and in the draws, as one `Sample`."""
+    values = np.stack(drawn, axis=1)
+    shares = seed_weights(len(drawn), draws=len(values), seed=seed)
+    return Sample(float(np.mean(observed)), (values * shares).sum(axis=1), size, np.array(observed), n_sources)
 
 
 def _each_seed(values: Array, n_seeds: int, *, name: str, n: int | None = None) -> Array:

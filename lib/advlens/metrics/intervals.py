@@ -4,7 +4,6 @@ Sources, not rows, are what is independent: all rows made of one image are drawn
 are nested: seeds are drawn, then sources.
 """
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -22,8 +21,6 @@ LEVEL = 0.95
 Z = float(stats.norm.ppf((1 + LEVEL) / 2))
 SEED_EDGE = 0.005  # of the range of a bounded metric: the nearest that a seed's value comes to a bound
 PRIOR_EVENTS = 1  # errors seen at which an observed variance weighs as much as the binomial one
-CHUNK_BYTES = 32 * 2**20
-"""Of float64 weights at a time: metrics need some six times that, and smaller chunks stay in the cache."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +51,14 @@ class Sample:
         drawn: (draws,) bootstrap values; NaN where a draw lacks a class.
         size: how many independent trials the metric is worth where the bootstrap is degenerate.
         by_seed: (s,) values of the training seeds.
+        n_sources: how many images the rows were made of.
     """
 
     estimate: float
     drawn: Array
     size: float
     by_seed: Array
+    n_sources: int
 
     def interval(self) -> Estimate:
         """The score interval whose effective sample size is that of the bootstrap variance."""
@@ -69,6 +68,12 @@ class Sample:
         variance = float(np.mean((finite - self.estimate) ** 2))  # about the estimate: a draw's bias counts too
         reach = seed_quantile(self.by_seed, variance)
         return Estimate(self.estimate, *score_interval(self.estimate, self.size, variance=variance, quantile=reach))
+
+    def minus(self, other: "Sample") -> "Difference":
+        """This metric minus that of another detector on the same rows and draws, correlated as the draws are."""
+        both = np.isfinite(self.drawn) & np.isfinite(other.drawn)
+        drawn = self.drawn[both], other.drawn[both]
+        return difference(self.interval(), other.interval(), *drawn, n_sources=self.n_sources)
 
 
 def score_interval(
@@ -119,12 +124,6 @@ def seed_quantile(by_seed: Array, variance: float) -> float:
     return float(stats.t.ppf((1 + LEVEL) / 2, freedom))
 
 
-def paired_difference(a: Sample, b: Sample, *, n_sources: int) -> Difference:
-    """a − b of two detectors by `difference`, correlated as their draws are."""
-    both = np.isfinite(a.drawn) & np.isfinite(b.drawn)
-    return difference(a.interval(), b.interval(), a.drawn[both], b.drawn[both], n_sources=n_sources)
-
-
 def difference(first: Estimate, second: Estimate, a: Array, b: Array, *, n_sources: int) -> Difference:
     """first − second from both intervals and the correlation of a and b; p < 0.05 exactly where 0 lies outside.
 
@@ -147,27 +146,12 @@ def difference(first: Estimate, second: Estimate, a: Array, b: Array, *, n_sourc
     return Difference(gap, gap - below, gap + above, p_value)
 
 
-def bootstrap_weights(source: Array, *, draws: int = DRAWS, seed: int) -> Array:
-    """How often each row counts in each draw.
-
-    A draw takes as many sources as there are, with replacement. The same seed and set of sources give the
-    same draws, in whatever order the rows come, so that two detectors can be compared on them.
-
-    Args:
-        source: (n,) integers, the index of the image that each row was made of.
-    Returns:
-        (draws, n) uint16.
-    Raises:
-        ValueError: for another shape or type, or no draws.
-    """
-    distinct, row = np.unique(checked_source(source), return_inverse=True)
-    draws = checked_whole(draws, name="draws")
-    return _source_counts(len(distinct), draws, checked_seed(seed))[:, row]
-
-
 @lru_cache(maxsize=4)
-def _source_counts(n_sources: int, draws: int, seed: int) -> Array:
-    """(draws, n_sources) uint16; kept, because every detector of a table asks for the same."""
+def source_counts(n_sources: int, draws: int, seed: int) -> Array:
+    """(draws, n_sources) uint16, how often each draw takes each source: as many as there are, with replacement.
+
+    The draws are the same for every detector on the same sources, so that two can be compared on them.
+    """
     drawn = np.random.default_rng(seed).spawn(3)[0].integers(n_sources, size=(draws, n_sources))
     cell = drawn + n_sources * np.arange(draws)[:, None]
     return np.bincount(cell.ravel(), minlength=draws * n_sources).reshape(draws, n_sources).astype(np.uint16)
@@ -194,19 +178,6 @@ def drawn_thresholds(clean_scores: Array, fpr: float, *, draws: int, seed: int) 
     rank = threshold_rank(m, fpr)
     share = np.random.default_rng(seed).spawn(3)[2].beta(rank, m - rank + 1, size=draws)
     return -np.sort(-clean_scores)[np.minimum((share * m).astype(int), m - 1)]
-
-
-def over_draws(measure: Callable[[Array, slice], Mapping[str, Array]], weights: Array) -> dict[str, Array]:
-    """The metrics of all draws, a chunk of draws at a time.
-
-    Args:
-        measure: from (draws, n) float64 weights, and which draws they are, to name → (draws,).
-        weights: (draws, n) of any number type.
-    """
-    size = max(1, CHUNK_BYTES // (8 * weights.shape[1]))
-    chunks = [slice(start, start + size) for start in range(0, len(weights), size)]
-    parts = [measure(weights[chunk].astype(np.float64), chunk) for chunk in chunks]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def proportion(flags: Array, source: Array) -> Estimate:
@@ -283,7 +254,7 @@ def mean(values: Array, source: Array, *, seed: int, draws: int = DRAWS) -> Esti
         return Estimate(estimate, float("nan"), float("nan"))
     totals = np.stack([np.bincount(cluster, weights=each) for each in values])
     rows = np.bincount(cluster)
-    counts = _source_counts(n_sources, checked_whole(draws, name="draws"), checked_seed(seed)).astype(np.float64)
+    counts = source_counts(n_sources, checked_whole(draws, name="draws"), checked_seed(seed)).astype(np.float64)
     by_draw = counts @ totals.T / (counts @ rows)[:, None]
     drawn = (by_draw * seed_weights(len(values), draws=draws, seed=seed)).sum(axis=1)
     left_out = (totals.mean(axis=0).sum() - totals.mean(axis=0)) / (rows.sum() - rows)

@@ -423,8 +423,8 @@ def errors_found(clean: pd.DataFrame, *, seed: int) -> tuple[dict[str, Estimate]
     scores = {name: clean[name].to_numpy(np.float64) for name in (DEEP_KNN, MAX_SOFTMAX)}
     if wrong.all() or not wrong.any():
         return dict.fromkeys(scores, NO_ESTIMATE), NO_DIFFERENCE
-    paired = metrics.compare(*scores.values(), wrong, source, seed=seed, metrics=("roc_auc",))  # pyright: ignore[reportCallIssue]
-    return metrics.roc_aucs(scores, wrong, source, seed=seed), paired["roc_auc"]
+    both = {name: metrics.samples(each, wrong, source, seed=seed)["roc_auc"] for name, each in scores.items()}
+    return {name: sample.interval() for name, sample in both.items()}, both[DEEP_KNN].minus(both[MAX_SOFTMAX])
 
 
 def _row(estimate: Estimate, **about: Any) -> dict[str, Any]:
