@@ -23,6 +23,7 @@ def write_notebook(path, code: str, *, parameters: str = 'run = ""\ndataset = ""
 def project(tmp_path, monkeypatch):
     """An empty project; every execution of a notebook adds a line to its `log`."""
     (tmp_path / "notebooks" / "parameters").mkdir(parents=True)
+    (tmp_path / "notebooks" / "parameters" / "full.yaml").write_text("")
     (tmp_path / "tests" / "notebooks").mkdir(parents=True)
     for module in (runs, profiles, publishing):
         monkeypatch.setattr(module, "project_root", lambda: tmp_path)

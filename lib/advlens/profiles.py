@@ -56,8 +56,6 @@ def profile_parameters(profile: str) -> dict[str, Any]:
         FileNotFoundError: for a file that is not there.
     """
     path = _path_of(profile)
-    if profile == "full" and not path.exists():  # which differs in nothing
-        return {}
     try:
         parameters = yaml.load(path.read_text(), Loader=_Loader) or {}
     except (yaml.YAMLError, ValueError) as error:
