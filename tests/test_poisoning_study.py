@@ -11,7 +11,7 @@ from advlens.metrics import roc_auc
 from advlens.neighbours import DeepKNN, Judgement, Neighbourhoods
 from advlens.poisoning import CONTROL, poisoned_set, rankings, trigger
 from advlens.studies import poisoning
-from advlens.studies.poisoning import CORRECT, MISCLASSIFIED, POISONED, Defence, Study, two_labels
+from advlens.studies.poisoning import CORRECT, MISCLASSIFIED, Defence, Study, two_labels
 from advlens.workbench import Workbench
 
 LAYERS = ("conv1", "conv2", "conv3", "logits")
@@ -72,10 +72,6 @@ def test_recovered_and_lost_labels_are_counted_on_their_own_groups():
 @pytest.mark.parametrize(("variance", "is_lower"), [(1e-4, True), (0.09, False)])
 def test_variance_of_poisoned_points_is_compared_with_each_group(variance, is_lower):
     rows = made_up_runs(variance=variance)
-    table = poisoning.credibilities(rows).set_index(["group", "statistic"])
-    assert table.loc[(POISONED, "variance"), "estimate"] == pytest.approx(variance * 30 / 29)
-    assert table.loc[(POISONED, "mean"), "estimate"] == pytest.approx(0.2)
-    assert table.loc[(POISONED, "mean"), "n"] == 90
     differences = poisoning.variance_differences(rows).set_index("group")
     assert set(differences.index) == {CORRECT, MISCLASSIFIED}
     assert ((differences["high"] < 0) == is_lower).all()

@@ -34,17 +34,9 @@ MIXTURES = ((4, 15), (25, 50))  # poisoned points, and all that are judged, of i
 PUBLISHED_POINTS = 50  # poisoned, in experiments 2.1 and 2.2
 PUBLISHED_RECOVERED, PUBLISHED_MISCLASSIFIED = 213, 364  # labels that Deep kNN recovers, of 10,000 test images
 PUBLISHED_ERROR = PUBLISHED_MISCLASSIFIED / 10_000
-PUBLISHED_VARIANCE = {"correct": 0.150, "poisoned": 0.0034}  # of the credibility: its own comparison
 CORRECT, MISCLASSIFIED, POISONED = "correct", "misclassified", "poisoned"
-# Table 1: % of poisoned points among the 75 nearest neighbours, in three ReLU layers and the last.
-PUBLISHED_INFLUENCE = {CORRECT: (24.93, 28.8, 29.14, 29.04), MISCLASSIFIED: (25.3, 28.8, 35.4, 36.93)}
 BUDGET = 2  # times the poison that is believed to be there: so the precision of a removal is at most a half
 MIN_IMAGES = 10  # of a group in one seed, below which its variance is not computed
-STATISTICS: dict[str, Callable[[Array], float]] = {
-    "mean": lambda values: float(np.mean(values)),
-    "variance": lambda values: float(np.var(values, ddof=1)) if len(values) >= MIN_IMAGES else float("nan"),
-    "maximum": lambda values: float(np.max(values)),
-}
 
 
 def two_labels(num_classes: int) -> list[int]:
@@ -507,17 +499,6 @@ def credibility_groups(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {CORRECT: test[correct], MISCLASSIFIED: test[~correct], POISONED: rows[rows["role"] == POISONED]}
 
 
-def credibilities(rows: pd.DataFrame) -> pd.DataFrame:
-    """Mean, variance and maximum of the credibility, over seeds: kind, group, statistic, estimate, low, high, n."""
-    made = []
-    for kind, of_kind in rows.groupby("kind", sort=False):
-        for (group, own), (statistic, of) in itertools.product(credibility_groups(of_kind).items(), STATISTICS.items()):
-            values = own.groupby("seed")["credibility"].agg(lambda column, of=of: of(column.to_numpy()))
-            about = {"kind": kind, "group": group, "statistic": statistic, "n": len(own)}
-            made.append(_row(average_over_seeds(values), **about))
-    return pd.DataFrame(made)
-
-
 def variance_differences(rows: pd.DataFrame) -> pd.DataFrame:
     """Variance of the poisoned points' credibility minus that of each other group, paired by seed.
 
@@ -528,7 +509,9 @@ def variance_differences(rows: pd.DataFrame) -> pd.DataFrame:
     for kind, of_kind in rows.groupby("kind", sort=False):
         groups = credibility_groups(of_kind)
         by_seed = {
-            group: own.groupby("seed")["credibility"].agg(lambda column: STATISTICS["variance"](column.to_numpy()))
+            group: own.groupby("seed")["credibility"].agg(
+                lambda column: column.var() if len(column) >= MIN_IMAGES else np.nan
+            )
             for group, own in groups.items()
         }
         for group in (CORRECT, MISCLASSIFIED):
