@@ -237,6 +237,7 @@ MIDDLES = {
     "cropping": [layers.Conv2D(3, 3, activation="relu"), layers.Cropping2D(1)],
     "upsampling": [layers.Conv2D(3, 3, activation="relu"), layers.UpSampling2D(2)],
     "permuted": [layers.Conv2D(3, 3, activation="relu"), layers.Permute((2, 3, 1))],
+    "transposed": [layers.Conv2DTranspose(3, 3, strides=2, activation="relu")],
     "leaky": [layers.Conv2D(3, 3), layers.LeakyReLU(negative_slope=0.2)],
 }
 
@@ -246,7 +247,14 @@ def test_further_layers_are_explained_as_they_compute(middle):
     network = drawn(keras.Sequential([layers.Input((8, 8, 2)), *MIDDLES[middle], layers.Flatten(), layers.Dense(4)]))
     images = np.random.default_rng(1).random((3, 8, 8, 2), dtype=np.float32)
     assert_maps_equal(explain(network, images, method="gradient"), image_gradient(network, images))
-    if middle in ("groups", "depthwise", "cropping", "upsampling", "permuted"):  # relevance is kept without biases
+    if middle in (
+        "groups",
+        "depthwise",
+        "cropping",
+        "upsampling",
+        "permuted",
+        "transposed",
+    ):  # relevance is kept without biases
         for weight in network.weights:
             if "bias" in weight.path:
                 weight.assign(np.zeros(weight.shape))
@@ -266,6 +274,15 @@ def test_a_layer_that_is_used_twice_is_two():
     assert_maps_equal(explain(network, images, method="gradient"), image_gradient(network, images))
 
 
+@pytest.mark.parametrize("join", [layers.Average, layers.Maximum])
+def test_branches_are_joined_as_they_compute(join):
+    inputs = keras.Input((8, 8, 2))
+    branches = [layers.Conv2D(3, 3, activation="relu")(inputs) for _ in range(2)]
+    network = drawn(keras.Model(inputs, layers.Dense(4)(layers.Flatten()(join()(branches)))))
+    images = np.random.default_rng(1).random((3, 8, 8, 2), dtype=np.float32)
+    assert_maps_equal(explain(network, images, method="gradient"), image_gradient(network, images))
+
+
 @pytest.mark.parametrize("blocks", [1, 2])
 def test_relevance_is_counted_once_a_branch_and_that_is_said(blocks):
     inputs = keras.Input((6, 6, 1))
@@ -280,6 +297,7 @@ def test_relevance_is_counted_once_a_branch_and_that_is_said(blocks):
     with pytest.warns(UserWarning, match="counts relevance once for each branch of add0"):
         sums = explain(network, images).sum(axis=(1, 2, 3))
     np.testing.assert_allclose(sums / network(images).numpy().max(axis=1), 2.0**blocks, rtol=1e-3)
+    explain(network, images, from_layer=network.layers[-1].name)  # no Add is left: no warning, which is an error here
 
 
 def test_noise_before_the_first_layer_does_not_take_its_rule():

@@ -22,17 +22,10 @@ if TYPE_CHECKING:
 IMAGE = ""  # the name of the tensor that enters a description: no layer is called that
 
 _POOLING = ("pool_size", "strides", "padding", "data_format")
+_WINDOW = ("filters", "kernel_size", "strides", "padding", "data_format", "dilation_rate", "activation", "use_bias")
 LAYER_KEYS: dict[str, tuple[str, ...]] = {
-    "Conv2D": (
-        "filters",
-        "kernel_size",
-        "strides",
-        "padding",
-        "data_format",
-        "dilation_rate",
-        "activation",
-        "use_bias",
-    ),
+    "Conv2D": _WINDOW,
+    "Conv2DTranspose": (*_WINDOW, "output_padding"),
     "Dense": ("units", "activation", "use_bias"),
     "BatchNormalization": ("axis", "epsilon", "center", "scale"),
     "MaxPooling2D": _POOLING,
@@ -48,6 +41,8 @@ LAYER_KEYS: dict[str, tuple[str, ...]] = {
     "LeakyReLU": ("negative_slope",),
     "Activation": ("activation",),
     "Add": (),
+    "Average": (),
+    "Maximum": (),
     "Concatenate": ("axis",),
 }
 CONVOLUTIONS = ("Conv2D", "DepthwiseConv2D", "SeparableConv2D")
@@ -103,6 +98,27 @@ class Description:
                 digest.update(f"{weight.dtype}{weight.shape}".encode())
                 digest.update(np.ascontiguousarray(weight).data)
         return digest.hexdigest()
+
+    def between(self, start: str, end: str) -> set[str]:
+        """Names of the layers that lie between two tensors.
+
+        Raises:
+            ValueError: if a path leads to `end` past `start`.
+        """
+        inputs = {layer.name: layer.inputs for layer in self.layers}
+        needed: set[str] = set()
+        waiting = [end]
+        while waiting:
+            name = waiting.pop()
+            if name == start or name in needed:
+                continue
+            if name == IMAGE:
+                raise ValueError(
+                    f"the network has a path around layer {start!r}: choose a layer that all paths lead through"
+                )
+            needed.add(name)
+            waiting.extend(inputs[name])
+        return needed
 
     def activations(self) -> Iterator[tuple[LayerDescription, str]]:
         """The layers that hold a non-linear activation, with its name."""

@@ -112,7 +112,7 @@ def explain(
     neuron_mode, neurons = _neuron_selection(neuron, n=len(images), num_classes=network.output_shape[-1])
     start = _start(description, from_layer)
     _check_first_layer(description, method, start)
-    _warn_of_branches(description, method)
+    _warn_of_branches(description, method, start)
     if method == "deep_taylor.bounded":
         options = _bounds(description, start) | options
     request = Request(description.digest(), method, neuron_mode, start, options)
@@ -140,8 +140,9 @@ def _network_of(network: keras.Model | Classifier) -> keras.Model:
     return network.model if isinstance(network, Classifier) else with_logits(network)
 
 
-def _warn_of_branches(description: Description, method: str) -> None:
-    added = [layer.name for layer in description.layers if layer.kind == "Add"]
+def _warn_of_branches(description: Description, method: str, start: str) -> None:
+    explained = description.between(start, description.output)
+    added = [layer.name for layer in description.layers if layer.kind == "Add" and layer.name in explained]
     if added and not METHODS[method].gradient:
         warnings.warn(
             f"{method!r} counts relevance once for each branch of {', '.join(added)}: maps add up to more "

@@ -19,7 +19,7 @@ def rebuild(description: Description, *, start: str = IMAGE, end: str | None = N
         ValueError: if a path leads to `end` past `start`.
     """
     end = end or description.output
-    needed = _needed(description, start, end)
+    needed = description.between(start, end)
     shape = description.input_shape
     if start != IMAGE:
         shape = rebuild(description, end=start).output_shape[1:]
@@ -37,21 +37,3 @@ def rebuild(description: Description, *, start: str = IMAGE, end: str | None = N
     for made, weights in built:
         made.set_weights(weights)
     return model
-
-
-def _needed(description: Description, start: str, end: str) -> set[str]:
-    """Names of the layers that lie between two tensors."""
-    inputs = {layer.name: layer.inputs for layer in description.layers}
-    needed: set[str] = set()
-    waiting = [end]
-    while waiting:
-        name = waiting.pop()
-        if name == start or name in needed:
-            continue
-        if name == IMAGE:
-            raise ValueError(
-                f"the network has a path around layer {start!r}: choose a layer that all paths lead through"
-            )
-        needed.add(name)
-        waiting.extend(inputs[name])
-    return needed
