@@ -1,9 +1,13 @@
-"""The names that `import advlens` offers, and the examples in its docstrings."""
+"""The names that `import advlens` offers, the examples in its docstrings, and what it says that it needs."""
 
+import ast
 import doctest
 import importlib
+import importlib.metadata
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -39,3 +43,22 @@ def test_examples_in_docstrings_are_right(name):
     found = doctest.testmod(importlib.import_module(name))
     assert found.failed == 0
     assert found.attempted > 0
+
+
+def test_what_the_package_imports_are_its_dependencies():
+    imported = set()
+    for path in Path(advlens.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                imported.add(node.module.split(".")[0])
+    imported -= {
+        *sys.stdlib_module_names,
+        "advlens",
+        "innvestigate",
+    }  # which its metadata forbids beside this TensorFlow
+    providers = importlib.metadata.packages_distributions()
+    wanted = {re.sub(r"[-_.]+", "-", providers[name][0]).lower() for name in imported}
+    said = {re.match(r"[\w.-]+", each).group().lower() for each in importlib.metadata.requires("advlens")}
+    assert wanted <= said
