@@ -16,12 +16,9 @@ from advlens.metrics import (
     Estimate,
     Stratum,
     Verdict,
-    accuracy,
     average_precision,
     calibration_error,
-    chance_level,
     claim_verdict,
-    committed_thresholds,
     compare,
     curve_values,
     evaluate,
@@ -33,7 +30,6 @@ from advlens.metrics import (
     precision_at_prevalence,
     proportion,
     proportion_difference,
-    rates,
     roc_auc,
     threshold_at_fpr,
     tpr_at_fpr,
@@ -106,7 +102,7 @@ def test_threshold_is_the_lowest_clean_score_that_keeps_the_rate():
     assert threshold_at_fpr(scores, 0.05) == 94
     assert threshold_at_fpr(scores, 0.29) == 70
     assert threshold_at_fpr(scores[:5], 0.01) == scores[:5].max()
-    assert committed_thresholds(scores) == {0.01: 98, 0.05: 94, 0.10: 89}
+    assert [threshold_at_fpr(scores, fpr) for fpr in NOMINAL_FPRS] == [98, 94, 89]
 
 
 @pytest.mark.parametrize("fpr", [0.01, 0.05, 0.1, 0.5])
@@ -124,10 +120,8 @@ def test_a_threshold_from_the_negatives_flags_as_the_curve_says():
     scores, truth, _ = detection_problem(ties=True)
     for fpr in NOMINAL_FPRS:
         threshold = threshold_at_fpr(scores[~truth], fpr)
-        found = rates(scores, truth, threshold=threshold)
-        assert found.true_positive == pytest.approx(tpr_at_fpr(scores, truth, fpr=fpr))
-        assert found.false_positive == np.mean(scores[~truth] > threshold) <= fpr
-        assert found.accuracy == accuracy(scores > threshold, truth) == np.mean((scores > threshold) == truth)
+        assert np.mean(scores[truth] > threshold) == pytest.approx(tpr_at_fpr(scores, truth, fpr=fpr))
+        assert np.mean(scores[~truth] > threshold) <= fpr
 
 
 def test_rates_at_a_threshold_a_draw_equal_counts():
@@ -503,15 +497,6 @@ def test_a_claim_is_judged_by_what_was_found():
         verdict(Difference(0, 0, 0, 1), margin=0, n_positive=50)
 
 
-def test_chance_levels_are_those_of_random_scores():
-    scores, truth = np.random.default_rng(0).random(20_000), np.arange(20_000) < 5000
-    for name, metric in (("roc_auc", roc_auc), ("average_precision", average_precision)):
-        assert metric(scores, truth) == pytest.approx(chance_level(name, n_positive=5000, n_negative=15_000), abs=0.02)
-    assert chance_level("observed_fpr_0.05 on clean", n_positive=1, n_negative=1) == 0.05
-    with pytest.raises(ValueError, match="'expected_calibration_error' has no chance level"):
-        chance_level("expected_calibration_error", n_positive=1, n_negative=1)
-
-
 def test_strata_part_the_positives():
     success = np.array([True, False, True])
     assert positives(success).tolist() == [True, False, True]
@@ -554,10 +539,8 @@ def test_wrong_input_is_named_with_its_value_and_the_remedy(changes, sentence):
 def test_wrong_input_of_the_other_functions_is_named():
     scores, truth, _ = detection_problem(n=10)
     for call, sentence in (
-        (lambda: rates(scores, truth, threshold=np.nan), "threshold must be a number, got NaN"),
         (lambda: threshold_at_fpr(np.array([np.nan]), 0.05), "clean_scores must be finite"),
         (lambda: compare(scores, scores[:5], truth, np.arange(10), seed=0), r"scores_b must have shape \(10,\)"),
-        (lambda: accuracy(truth, truth[:3]), "predicted and truth must both be"),
         (lambda: proportion(np.array([0, 2]), np.arange(2)), r"flags must be .* in \[0, 1\], got int64"),
         (lambda: mean(truth, np.arange(10), seed=0), "values must be numbers, got bool"),
         (lambda: mean(np.array([np.nan]), np.arange(1), seed=0), "values must be finite, got nan at row 0"),

@@ -5,7 +5,6 @@ than** the threshold.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numba
 import numpy as np
@@ -146,42 +145,6 @@ def threshold_at_fpr(clean_scores: Array, fpr: float) -> float:
 def threshold_rank(n: int, fpr: float) -> int:
     """Which of n clean scores, from the highest, is the threshold: ⌊fpr·n⌋ + 1."""
     return int(np.floor(checked_rate(fpr) * n + ROUNDING)) + 1
-
-
-def committed_thresholds(clean_scores: Array, fprs: Sequence[float] = NOMINAL_FPRS) -> dict[float, float]:
-    """Nominal FPR → `threshold_at_fpr`, for each of `fprs`."""
-    return {fpr: threshold_at_fpr(clean_scores, fpr) for fpr in fprs}
-
-
-@dataclass(frozen=True)
-class Rates:
-    """What a threshold does, each in [0, 1]."""
-
-    true_positive: float
-    false_positive: float
-    accuracy: float
-
-
-def rates(scores: Array, is_adversarial: Array, *, threshold: float) -> Rates:
-    """The rates of a detector that flags (n,) scores greater than `threshold`, given (n,) bool truths.
-
-    Raises:
-        ValueError: for lengths that differ, NaNs, or a missing class.
-    """
-    scores = checked_scores(scores)
-    truth = checked_truth(is_adversarial, n=len(scores))
-    if np.isnan(threshold):
-        raise ValueError("threshold must be a number, got NaN: see threshold_at_fpr")
-    flagged = scores > threshold
-    return Rates(float(flagged[truth].mean()), float(flagged[~truth].mean()), accuracy(flagged, truth))
-
-
-def accuracy(predicted: Array, truth: Array) -> float:
-    """Share of the (n,) predictions that equal the (n,) truths."""
-    predicted, truth = np.asarray(predicted), np.asarray(truth)
-    if predicted.shape != truth.shape or predicted.ndim != 1 or len(predicted) == 0:
-        raise ValueError(f"predicted and truth must both be (n,), got {predicted.shape} and {truth.shape}")
-    return float(np.mean(predicted == truth))
 
 
 def expected_calibration_error(probabilities: Array, happened: Array, *, bins: int = 15) -> float:

@@ -161,17 +161,6 @@ def precision_estimate(tpr: Estimate, fpr: Estimate, *, prevalence: float) -> Es
     return Estimate(*(precision_at_prevalence(*pair, prevalence=prevalence) for pair in pairs))
 
 
-def chance_level(metric: str, *, n_positive: int, n_negative: int) -> float:
-    """What a detector without information reaches: ½ for `roc_auc`, the prevalence for `average_precision`."""
-    if metric == "roc_auc":
-        return 0.5
-    if metric == "average_precision":
-        return n_positive / (n_positive + n_negative)
-    if metric.startswith(("tpr_at_fpr_", "committed_tpr_", "observed_fpr_", "precision_at_prevalence_")):
-        return float(metric.rsplit("_", 1)[1].split(" ")[0])
-    raise ValueError(f"metric {metric!r} has no chance level: pass one of those that rank or flag")
-
-
 def samples(
     scores: Array,
     is_adversarial: Array,
