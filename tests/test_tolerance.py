@@ -34,7 +34,7 @@ def test_rounding_passes(text, other):
         ("0.912 [0.9, 1.0] (entropy)", "0.912 [0.9, 1.0]"),
         ("n = 80", "n = 60"),
         ("TPR 0.75", "TPR 0.5"),
-        ("AUC 0.80", "AUC 0.62"),
+        ("AUC 0.80", "AUC 0.68"),
         ("norm 1.00", "norm 1.20"),
         ("0.9 0.9", "0.9"),
         ("AUC 0.912", "AUC nan"),

@@ -9,7 +9,7 @@ import re
 
 RELATIVE = 0.10
 """Of any number; besides, by what it is, the absolute difference that passes:"""
-COUNT, SHARE, OTHER = 3, 0.15, 0.15
+COUNT, SHARE, OTHER = 3, 0.10, 0.15
 """Of images; an AUC, rate, correlation or other decimal within ±1, a percentage being a share; a norm, bits."""
 NUMBER = re.compile(r"(?<![\w.])[-+−]?\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?")
 VERDICT = re.compile(
