@@ -241,6 +241,7 @@ MIDDLES = {
     "transposed": [layers.Conv2DTranspose(3, 3, strides=2, activation="relu")],
     "leaky": [layers.Conv2D(3, 3), layers.LeakyReLU(negative_slope=0.2)],
 }
+KEEP_RELEVANCE = ("groups", "depthwise", "cropping", "upsampling", "permuted", "transposed")  # without biases
 
 
 @pytest.mark.parametrize("middle", MIDDLES)
@@ -248,14 +249,7 @@ def test_further_layers_are_explained_as_they_compute(middle):
     network = drawn(keras.Sequential([layers.Input((8, 8, 2)), *MIDDLES[middle], layers.Flatten(), layers.Dense(4)]))
     images = np.random.default_rng(1).random((3, 8, 8, 2), dtype=np.float32)
     assert_maps_equal(explain(network, images, method="gradient"), image_gradient(network, images))
-    if middle in (
-        "groups",
-        "depthwise",
-        "cropping",
-        "upsampling",
-        "permuted",
-        "transposed",
-    ):  # relevance is kept without biases
+    if middle in KEEP_RELEVANCE:
         for weight in network.weights:
             if "bias" in weight.path:
                 weight.assign(np.zeros(weight.shape))

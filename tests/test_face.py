@@ -53,11 +53,8 @@ def test_what_the_package_imports_are_its_dependencies():
                 imported |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
                 imported.add(node.module.split(".")[0])
-    imported -= {
-        *sys.stdlib_module_names,
-        "advlens",
-        "innvestigate",
-    }  # which its metadata forbids beside this TensorFlow
+    forbidden = {"innvestigate"}  # by its metadata, beside this TensorFlow
+    imported -= {*sys.stdlib_module_names, "advlens", *forbidden}
     providers = importlib.metadata.packages_distributions()
     wanted = {re.sub(r"[-_.]+", "-", providers[name][0]).lower() for name in imported}
     said = {re.match(r"[\w.-]+", each).group().lower() for each in importlib.metadata.requires("advlens")}

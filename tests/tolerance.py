@@ -7,10 +7,8 @@ what was chosen by its figure, which stands before it, follow the numbers: where
 import math
 import re
 
-RELATIVE = 0.10
-"""Of any number; besides, by what it is, the absolute difference that passes:"""
-COUNT, SHARE, OTHER = 3, 0.10, 0.15
-"""Of images; an AUC, rate, correlation or other decimal within ±1, a percentage being a share; a norm, bits."""
+# Numbers within either of these of each other count as equal; shares, AUCs and correlations lie within ±1.
+SHARE, OTHER, RELATIVE = 0.10, 0.15, 0.10
 NUMBER = re.compile(r"(?<![\w.])[-+−]?\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?")
 VERDICT = re.compile(
     r"\b(confirmed|refuted|open|carries over|does not carry over|higher|lower|no meaningful difference|undecided|"
@@ -28,7 +26,7 @@ class TolerantText(str):
             return NotImplemented
         if _words(self) != _words(other):
             return False
-        return all(_close(*pair) for pair in zip(_numbers(self), _numbers(other), strict=True))
+        return all(_close(a, b) for a, b in zip(_numbers(self), _numbers(other), strict=True))
 
     def __ne__(self, other: object) -> bool:
         return not self == other
@@ -41,17 +39,13 @@ def _words(text: str) -> str:
     return PADDING.sub(" ", NUMBER.sub("#", unjudged))
 
 
-def _numbers(text: str) -> list[tuple[float, bool]]:
-    """Each number, and whether it counts something."""
-    found = []
+def _numbers(text: str) -> list[float]:
+    values = []
     for match in NUMBER.finditer(text):
-        plain = match.group().replace(",", "").replace("−", "-")
-        is_percent = text[match.end() : match.end() + 1] == "%"
-        found.append((float(plain) / (100 if is_percent else 1), plain.lstrip("+-").isdigit() and not is_percent))
-    return found
+        value = float(match.group().replace(",", "").replace("−", "-"))
+        values.append(value / 100 if text[match.end() : match.end() + 1] == "%" else value)
+    return values
 
 
-def _close(one: tuple[float, bool], other: tuple[float, bool]) -> bool:
-    (a, is_count), (b, _) = one, other
-    allowed = COUNT if is_count else SHARE if max(abs(a), abs(b)) <= 1 else OTHER
-    return math.isclose(a, b, rel_tol=RELATIVE, abs_tol=allowed)
+def _close(a: float, b: float) -> bool:
+    return math.isclose(a, b, rel_tol=RELATIVE, abs_tol=SHARE if max(abs(a), abs(b)) <= 1 else OTHER)
