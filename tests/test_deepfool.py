@@ -8,6 +8,7 @@ from advlens.attacks.deepfool import DeepFool
 from advlens.attacks.gradient import GradientAttack
 from advlens.attacks.inputs import MARGIN
 from advlens.attacks.lbfgs import LBFGS
+from advlens.attacks.minimum_norm import DDN
 from advlens.classifier import Classifier, logit_margins
 
 
@@ -42,7 +43,7 @@ def test_an_images_result_does_not_depend_on_its_batch(max_pooling_classifier, m
     np.testing.assert_allclose(together, apart, atol=1e-4)
 
 
-@pytest.mark.parametrize("attack", [DeepFool, GradientAttack, BoundaryAttack, LBFGS])
+@pytest.mark.parametrize("attack", [DeepFool, GradientAttack, BoundaryAttack, LBFGS, DDN])
 def test_a_success_stays_one_in_any_batch_and_a_margin_is_kept(attack, max_pooling_classifier, mnist):
     x = mnist[0][200:216]
     y = max_pooling_classifier.predict(x).argmax(axis=1)

@@ -11,7 +11,6 @@ import numpy as np
 from art.attacks.attack import EvasionAttack
 from art.attacks.evasion import (
     BasicIterativeMethod,
-    CarliniL2Method,
     FastGradientMethod,
     HopSkipJump,
     ProjectedGradientDescent,
@@ -31,6 +30,7 @@ from advlens.attacks.gradient import GradientAttack
 from advlens.attacks.inputs import attacked_labels
 from advlens.attacks.intermediate import IntermediateLevelAttack
 from advlens.attacks.lbfgs import LBFGS
+from advlens.attacks.minimum_norm import DDN, CarliniWagnerL2
 from advlens.attacks.pixel import PixelAttack
 from advlens.classifier import Classifier, as_classifier
 
@@ -47,10 +47,9 @@ CATALOGUE: dict[str, CatalogueEntry] = {
         {"eps": 0.3, "max_iter": 40, "num_random_init": 1, "batch_size": 512},
         step=1 / 30,
     ),
-    "carlini_l2": CatalogueEntry(
-        CarliniL2Method,
-        {"max_iter": 50, "binary_search_steps": 6, "initial_const": 1.0, "learning_rate": 0.1, "batch_size": 512},
-    ),
+    # The nearest image of another class; ART's Carlini-Wagner hardly moves black and white pixels.
+    "carlini_l2": CatalogueEntry(CarliniWagnerL2),
+    "ddn": CatalogueEntry(DDN),
     # The feature-response study's two searches, which see the network's outputs alone.
     "one_pixel": CatalogueEntry(PixelAttack),
     "boundary": CatalogueEntry(BoundaryAttack),

@@ -1,0 +1,224 @@
+"""Attacks that look for the nearest image of another class in L2: DDN, and Carlini and Wagner's in tanh space.
+
+Both walk whole batches in one compiled call, and keep of each image the nearest success that they ever had.
+"""
+
+from typing import ClassVar
+
+import numpy as np
+import tensorflow as tf
+from art.attacks.attack import EvasionAttack
+
+from advlens.arrays import Array, checked_images
+from advlens.attacks.inputs import MARGIN, attacked_labels, batch_by_batch, check_number, check_whole_number
+from advlens.classifier import Classifier
+from advlens.store import versioned
+
+TINY = 1e-12
+LAST_STEP = 0.01  # of DDN, as a share of its first
+
+
+class _MinimumNorm(EvasionAttack):
+    """What both share: labels, batches and the record of the nearest success."""
+
+    _estimator_requirements = (Classifier,)
+    batch_size: int
+
+    def generate(self, x: Array, y: Array | None = None, **kwargs) -> Array:
+        """The attacked images.
+
+        Args:
+            x: (n, h, w, channels) images in [0, 1].
+            y: (n,) class numbers or (n, c) one-hot: the classes to leave, or to reach where `targeted`; None for the
+                network's decisions.
+        Returns:
+            (n, h, w, channels) float32 in [0, 1], the nearest success of each image; itself where there was none.
+        Raises:
+            ValueError: for images or labels that are none, or no labels to reach.
+        """
+        x = checked_images(x, shape=self.estimator.input_shape)
+        if self.targeted and y is None:
+            raise ValueError("y must name the classes to reach where targeted is true, got None")
+        y = attacked_labels(self.estimator, x, y)
+        name = type(self).__name__
+        return batch_by_batch(self._nearest, x, y, batch_size=self.batch_size, description=name)
+
+    def _nearest(self, x: Array, y: Array) -> Array:
+        raise NotImplementedError
+
+    def _lead(self, logits: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+        """(n,) by how much the logit to reach is above all others, or any other above that of the class to leave."""
+        own = tf.gather(logits, y, batch_dims=1)
+        others = tf.reduce_max(logits - tf.one_hot(y, logits.shape[1], on_value=np.inf, off_value=0.0), axis=1)
+        return own - others if self.targeted else others - own
+
+
+@versioned(1)
+class DDN(_MinimumNorm):
+    """Decoupled direction and norm: unit steps along the loss gradient on a sphere that shrinks on each success.
+
+    δ ← δ + α_k ∇L/‖∇L‖, ε ← (1 ∓ γ)ε where x + δ is (is not) a success, δ ← ε δ/‖δ‖, clipped to the box; α falls from
+    1 to 0.01 along a cosine.
+
+    Args:
+        classifier: the network attacked.
+        max_iter: steps.
+        gamma: by how much the norm changes at each, in (0, 1).
+        init_norm: the first norm.
+        margin: the logit margin that makes a success.
+        targeted: whether labels are the classes to reach.
+        batch_size: images attacked at once.
+
+    Source: Rony et al. 2019, algorithm 1.
+    """
+
+    attack_params: ClassVar[list[str]] = [
+        *EvasionAttack.attack_params,
+        *("max_iter", "gamma", "init_norm", "margin", "targeted", "batch_size"),
+    ]
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        *,
+        max_iter: int = 100,
+        gamma: float = 0.05,
+        init_norm: float = 1.0,
+        margin: float = MARGIN,
+        targeted: bool = False,
+        batch_size: int = 512,
+    ) -> None:
+        super().__init__(estimator=classifier)
+        self.max_iter, self.gamma, self.init_norm, self.margin = max_iter, gamma, init_norm, margin
+        self._targeted, self.batch_size = targeted, batch_size
+        self._check_params()
+
+    def _nearest(self, x: Array, y: Array) -> Array:
+        return self._walk(tf.constant(x), tf.constant(y, tf.int32)).numpy()
+
+    @tf.function(reduce_retracing=True)
+    def _walk(self, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+        model, sign = self.estimator.model, -1.0 if self.targeted else 1.0
+        norm = tf.fill([tf.shape(x)[0]], tf.constant(self.init_norm, tf.float32))
+        delta, nearest, least = tf.zeros_like(x), x, tf.fill(tf.shape(norm), np.float32(np.inf))
+        for step in tf.range(self.max_iter + 1):
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(delta)
+                logits = model(x + delta, training=False)
+                losses = sign * tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits)
+            gradient = tape.gradient(losses, delta)
+            won, length = self._lead(logits, y) >= self.margin, _length(delta)
+            better = won & (length < least)
+            least, nearest = tf.where(better, length, least), tf.where(_wide(better), x + delta, nearest)
+            norm = tf.where(won, tf.minimum(norm, length) * (1 - self.gamma), norm * (1 + self.gamma))
+            done = tf.cast(step, tf.float32) / self.max_iter
+            alpha = LAST_STEP + (1 - LAST_STEP) * (1 + tf.cos(np.pi * done)) / 2
+            delta += alpha * gradient / _wide(tf.maximum(_length(gradient), TINY))  # pyright: ignore[reportArgumentType]
+            delta *= _wide(norm / tf.maximum(_length(delta), TINY))
+            delta = tf.clip_by_value(x + delta, 0.0, 1.0) - x
+        return nearest
+
+    def _check_params(self) -> None:
+        check_whole_number(self, "max_iter", "batch_size")
+        check_number(self, "init_norm")
+        check_number(self, "margin", zero=True)
+        check_number(self, "gamma")
+        if self.gamma >= 1:
+            raise ValueError(f"gamma must lie between 0 and 1, got {self.gamma:g}: 0.05 is the paper's")
+
+
+@versioned(1)
+class CarliniWagnerL2(_MinimumNorm):
+    """Adam on w in ‖x' − x‖² + c · max(κ − lead, 0), x' = ½ + tanh(w)/2s, with a binary search for each image's c.
+
+    The *lead* is that of another logit over the class to leave, or of the class to reach over all others. ART's own
+    starts from pixels where tanh is flat, which black and white ones are, and hardly moves them; here s < 1 keeps it
+    away from there, x' is clipped, and w₀ still gives x itself. The search for c is in decades until one succeeds and
+    one fails, and halves their ratio then.
+
+    Args:
+        classifier: the network attacked.
+        confidence: the κ by which the lead must exceed 0; never less than `MARGIN`.
+        binary_search_steps: values of c; max_iter: Adam's steps for each; learning_rate: Adam's.
+        initial_const: the first c.
+        targeted: whether labels are the classes to reach.
+        batch_size: images attacked at once.
+
+    Source: Carlini & Wagner 2017, section VI.A, f₆; Kingma & Ba 2015 for Adam.
+    """
+
+    attack_params: ClassVar[list[str]] = [
+        *EvasionAttack.attack_params,
+        *("confidence", "binary_search_steps", "max_iter", "learning_rate", "initial_const", "targeted", "batch_size"),
+    ]
+    smoother = 0.99
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        *,
+        confidence: float = 0.0,
+        binary_search_steps: int = 6,
+        max_iter: int = 60,
+        learning_rate: float = 0.1,
+        initial_const: float = 1.0,
+        targeted: bool = False,
+        batch_size: int = 512,
+    ) -> None:
+        super().__init__(estimator=classifier)
+        self.confidence, self.binary_search_steps, self.max_iter = confidence, binary_search_steps, max_iter
+        self.learning_rate, self.initial_const = learning_rate, initial_const
+        self._targeted, self.batch_size = targeted, batch_size
+        self._check_params()
+
+    def _nearest(self, x: Array, y: Array) -> Array:
+        weight = np.full(len(x), self.initial_const, np.float32)
+        low, high = np.zeros(len(x), np.float32), np.full(len(x), np.inf, np.float32)
+        least, nearest, images, classes = high.copy(), x, tf.constant(x), tf.constant(y, tf.int32)
+        for _ in range(self.binary_search_steps):
+            found = self._minimise(images, classes, tf.constant(weight), tf.constant(nearest), tf.constant(least))
+            nearest, least, won = (each.numpy() for each in found)
+            high, low = np.where(won, weight, high), np.where(won, low, weight)
+            between = np.sqrt(np.maximum(low, TINY)) * np.sqrt(np.where(np.isinf(high), 1, high))
+            weight = np.where(np.isinf(high), weight * 10, np.where(low == 0, weight / 10, between)).astype(np.float32)
+        return nearest
+
+    @tf.function(reduce_retracing=True)
+    def _minimise(
+        self, x: tf.Tensor, y: tf.Tensor, weight: tf.Tensor, nearest: tf.Tensor, least: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Adam's steps with one c an image: the nearest successes, their distances, which images won now."""
+        model, kappa = self.estimator.model, max(self.confidence, MARGIN)
+        w = tf.atanh((2 * x - 1) * self.smoother)
+        first, second, ever = tf.zeros_like(w), tf.zeros_like(w), tf.zeros(tf.shape(y), tf.bool)
+        for step in tf.range(1, self.max_iter + 1):
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(w)
+                moved = tf.clip_by_value(0.5 + tf.tanh(w) / (2 * self.smoother), 0.0, 1.0)
+                lead = self._lead(model(moved, training=False), y)
+                squares = tf.reduce_sum((moved - x) ** 2, axis=(1, 2, 3))
+                loss = squares + weight * tf.nn.relu(kappa + MARGIN - lead)
+            gradient, length, won = tape.gradient(loss, w), tf.sqrt(squares), lead >= kappa
+            better = won & (length < least)
+            least, nearest = tf.where(better, length, least), tf.where(_wide(better), moved, nearest)
+            ever, power = ever | won, tf.cast(step, tf.float32)
+            first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
+            scale = tf.sqrt(second / (1 - 0.999**power)) + 1e-8
+            w -= self.learning_rate * first / (1 - 0.9**power) / scale
+        return nearest, least, ever
+
+    def _check_params(self) -> None:
+        check_whole_number(self, "binary_search_steps", "max_iter", "batch_size")
+        check_number(self, "confidence", zero=True)
+        check_number(self, "learning_rate")
+        check_number(self, "initial_const")
+
+
+def _length(rows: tf.Tensor) -> tf.Tensor:
+    """(n,) L2 norms."""
+    return tf.sqrt(tf.reduce_sum(rows**2, axis=(1, 2, 3)))
+
+
+def _wide(values: tf.Tensor) -> tf.Tensor:
+    """(n, 1, 1, 1)."""
+    return values[:, None, None, None]
