@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from art.attacks.attack import EvasionAttack
 
-from advlens.attacks import CATALOGUE, attack_images, build_attack, craft, find_attack
+from advlens.attacks import CATALOGUE, attack_images, build_attack, craft, find_attack, strengths_of
 from advlens.attacks.appearance import appearance, similarity
 from advlens.attacks.attack_set import UNTARGETED
 from advlens.attacks.catalogue import CatalogueEntry
@@ -67,6 +67,13 @@ def test_every_catalogued_attack_fools_the_network(name, average_pooling_classif
     given = {"source": few, "seed": 0, **FOR_TESTS.get(name, {})}
     made = craft(name, average_pooling_classifier, real_images[few], real_labels[few], **given)
     assert made.success.mean() >= (0.6 if name == "universal" else 0.8)  # one perturbation for all fools fewer
+
+
+def test_strengths_lie_on_the_grid_of_8_bit_images():
+    given = [entry.parameters["eps"] for entry in CATALOGUE.values() if "eps" in entry.parameters]
+    levels = 255 * np.array([*given, *strengths_of("mnist"), *strengths_of("fashion_mnist")])
+    np.testing.assert_allclose(levels, np.rint(levels), atol=1e-9)
+    assert len(given) > 5
 
 
 def test_a_targeted_attack_aims_at_the_least_likely_class(average_pooling_classifier, real_images, real_labels, right):

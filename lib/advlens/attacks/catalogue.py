@@ -34,17 +34,18 @@ from advlens.attacks.minimum_norm import DDN, CarliniWagnerL2
 from advlens.attacks.pixel import PixelAttack
 from advlens.classifier import Classifier, as_classifier
 
+EPS = 77 / 255  # of attacks that have one: 0.3 on the grid of 8-bit images
 CATALOGUE: dict[str, CatalogueEntry] = {
     # The relevancy-map study's three attacks.
     "lbfgs": CatalogueEntry(LBFGS),
     "deepfool": CatalogueEntry(DeepFool),
     "gradient": CatalogueEntry(GradientAttack),
     # The closeness-and-uncertainty study's three, by their strength eps, and the two of its later version.
-    "fgsm": CatalogueEntry(FastGradientMethod, {"eps": 0.3, "batch_size": 512}),
-    "bim": CatalogueEntry(BasicIterativeMethod, {"eps": 0.3, "max_iter": 10, "batch_size": 512}, step=0.2),
+    "fgsm": CatalogueEntry(FastGradientMethod, {"eps": EPS, "batch_size": 512}),
+    "bim": CatalogueEntry(BasicIterativeMethod, {"eps": EPS, "max_iter": 10, "batch_size": 512}, step=0.2),
     "pgd": CatalogueEntry(
         ProjectedGradientDescent,
-        {"eps": 0.3, "max_iter": 40, "num_random_init": 1, "batch_size": 512},
+        {"eps": EPS, "max_iter": 40, "num_random_init": 1, "batch_size": 512},
         step=1 / 30,
     ),
     # The nearest image of another class; ART's Carlini-Wagner hardly moves black and white pixels.
@@ -54,31 +55,31 @@ CATALOGUE: dict[str, CatalogueEntry] = {
     "one_pixel": CatalogueEntry(PixelAttack),
     "boundary": CatalogueEntry(BoundaryAttack),
     # The attacks that the deep-k-nearest-neighbours study wanted, at the last convolution unless told another layer.
-    "ilap": CatalogueEntry(IntermediateLevelAttack, {"variant": "projection", "eps": 0.3}),
-    "ilaf": CatalogueEntry(IntermediateLevelAttack, {"variant": "flexible", "eps": 0.3}),
+    "ilap": CatalogueEntry(IntermediateLevelAttack, {"variant": "projection", "eps": EPS}),
+    "ilaf": CatalogueEntry(IntermediateLevelAttack, {"variant": "flexible", "eps": EPS}),
     # With momentum, the rival of these; ART's own entry to it, MomentumIterativeMethod, refuses TensorFlow.
     "mi_fgsm": CatalogueEntry(
-        ProjectedGradientDescentNumpy, {"eps": 0.3, "max_iter": 10, "decay": 1.0, "batch_size": 512}, step=0.2
+        ProjectedGradientDescentNumpy, {"eps": EPS, "max_iter": 10, "decay": 1.0, "batch_size": 512}, step=0.2
     ),
     # The other scenarios of the feature-response study: a target class, a black box with and without scores, one
     # perturbation for all.
     "bim_targeted": CatalogueEntry(
-        BasicIterativeMethod, {"eps": 0.3, "max_iter": 10, "targeted": True, "batch_size": 512}, step=0.2
+        BasicIterativeMethod, {"eps": EPS, "max_iter": 10, "targeted": True, "batch_size": 512}, step=0.2
     ),
     "hop_skip_jump": CatalogueEntry(HopSkipJump, {"max_iter": 10, "max_eval": 1000, "init_eval": 100}),
-    "square": CatalogueEntry(SquareAttack, {"eps": 0.3, "max_iter": 500, "batch_size": 512}),
+    "square": CatalogueEntry(SquareAttack, {"eps": EPS, "max_iter": 500, "batch_size": 512}),
     "universal": CatalogueEntry(
-        UniversalPerturbation, {"attacker": "fgsm", "eps": 0.3, "max_iter": 5, "batch_size": 512}
+        UniversalPerturbation, {"attacker": "fgsm", "eps": EPS, "max_iter": 5, "batch_size": 512}
     ),
 }
 
 
 def strengths_of(dataset: str) -> tuple[float, float]:
-    """The weaker and the stronger ε of FGSM, BIM and PGD on a data set, of Tuna et al. 2020.
+    """The weaker and the stronger ε of FGSM, BIM and PGD on a data set: those of Tuna et al. 2020 on the 1/255 grid.
 
     Digits are black and white and bear more; so, for want of better knowledge, is any other data set taken to be.
     """
-    return (0.03, 0.12) if dataset == "fashion_mnist" else (0.12, 0.30)
+    return (8 / 255, 31 / 255) if dataset == "fashion_mnist" else (31 / 255, 77 / 255)
 
 
 def find_attack(name: str) -> CatalogueEntry:
