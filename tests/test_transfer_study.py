@@ -47,7 +47,7 @@ def fooled() -> pd.DataFrame:
 
 
 def test_success_is_that_of_the_images_that_chose_nothing(fooled):
-    table = transfer.success(fooled, seed=0)
+    table = transfer.success(fooled)
     assert set(table["n"]) == {160}
     found = table.set_index(["method", "network"])
     assert found.loc[(ILAP, VICTIMS[0]), "estimate"] == pytest.approx(0.6)
@@ -58,14 +58,14 @@ def test_success_is_that_of_the_images_that_chose_nothing(fooled):
 
 
 def test_differences_are_paired_and_have_a_sign_and_a_verdict(fooled):
-    table = transfer.differences(fooled, ILAP, seed=0).set_index("rival")
+    table = transfer.differences(fooled, ILAP).set_index("rival")
     assert list(table.index) == list(RIVALS)
     assert table.loc[BIM, ["estimate", "verdict"]].tolist() == [pytest.approx(0.3), "higher"]
     assert table.loc[MOMENTUM, ["estimate", "verdict"]].tolist() == [pytest.approx(-0.2), "lower"]
     assert table.loc[LONGER_BIM, ["estimate", "verdict"]].tolist() == [0, "no meaningful difference"]
     # Pairing is by source, not by row: a rival in another order makes the same difference.
     shuffled = fooled.sample(frac=1, random_state=0)
-    again = transfer.differences(shuffled, ILAP, seed=0).set_index("rival")
+    again = transfer.differences(shuffled, ILAP).set_index("rival")
     pd.testing.assert_series_equal(again["estimate"], table["estimate"])
 
 
@@ -142,7 +142,7 @@ def test_settings_are_chosen_on_validation_images_by_the_victims(study):
 
 
 def test_an_attack_fools_its_own_network_more_often_than_a_random_guide_does(study):
-    success = transfer.success(study.fooled, seed=0)
+    success = transfer.success(study.fooled)
     own = success[(success["network"] == SOURCE) & (success["eps"] == 0.3)].set_index("method")["estimate"]
     assert own[BIM] > own[CONTROL] + 0.2
 

@@ -241,7 +241,7 @@ def intervals(
 
     Args:
         table: a row a point; the other arguments name its columns.
-        family: the column that says which of `FAMILY_COLOURS` a row takes.
+        family: the column that says which of `FAMILY_COLOURS` or `ROLE_COLOURS` a row takes.
         axis: the text of the value axis, with its unit and n.
         reference: a value to mark with a dotted line, such as chance.
         columns: how many panels stand side by side; None for all.
@@ -254,7 +254,7 @@ def intervals(
     for axes, name in zip(grid.flat, panels, strict=False):
         rows = table[table[panel] == name]
         heights = rows[label].map(labels.index).to_numpy()
-        colours = rows[family].map(FAMILY_COLOURS)
+        colours = rows[family].map(FAMILY_COLOURS | ROLE_COLOURS)
         axes.hlines(heights, rows[low], rows[high], colors=colours, linewidth=1.8)
         axes.scatter(rows[estimate], heights, c=colours, s=28, zorder=3)
         if reference is not None:
@@ -317,6 +317,7 @@ def curves(
     columns: int,
     family: str | None = None,
     marks: Mapping[str, float] | None = None,
+    reference: float | None = None,
     share_y: bool = True,
 ) -> Figure:
     """Lines over a common axis: one panel a value of `panel`, one line a value of `group`, bands for intervals.
@@ -326,7 +327,7 @@ def curves(
             their order. Where it has columns low and high, a band is drawn between them.
         columns: how many panels stand side by side.
         family: the column that says which of `FAMILY_COLOURS` a line takes; None gives each line its own colour.
-        marks: panel → the x at which a vertical line stands in it.
+        marks: panel → the x at which a vertical line stands in it; reference: a y to mark with one, such as chance.
     """
     apply_style()
     if table.empty:
@@ -345,6 +346,8 @@ def curves(
                 axes.fill_between(places, rows["low"], rows["high"], color=styles[member]["color"], alpha=0.15, lw=0)
         if marks and np.isfinite(marks.get(name, np.nan)):
             axes.axvline(marks[name], color="black", linestyle=":", linewidth=1)
+        if reference is not None:
+            axes.axhline(reference, color="black", linestyle=":", linewidth=1)
         axes.set_title(title_of(name), fontsize="medium")
         axes.set_xlabel(x_axis if axes.get_subplotspec().is_last_row() else "")
         if texts:

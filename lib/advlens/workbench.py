@@ -146,6 +146,17 @@ class Workbench:
             find_attack(name)
         return {name: self.attack_set(name, classifier, n=n, **given.get(name, {})) for name in attacks}
 
+    def stopped_at(
+        self, margins: Sequence[float], attack: str, classifier: Classifier, *, n: int, **parameters: Any
+    ) -> dict[str, AttackSet]:
+        """An attack that goes on until another logit leads by each margin; by names such as "deepfool, margin 2"."""
+        names = {f"{attack}, margin {margin:g}": margin for margin in margins}
+        about: dict[str, Any] = {"n": n, **parameters}
+        return {
+            name: self.attack_set(attack, classifier, title=name, margin=margin, **about)
+            for name, margin in names.items()
+        }
+
     def benchmark(
         self,
         classifier: Classifier,

@@ -29,6 +29,8 @@ from advlens.metrics.intervals import (
     mean,
     proportion,
     proportion_difference,
+    share_difference_over_seeds,
+    share_over_seeds,
 )
 from advlens.metrics.strata import Stratum, positives
 from advlens.metrics.verdicts import MARGINS, MIN_POSITIVES, ClaimVerdict, Verdict, claim_verdict, holm, verdict
@@ -64,6 +66,8 @@ __all__ = [
     "proportion_difference",
     "roc_auc",
     "samples",
+    "share_difference_over_seeds",
+    "share_over_seeds",
     "threshold_at_fpr",
     "tpr_at_fpr",
     "verdict",

@@ -276,6 +276,35 @@ def _bca_interval(drawn: Array, estimate: float, left_out: Array, *, reach: floa
     return float(min(low, estimate)), float(max(high, estimate))
 
 
+def share_over_seeds(shares: ArrayLike, *, trials: float) -> Estimate:
+    """The mean of a share of images in each training seed, with a Wilson-type interval; seeds and images both vary.
+
+    Args:
+        shares: (s,) in [0, 1], one a seed; NaNs are seeds without a value.
+        trials: of how many images a seed's share is.
+
+    >>> share_over_seeds([1.0, 1.0, 1.0], trials=50).low < 1
+    True
+    """
+    shares = np.asarray(shares, np.float64)
+    shares = shares[np.isfinite(shares)]
+    if len(shares) == 0:
+        return MISSING
+    share, between = float(shares.mean()), float(np.var(shares, ddof=1)) / len(shares) if len(shares) > 1 else 0.0
+    variance = between + share * (1 - share) / trials
+    return Estimate(share, *score_interval(share, trials, variance=variance, quantile=seed_quantile(shares, variance)))
+
+
+def share_difference_over_seeds(shares_a: ArrayLike, shares_b: ArrayLike, *, trials: float) -> Difference:
+    """The mean share of a minus that of b, paired by training seed; see `share_over_seeds`."""
+    a, b = np.asarray(shares_a, np.float64), np.asarray(shares_b, np.float64)
+    both = np.isfinite(a) & np.isfinite(b)
+    if not both.any():
+        return Difference(*(float("nan"),) * 4)
+    first, second = (share_over_seeds(each[both], trials=trials) for each in (a, b))
+    return difference(first, second, a[both], b[both], n_sources=int(both.sum()))
+
+
 def average_over_seeds(values: ArrayLike, *, bounds: tuple[float, float] | None = None) -> Estimate:
     """The mean of one value per training seed, with Student's interval; NaNs are seeds without a value.
 

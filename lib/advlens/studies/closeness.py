@@ -30,6 +30,7 @@ from advlens.benchmark import (
     Protocol,
     Split,
     Stratum,
+    TrainedOn,
 )
 from advlens.classifier import Classifier
 from advlens.closeness import ClassDensity, ClassDivergence, ClassReference, bandwidth_of
@@ -429,6 +430,12 @@ class Study:
         names = (*UNCERTAINTY, "KDE", "KL divergence", "all six")
         attacks = [setting.name for setting in self.margin_settings]
         return self.benchmark.run([self.detectors[name] for name in names], attacks=attacks, wanted=("roc_auc",))
+
+    def unseen(self) -> pd.DataFrame:
+        """The long table of all six metrics, learnt from the attack, from others, and from other families alone."""
+        learnt = (TrainedOn.ATTACK, TrainedOn.OTHER_ATTACKS, TrainedOn.OTHER_FAMILIES)
+        chosen = [self.detectors["all six"]]
+        return self.benchmark.run(chosen, attacks=self.attacks, trained_on=learnt, wanted=("tpr_at_fpr_0.05",))
 
     def claims(self, protocol: Protocol = CORRECTED) -> pd.DataFrame:
         """The study's comparisons under a protocol, as `Benchmark.compare` gives them, with their verdicts.

@@ -50,6 +50,7 @@ DEFAULT = Condition.EIGHT_BIT
 LEVELS = (0.001, 0.01, 0.02, 0.05, 0.10, 0.20, 0.30, 0.40, 0.50, 0.60, 0.70, 0.80, 0.90)
 DRAWS = 500  # of the held-out images, for the conformal promise
 BINS = 10
+LOGIT_MARGINS = (2.0, 5.0)  # at which DeepFool stops as well: beyond the decision boundary, it can be sure
 MARGIN = 0.02  # of a share of images: a smaller difference means nothing in practice
 # What may be taken for the probability of a correct decision → whose decision that is.
 PROBABILITIES = {"credibility": "label", "softmax": "predicted"}
@@ -62,7 +63,8 @@ def attacks(dataset: str) -> dict[str, tuple[str, dict[str, float]]]:
         for eps in strengths_of(dataset)
         for attack in ("fgsm", "bim", "pgd")
     }
-    return found | {"DeepFool": ("deepfool", {})}
+    stopped = {f"DeepFool, margin {margin:g}": ("deepfool", {"margin": margin}) for margin in LOGIT_MARGINS}
+    return found | {"DeepFool": ("deepfool", {})} | stopped
 
 
 def k_column(k: int) -> str:

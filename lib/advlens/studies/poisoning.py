@@ -17,7 +17,14 @@ from scipy.special import softmax
 
 from advlens.arrays import Array, checked_whole
 from advlens.classifier import Classifier
-from advlens.metrics import Estimate, average_over_seeds, proportion, roc_auc
+from advlens.metrics import (
+    Estimate,
+    average_over_seeds,
+    proportion,
+    roc_auc,
+    share_difference_over_seeds,
+    share_over_seeds,
+)
 from advlens.neighbours import DeepKNN, Neighbourhoods
 from advlens.networks import find_builder
 from advlens.poisoning import CONTROL, KINDS, PoisonedSet, poison_shares, poisoned_set, trigger
@@ -392,7 +399,7 @@ class Study:
         made = self.bench.store.keep(
             f"poisoned_points.{kind}", poisoned_set, images=data.test_images[source],
             labels=data.test_labels[source], source=source, kind=kind, count=self.shown_points // 2,
-            classes=self.classes, seed=stream_seed(seed, "poisoning/poison"),
+            classes=self.classes, seed=stream_seed(seed, "poisoning/shown poison"),
         )  # fmt: skip
         clean = stream(seed, "poisoning/clean points").permutation(np.flatnonzero(~made.is_poisoned))
         shown = [*np.flatnonzero(made.is_poisoned), *clean[: self.shown_points - self.shown_points // 2]]
@@ -490,7 +497,7 @@ def is_correct(rows: pd.DataFrame, decided: str = "predicted") -> Array:
 
 
 def _row(estimate: Estimate, **about: Any) -> dict[str, Any]:
-    return about | dataclasses.asdict(estimate)
+    return about | {name: getattr(estimate, name) for name in ("estimate", "low", "high")}
 
 
 def credibility_groups(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -534,9 +541,10 @@ def recovered(rows: pd.DataFrame) -> pd.DataFrame:
     lost = pd.Series(~by_knn[correct]).groupby(test["seed"].to_numpy()[correct]).mean()
     net = gained.reindex(sizes.index).fillna(0) * sizes["wrong"] - lost * (sizes["tested"] - sizes["wrong"])
     seeds = test["seed"].to_numpy()
+    error = share_over_seeds(sizes["wrong"] / sizes["tested"], trials=sizes["tested"].mean())
     return pd.DataFrame(
         [
-            _row(average_over_seeds(sizes["wrong"] / sizes["tested"]), metric="error", n=int(sizes["tested"].sum())),
+            _row(error, metric="error", n=int(sizes["tested"].sum())),
             _row(proportion(by_knn[~correct], seeds[~correct]), metric="recovered", n=int((~correct).sum())),
             _row(proportion(~by_knn[correct], seeds[correct]), metric="lost", n=int(correct.sum())),
             _row(average_over_seeds(net), metric="net", n=int(sizes["tested"].sum())),
@@ -557,10 +565,14 @@ def influence(rows: pd.DataFrame, layers: Sequence[str], *, of: str = "poisoned"
         groups = credibility_groups(of_kind)
         for group, layer in itertools.product((CORRECT, MISCLASSIFIED), layers):
             own = groups[group]
-            values = 100 * own.groupby("seed")[f"{of} in {layer}"].mean()
-            about = {"kind": kind, "group": group, "layer": layer, "n": len(own), "images": own["source"].nunique()}
-            made.append(_row(average_over_seeds(values, bounds=(0, 100)), **about))
+            shares, images = own.groupby("seed")[f"{of} in {layer}"].mean(), own["source"].nunique()
+            about = {"kind": kind, "group": group, "layer": layer, "n": len(own), "images": images}
+            made.append(_row(_percent(share_over_seeds(shares, trials=max(images, 1))), **about))
     return pd.DataFrame(made)
+
+
+def _percent(estimate: Estimate) -> Estimate:
+    return Estimate(100 * estimate.estimate, 100 * estimate.low, 100 * estimate.high)
 
 
 def influence_growth(rows: pd.DataFrame, layers: Sequence[str]) -> pd.DataFrame:
@@ -570,16 +582,18 @@ def influence_growth(rows: pd.DataFrame, layers: Sequence[str]) -> pd.DataFrame:
         kind, group, growth ("growth", "above control"), estimate, low, high, n, images (distinct ones).
     """
     first, last = f"poisoned in {layers[0]}", f"poisoned in {layers[-1]}"
-    growth, about = {}, {}
+    growth, shares, about = {}, {}, {}
     for kind, of_kind in rows.groupby("kind", sort=False):
         for group, own in credibility_groups(of_kind).items():
-            means = 100 * own.groupby("seed")[[first, last]].mean()
-            growth[kind, group] = means[last] - means[first]
+            shares[kind, group] = own.groupby("seed")[[first, last]].mean()
+            growth[kind, group] = 100 * (shares[kind, group][last] - shares[kind, group][first])
             about[kind, group] = {"kind": kind, "group": group, "n": len(own), "images": own["source"].nunique()}
     made = []
     for (kind, group), values in growth.items():
         if group != POISONED:
-            made.append(_row(average_over_seeds(values), growth="growth", **about[kind, group]))
+            both, trials = shares[kind, group], max(about[kind, group]["images"], 1)
+            grown = share_difference_over_seeds(both[last], both[first], trials=trials)
+            made.append(_row(_percent(grown), growth="growth", **about[kind, group]))
             if kind != CONTROL:
                 above = (values - growth[CONTROL, group]).dropna()
                 made.append(_row(average_over_seeds(above), growth="above control", **about[kind, group]))
@@ -630,21 +644,18 @@ def outcomes(defences: Mapping[str, Sequence[Defence]]) -> pd.DataFrame:
     for kind, runs in defences.items():
         table = pd.concat([run.outcomes.assign(seed=number) for number, run in enumerate(runs)])
         poison = {number: int(run.points["is_poisoned"].sum()) for number, run in enumerate(runs)}
-        table = table.assign(recall=table["poison"] / table["seed"].map(poison))
+        table = table.assign(poisoned=table["seed"].map(poison))
+        table["recall"] = table["poison"] / table["poisoned"]
         before = table[table["ranking"] == NOTHING].set_index("seed")
         for ranking, own in table.groupby("ranking", sort=False):
             own = own.set_index("seed")
             about = {"kind": kind, "ranking": ranking}
-            for metric, count in (("accuracy", "tested"), ("success", "attacked"), ("recall", "poison")):
-                made.append(
-                    _row(
-                        average_over_seeds(own[metric], bounds=(0, 1)), metric=metric, n=int(own[count].sum()), **about
-                    )
-                )
+            for metric, count in (("accuracy", "tested"), ("success", "attacked"), ("recall", "poisoned")):
+                n, trials = int(own[count].sum()), float(own[count].mean())
+                made.append(_row(share_over_seeds(own[metric], trials=trials), metric=metric, n=n, **about))
                 if ranking != NOTHING and metric != "recall":
-                    gained = own[metric] - before[metric]
-                    n = int(own[count].sum())
-                    made.append(_row(average_over_seeds(gained), metric=f"{metric} gained", n=n, **about))
+                    gained = share_difference_over_seeds(own[metric], before[metric], trials=trials)
+                    made.append(_row(gained, metric=f"{metric} gained", n=n, **about))
     return pd.DataFrame(made)
 
 

@@ -33,6 +33,7 @@ from advlens.benchmark import (
     Stopping,
     Stratum,
     Threshold,
+    TrainedOn,
 )
 from advlens.benchmark.judging import count_rows, difference, with_verdicts
 from advlens.benchmark.samples import chosen_rows, is_adversarial
@@ -180,13 +181,8 @@ class Study:
 
     @cached_property
     def benchmark(self) -> Benchmark:
-        """The study's attacks, and the same stopped at given margins."""
-        about: dict[str, Any] = {"n": len(self.attack_sets[ATTACKS[0]])}
-        stopped = {
-            name: self.bench.attack_set(attack, self.classifier, title=name, margin=margin, **about)
-            for name, (attack, margin) in margin_settings().items()
-        }
-        return self.bench.benchmark(self.classifier, self.attack_sets | stopped, n_seeds=self.training_seeds)
+        """The study's attacks."""
+        return self.bench.benchmark(self.classifier, self.attack_sets, n_seeds=self.training_seeds)
 
     # ------------------------------------------------------------ detection
 
@@ -195,24 +191,34 @@ class Study:
         return self.benchmark.run(
             list(self.published_detectors.values()),
             protocols=(AS_PUBLISHED,),
-            attacks=ATTACKS,
             wanted=(COMMITTED_ACCURACY, "roc_auc"),
         )
 
     def corrected(self, *, wanted: Sequence[str] = METRICS) -> pd.DataFrame:
         """The long table of the corrected protocol, with the hard-image control."""
         both = (Negatives.MATCHED, Negatives.HARD_IMAGES)
-        return self.benchmark.run(list(self.detectors.values()), negatives=both, attacks=ATTACKS, wanted=wanted)
+        return self.benchmark.run(list(self.detectors.values()), negatives=both, wanted=wanted)
 
     def defects(self, names: Sequence[str] = ("input", "Deep Taylor")) -> pd.DataFrame:
         """The long table of the corrected protocol with one defect at a time: ROC-AUC."""
         chosen = [self.detectors[name] for name in names]
-        return self.benchmark.run(chosen, protocols=DEFECTS, attacks=ATTACKS, wanted=("roc_auc",))
+        return self.benchmark.run(chosen, protocols=DEFECTS, wanted=("roc_auc",))
 
     def margins(self, names: Sequence[str] = ("input", "Deep Taylor")) -> pd.DataFrame:
         """The long table of the attacks stopped at several margins: ROC-AUC by how sure the attack is."""
-        chosen = [self.detectors[name] for name in names]
-        return self.benchmark.run(chosen, attacks=(*ATTACKS, *margin_settings()), wanted=("roc_auc",))
+        chosen, sets, n = [self.detectors[name] for name in names], self.attack_sets, len(self.attack_sets[ATTACKS[0]])
+        for attack in ATTACKS:
+            sets = sets | self.bench.stopped_at(MARGINS, attack, self.classifier, n=n)
+        benchmark = self.bench.benchmark(self.classifier, sets, n_seeds=self.training_seeds)
+        return benchmark.run(chosen, wanted=("roc_auc",))
+
+    def unseen(self, names: Sequence[str] = ("input", "Deep Taylor")) -> pd.DataFrame:
+        """The long table of detectors that learnt from the attack itself, and from the two others alone.
+
+        The three are one family, so there is no other to learn from.
+        """
+        chosen, learnt = [self.detectors[name] for name in names], (TrainedOn.ATTACK, TrainedOn.OTHER_ATTACKS)
+        return self.benchmark.run(chosen, trained_on=learnt, wanted=("roc_auc", "tpr_at_fpr_0.05"))
 
     def beyond(self) -> pd.DataFrame:
         """Do maps show anything that the image and the largest softmax output do not?
@@ -267,11 +273,6 @@ class Study:
         """`map_movement` of the study's attacks."""
         about = {"classifier": self.classifier, "attack_sets": self.attack_sets, "seed": self.bench.seed}
         return self.bench.store.keep("map_movement", map_movement, **about)
-
-
-def margin_settings() -> dict[str, tuple[str, float]]:
-    """Name of an attack set → the attack and the logit margin at which it stops."""
-    return {f"{attack}, margin {margin:g}": (attack, margin) for attack in ATTACKS for margin in MARGINS}
 
 
 def join(scores: Sequence[Array], scored: Scored) -> Array:

@@ -44,7 +44,8 @@ from advlens.random import stream_seed
 from advlens.store import versioned
 from advlens.workbench import Workbench
 
-MARGINS = (0.0, 2.0, 5.0, 10.0)  # of logits, at which DeepFool stops
+STOPPED = ("gradient", "deepfool", "boundary")  # which end at the decision boundary
+MARGINS = (0.0, 2.0, 5.0)  # of logits, at which these stop
 MIN_IMAGES = 50  # a fifth of the attacked ones is judged
 
 # ---------------------------------------------------------------- what the study published
@@ -343,12 +344,18 @@ class Study:
 
     @cached_property
     def benchmark(self) -> Benchmark:
-        """The study's attacks, the other scenarios, and DeepFool stopped at given margins."""
+        """The study's attacks, the other scenarios, and those that end at the boundary stopped at given margins."""
         sets = {each.name: self.attack_set(each.name) for each in (*self.settings, *self.scenarios)}
-        for name, margin in margin_settings().items():
-            about = {"n": self.response_images, "title": name, "margin": margin}
-            sets[name] = self.bench.attack_set("deepfool", self.classifier, **about)
-        return self.bench.benchmark(self.classifier, sets, n_seeds=self.training_seeds)
+        return self.bench.benchmark(self.classifier, sets | self.margin_sets, n_seeds=self.training_seeds)
+
+    @cached_property
+    def margin_sets(self) -> dict[str, AttackSet]:
+        """The attacks that end at the decision boundary, stopped at several logit margins beyond it."""
+        sets = {}
+        for setting in (each for each in self.settings if each.name in STOPPED):
+            about = {name: value for name, value in self._about(setting).items() if name != "title"}
+            sets |= self.bench.stopped_at(MARGINS, setting.attack, self.classifier, **about)
+        return sets
 
     @property
     def published_detector(self) -> Detector:
@@ -414,9 +421,8 @@ class Study:
         )
 
     def margins(self) -> pd.DataFrame:
-        """The long table of DeepFool stopped at several logit margins: ROC-AUC."""
-        detectors, attacks = list(self.detectors.values()), list(margin_settings())
-        return self.benchmark.run(detectors, attacks=attacks, wanted=("roc_auc",))
+        """The long table of `margin_sets`: ROC-AUC by how sure the attack is."""
+        return self.benchmark.run(list(self.detectors.values()), attacks=list(self.margin_sets), wanted=("roc_auc",))
 
     def recall_and_precision(self) -> pd.Series:
         """The study's Table 2 as published: over all attacks, at the threshold of the largest F1 on the judged rows.
@@ -456,11 +462,6 @@ class Study:
                 values = {"estimate": each.estimate, "low": each.low, "high": each.high}
                 rows.append({"predicted": predicted, "metric": metric, **values, "n": len(about)})
         return pd.DataFrame(rows)
-
-
-def margin_settings() -> dict[str, float]:
-    """Name of an attack set → the logit margin at which DeepFool stops."""
-    return {f"deepfool, margin {margin:g}": margin for margin in MARGINS}
 
 
 def best_f1(scores: Array, is_adversarial: Array) -> tuple[float, float]:

@@ -13,18 +13,18 @@ from typing import Any
 import keras
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
 
 from advlens.arrays import Array, checked_whole
 from advlens.attacks import AttackSet
 from advlens.attacks.intermediate import STEPS
 from advlens.benchmark import Benchmark
+from advlens.benchmark.judging import with_verdicts
 from advlens.classifier import Classifier
 from advlens.datasets import split_groups
 from advlens.detectors import Detector, Sign
 from advlens.lenses import DeepNeighbours
 from advlens.lenses.neighbours import CREDIBILITY
-from advlens.metrics import MIN_POSITIVES, Difference, Estimate, holm, mean, proportion, verdict
+from advlens.metrics import MIN_POSITIVES, Estimate, proportion, proportion_difference
 from advlens.progress import progress
 from advlens.random import stream, stream_seed
 from advlens.store import artifact
@@ -36,7 +36,7 @@ LAYERS = {
     "deep_knn_cnn": ("conv1", "conv2", "conv3", "logits"),
     "fashion_dropout_cnn": ("conv2", "conv4", "hidden1", "logits"),
 }
-REPORT_EPS = 4 / 255  # the report's ε, 0.03 on a scale from −1 to 1, on the grid of 8-bit images; its rate is a fifth of it
+REPORT_EPS = 4 / 255  # the report's 0.03 on a scale from −1 to 1, on the 8-bit grid; its rate is a fifth of it
 # Digits are black and white and bear more; the first is the report's, settings are chosen at the second.
 STRENGTHS = {"mnist": (REPORT_EPS, 26 / 255, 51 / 255)}
 OTHER_STRENGTHS = (REPORT_EPS, 8 / 255, 15 / 255)
@@ -273,7 +273,7 @@ class Study:
 # ---------------------------------------------------------------- tables: estimate, low, high, n
 
 
-def success(fooled: pd.DataFrame, *, by: Sequence[str] = ("method", "eps"), seed: int) -> pd.DataFrame:
+def success(fooled: pd.DataFrame, *, by: Sequence[str] = ("method", "eps")) -> pd.DataFrame:
     """The share of attacked images that each network misclassifies, of those that chose nothing.
 
     Args:
@@ -285,12 +285,12 @@ def success(fooled: pd.DataFrame, *, by: Sequence[str] = ("method", "eps"), seed
     for key, frame in fooled[fooled["part"] == "test"].groupby(list(by), sort=False):
         for network, values in _by_network(frame).items():
             source = frame["source"].to_numpy()
-            share = mean(values, source, seed=seed) if network == ALL_VICTIMS else proportion(values > 0, source)
-            rows.append(dict(zip(by, key, strict=True)) | _row(share, network=network, n=len(frame)))
+            share = _row(proportion(values, source), network=network, n=len(frame))
+            rows.append(dict(zip(by, key, strict=True)) | share)
     return pd.DataFrame(rows)
 
 
-def differences(fooled: pd.DataFrame, variant: str, *, seed: int) -> pd.DataFrame:
+def differences(fooled: pd.DataFrame, variant: str) -> pd.DataFrame:
     """The share of victims that ILA fools minus that of each rival, on the same images.
 
     Args:
@@ -301,17 +301,11 @@ def differences(fooled: pd.DataFrame, variant: str, *, seed: int) -> pd.DataFram
     judged, found = fooled[fooled["part"] == "test"], []
     for rival, (eps, ours) in itertools.product(RIVALS, judged[judged["method"] == variant].groupby("eps")):
         theirs = judged[(judged["method"] == rival) & (judged["eps"] == eps)].set_index("source")
-        own = _by_network(ours)[ALL_VICTIMS]
-        gained = own - _by_network(theirs.loc[ours["source"]])[ALL_VICTIMS]
-        estimate = mean(gained, ours["source"].to_numpy(), seed=seed)
-        found.append(({"rival": rival, "eps": eps, "n": len(ours)}, estimate, _p_value(gained)))
-    adjusted = holm([p for *_, p in found])
-    rows = []
-    for (about, estimate, p), p_adjusted in zip(found, adjusted, strict=True):
-        difference = Difference(**dataclasses.asdict(estimate), p_value=p)
-        judged_as = verdict(difference, margin=MARGIN, n_positive=about["n"], p_adjusted=p_adjusted)
-        rows.append(_row(estimate, **about, verdict=judged_as.value))
-    return pd.DataFrame(rows)
+        a, b = (_by_network(frame)[ALL_VICTIMS] for frame in (ours, theirs.loc[ours["source"]]))
+        gained = proportion_difference(a, b, ours["source"].to_numpy())
+        found.append({"rival": rival, "eps": eps, **dataclasses.asdict(gained), "n_positive": len(ours)})
+    table = with_verdicts(pd.DataFrame(found), MARGIN)
+    return table.rename(columns={"n_positive": "n"})[["rival", "eps", "estimate", "low", "high", "n", "verdict"]]
 
 
 def _by_network(frame: pd.DataFrame) -> dict[str, Array]:
@@ -319,12 +313,6 @@ def _by_network(frame: pd.DataFrame) -> dict[str, Array]:
     networks = [name for name in (*SOURCES, *VICTIMS) if name in frame]
     values = {name: frame[name].to_numpy(np.float64) for name in networks}
     return values | {ALL_VICTIMS: frame[list(VICTIMS)].to_numpy(np.float64).mean(axis=1)}
-
-
-def _p_value(differences: Array) -> float:
-    """Two-sided, of a mean of 0, by the sign-flip test's normal limit; 1 where there is no difference at all."""
-    spread = float(np.sqrt(np.square(differences).sum()))
-    return float(2 * norm.sf(abs(differences.sum()) / spread)) if spread else 1.0
 
 
 def _row(estimate: Estimate, **about: Any) -> dict[str, Any]:
