@@ -31,6 +31,8 @@ from advlens.metrics import (
     proportion,
     proportion_difference,
     roc_auc,
+    share_difference_over_seeds,
+    share_over_seeds,
     threshold_at_fpr,
     tpr_at_fpr,
     verdict,
@@ -435,6 +437,19 @@ def test_paired_intervals_cover_a_true_difference_and_rarely_find_one_that_is_no
         covered += above.low <= gap <= above.high
     assert found <= 16
     assert covered >= 0.93 * 200
+
+
+def test_shares_over_seeds_have_width_and_cover():
+    alike = share_over_seeds([1.0, 1.0, 1.0], trials=50)
+    assert 0.9 < alike.low < alike.high == 1.0
+    none = share_difference_over_seeds([1.0] * 3, [1.0] * 3, trials=50)
+    assert none.low < none.estimate == 0 < none.high
+    rng, hit, truth = np.random.default_rng(4), 0, 0.97
+    for _ in range(300):  # networks differ by seed, and each is judged on 200 images
+        odds = np.log(truth / (1 - truth)) + rng.normal(0, 0.3, 5)
+        found = share_over_seeds(rng.binomial(200, 1 / (1 + np.exp(-odds))) / 200, trials=200)
+        hit += found.low <= truth <= found.high
+    assert hit >= 0.93 * 300
 
 
 def test_two_perfect_detectors_differ_by_nothing_within_newcombes_interval():

@@ -63,6 +63,8 @@ def test_differences_are_paired_and_have_a_sign_and_a_verdict(fooled):
     assert table.loc[BIM, ["estimate", "verdict"]].tolist() == [pytest.approx(0.3), "higher"]
     assert table.loc[MOMENTUM, ["estimate", "verdict"]].tolist() == [pytest.approx(-0.2), "lower"]
     assert table.loc[LONGER_BIM, ["estimate", "verdict"]].tolist() == [0, "no meaningful difference"]
+    perfect = transfer.differences(fooled.assign(**dict.fromkeys(VICTIMS, True)), ILAP)
+    assert ((perfect["low"] < 0) & (perfect["estimate"] == 0) & (perfect["high"] > 0)).all()
     # Pairing is by source, not by row: a rival in another order makes the same difference.
     shuffled = fooled.sample(frac=1, random_state=0)
     again = transfer.differences(shuffled, ILAP).set_index("rival")

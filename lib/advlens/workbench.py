@@ -18,6 +18,7 @@ from advlens.classifier import Classifier
 from advlens.datasets import CLASS_NAMES, DataSet, load
 from advlens.networks import find_builder
 from advlens.paths import data_dir
+from advlens.random import stream, stream_seed
 from advlens.store import NAME, Store
 from advlens.training import Trained, train_task_network
 
@@ -62,7 +63,7 @@ class Workbench:
             builder=find_builder(network),
             num_classes=self.data.num_classes,
             epochs=epochs,
-            seed=self.seed,
+            seed=stream_seed(self.seed, f"network/{network}"),
         )
 
     def classifier(self, network: str, *, epochs: int) -> Classifier:
@@ -121,7 +122,7 @@ class Workbench:
             "images": self.data.test_images[source],
             "labels": self.data.test_labels[source],
             "source": source,
-            "seed": self.seed,
+            "seed": stream_seed(self.seed, f"attack/{title or attack}"),
             **parameters,
         }
 
@@ -190,7 +191,7 @@ class Workbench:
         """
         predicted = classifier.predict(self.data.test_images).argmax(axis=1)
         correct = np.flatnonzero(predicted == self.data.test_labels)
-        return np.random.default_rng(self.seed).permutation(correct)
+        return stream(self.seed, "attacked images").permutation(correct)
 
     def show(self, figure: Figure, name: str) -> plots.Shown:
         """Saves a figure under the run's figures and displays it."""

@@ -88,6 +88,7 @@ def score_interval(
     Source: Wilson 1927; Newcombe 2006 (AUC, method 5); Brown, Cai & DasGupta 2001: Wilson's alone covers 5 % of
     20 images in 92.4 %, the wider of both in 98.4 %.
     """
+    estimate = min(max(estimate, 0.0), 1.0)  # a mean of ones may round to a hair above
     smoothed = (estimate * size + 0.5) / (size + 1)
     effective, spread = size, smoothed * (1 - smoothed)
     if variance is not None:

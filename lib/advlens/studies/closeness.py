@@ -41,6 +41,7 @@ from advlens.lenses.decisions import columns_named
 from advlens.metrics import Verdict, claim_verdict, mean, proportion, roc_auc
 from advlens.networks import dropout_network
 from advlens.progress import progress
+from advlens.random import stream_seed
 from advlens.store import artifact, versioned
 from advlens.workbench import Workbench
 
@@ -350,7 +351,8 @@ class Study:
     @cached_property
     def lens(self) -> Joined:
         """All metrics, and the features."""
-        uncertainty = Uncertainty(self.classifier, passes=self.passes, seed=self.bench.seed)
+        masks = stream_seed(self.bench.seed, "closeness/dropout masks")
+        uncertainty = Uncertainty(self.classifier, passes=self.passes, seed=masks)
         return Joined([uncertainty, self.closeness, Features(self.classifier)])
 
     @cached_property
@@ -509,11 +511,15 @@ class Study:
     def moved(self, attack: str, eps: float, *, image: int) -> Array:
         """(h, w, channels), what a `walk` by FGSM or BIM makes of its image of that number at one strength."""
         chosen, data = self.source[[image]], self.bench.data
-        entry, about = find_attack(attack), {"eps": eps, "seed": self.bench.seed}
+        entry, about = find_attack(attack), {"eps": eps, "seed": self._attack_seed}
         return attacked(entry, self.classifier, data.test_images[chosen], data.test_labels[chosen], **about)[0]
 
     def _kept(self, name: str, make: Any, **parameters: Any) -> pd.DataFrame:
-        return self.bench.store.keep(name, make, **parameters, seed=self.bench.seed)
+        return self.bench.store.keep(name, make, **parameters, seed=self._attack_seed)
+
+    @property
+    def _attack_seed(self) -> int:
+        return stream_seed(self.bench.seed, "closeness/attacks")
 
 
 @artifact(version=1, libraries=("tensorflow",))

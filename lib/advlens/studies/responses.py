@@ -396,7 +396,8 @@ class Study:
         data, n = self.bench.data, self.bench.train_images
         closeness = Closeness(self.classifier, bandwidth=bandwidth_of(data.name))
         closeness.fit(data.train_images[:n], data.train_labels[:n])
-        six = Joined([Uncertainty(self.classifier, passes=self.passes, seed=self.bench.seed), closeness])
+        masks = stream_seed(self.bench.seed, "responses/dropout masks")
+        six = Joined([Uncertainty(self.classifier, passes=self.passes, seed=masks), closeness])
         columns = ("predicted", PUBLISHED_RESPONSE.name)
         centred = ClassCentred(PUBLISHED_RESPONSE.name)
         made = [

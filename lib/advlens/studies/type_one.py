@@ -289,7 +289,7 @@ class Study:
             binarised=data.name in BINARISED,
             epochs=self.generator_epochs,
             patience=self.generator_patience,
-            seed=self.bench.seed,
+            seed=stream_seed(self.bench.seed, "type_one/generator"),
         )
 
     # ------------------------------------------------------------ walks
@@ -404,7 +404,7 @@ class Study:
             self.generator.decode(self.walks[ATTACK].path[-1]),
             self.aims,
             source=self.source,
-            seed=self.bench.seed,
+            seed=stream_seed(self.bench.seed, "type_one/twins"),
             max_iter=self.steps,
             largest_weight=self.weight,
             **WALK,
