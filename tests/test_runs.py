@@ -9,6 +9,7 @@ import pytest
 from advlens import cli, profiles, publishing, runs
 from advlens.profiles import declared_parameters, profile_parameters
 from advlens.runs import Plan, Stopped, code_of, execute, plans
+from advlens.workbench import Workbench
 
 
 def write_notebook(path, code: str, *, parameters: str = 'run = ""\ndataset = ""\namount = 1') -> None:
@@ -41,7 +42,7 @@ def test_a_dead_kernel_is_named_with_its_cell_and_its_outputs_are_kept(project):
     book.cells.append(nbformat.v4.new_code_cell("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"))
     nbformat.write(book, project / "notebooks" / "01_first.ipynb")
     plan = Plan("try", "mnist", {})
-    with pytest.raises(RuntimeError, match=r"01_first, cell \d: its kernel died .*GiB.*01_first\.failed\.ipynb"):
+    with pytest.raises(RuntimeError, match=r"01_first, cell 3: its kernel died .*GiB.*01_first\.failed\.ipynb"):
         execute(plan)
     (failed,) = (plan.folder / "notebooks").glob("*.ipynb")
     assert failed.name == "01_first.failed.ipynb"
@@ -197,8 +198,12 @@ name: str = "fgsm"
         ("share: .nan", "share must be a number, 0 or more, as 0.5, got nan"),
         ("share: 2026-01-01", "share must be a number"),
         ("flag: 1", "flag must be true or false, got 1"),
-        ("strengths: 0.1", "strengths must be a list of numbers or names"),
-        ("strengths: [.inf]", "strengths must be a list of numbers or names"),
+        ("strengths: 0.1", "strengths must be a list of numbers, 0 or more"),
+        ("strengths: [.inf]", "strengths must be a list of numbers, 0 or more"),
+        ("strengths: ['0.1']", "strengths must be a list of numbers, 0 or more"),
+        ("strengths: [true]", "strengths must be a list of numbers, 0 or more"),
+        ("strengths: [0.1, -0.1]", "strengths must be a list of numbers, 0 or more"),
+        ("strengths: [[0.1]]", "strengths must be a list of numbers, 0 or more"),
         ("name: 3", "name must be a str, as 'fgsm', got 3"),
         ("amount: 1\namount: 2", "mine.yaml can't be read: amount stands there twice: keep one"),
         ("1: 2", "must map parameters' names to values"),
@@ -291,17 +296,39 @@ def test_the_command_says_what_it_can_do_and_what_is_wrong(capsys, monkeypatch, 
     monkeypatch.setenv("ADVLENS_DATA", str(tmp_path))
     assert cli.main(["store", "ls", "--run", "none"]) == 1
     assert "name a run and a data set that were run" in capsys.readouterr().err
-    for number, remedy in ((13, "make it writable"), (28, "the disk is full"), (30, "it is read-only")):
+    for number, remedy in (
+        (13, "make it writable"),
+        (27, "the file system"),
+        (28, "the disk is full"),
+        (30, "it is read-only"),
+    ):
         error = OSError(number, "no", "/some/file")
         monkeypatch.setattr(runs, "plans", lambda *_, error=error: (_ for _ in ()).throw(error))
         assert cli.main(["run"]) == 1
         said = capsys.readouterr().err
         assert said.startswith(f"advlens: /some/file: {remedy}")
         assert "ADVLENS_DATA" in said
+    monkeypatch.setattr(runs, "plans", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    assert cli.main(["run"]) == 1  # as Python raises it for a file that is open
+    assert capsys.readouterr().err.startswith("advlens: the data folder: the disk is full")
+    whole = "raw/x could not be written: free some space, or name another folder in ADVLENS_DATA"
+    monkeypatch.setattr(runs, "plans", lambda *_: (_ for _ in ()).throw(OSError(28, whole)))
+    assert cli.main(["run"]) == 1
+    assert capsys.readouterr().err == f"advlens: {whole}\n"
+    assert cli.main(["store", "gc", "--run", "../.."]) == 1
+    assert "RUN must be a plain name" in capsys.readouterr().err
+
+
+def test_a_kernel_dies_of_memory_only_where_it_had_more_than_those_before_it(monkeypatch):
+    monkeypatch.setattr(runs, "_peak_memory", lambda: 1e6)
+    assert "likely of memory" in runs._cause_of_death(1.0)
+    assert "was killed, or a library crashed" in runs._cause_of_death(1e6)
 
 
 def test_a_user_s_file_has_a_plain_name(project, tmp_path):
-    for name in ("..npz", "a b.npz", f"{'x' * 200}.npz"):
+    for name in ("..npz", "...npz", "a b.npz", "a\nb.npz", f"{'x' * 200}.npz"):
         np.savez(tmp_path / name, x=np.zeros((20, 4, 4), np.uint8), y=np.arange(20) % 2)
         with pytest.raises(ValueError, match="must have a plain name as RUN has"):
             list(plans("try", str(tmp_path / name), "full", 0))
+        with pytest.raises(ValueError, match="must have a plain name"):
+            Workbench(run="try", dataset=str(tmp_path / name), seed=0)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from advlens.paths import explained
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Run, publish and look into Advlens' studies.")
 store = typer.Typer(no_args_is_help=True, help="Look into a run's artifacts.")
 app.add_typer(store, name="store")
@@ -15,12 +17,6 @@ Run = Annotated[str, typer.Option(help="The run's name: its results lie in data/
 Profile = Annotated[str, typer.Option(help="smoke, standard, full, or the path of a .yaml of your own.")]
 Dataset = Annotated[str, typer.Option(help="mnist, fashion_mnist, all, or the path of an .npz.")]
 Seed = Annotated[str, typer.Option(help="Governs all randomness.")]
-REMEDIES = {
-    13: "make it writable",
-    27: "the file system allows no file that large",
-    28: "the disk is full (a run of one data set takes about 3 GB): free some space",
-    30: "it is read-only",
-}
 
 
 @app.command()
@@ -119,7 +115,10 @@ def lock() -> None:
 
 def _artifacts(run: str, dataset: str) -> Path:
     from advlens.paths import data_dir
+    from advlens.store.store import NAME
 
+    if not NAME.fullmatch(run):
+        raise ValueError(f"RUN must be a plain name of letters, digits, '.', '_' and '-', got {run!r}")
     folder = data_dir() / "runs" / run / Path(dataset).stem / "artifacts"
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is no folder: name a run and a data set that were run")
@@ -147,9 +146,9 @@ def main(arguments: list[str] | None = None) -> int:
         print("advlens: stopped; run the same command to go on", file=sys.stderr)
         return 130
     except OSError as error:
-        remedy = REMEDIES.get(error.errno or 0)
-        told = f"{error.filename}: {remedy}, or name another data folder in ADVLENS_DATA" if remedy else f"{error}"
-        print(f"advlens: {told}", file=sys.stderr)
+        told = explained(error)
+        named = str(told) if told.filename else told.strerror or str(told)
+        print(f"advlens: {named}", file=sys.stderr)
         return 1
     except typer.TyperException as error:  # a wrong option
         print(f"advlens: {error.format_message()}", file=sys.stderr)

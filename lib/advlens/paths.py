@@ -3,6 +3,14 @@
 import os
 from pathlib import Path
 
+REMEDIES = {
+    13: "make it writable",
+    27: "the file system allows no file that large",
+    28: "the disk is full (a run of one data set takes about 3 GB): free some space",
+    30: "it is read-only",
+}
+"""What helps against an error of the file system, by its number."""
+
 
 def project_root() -> Path:
     """The folder of the project that this package is installed from.
@@ -17,6 +25,18 @@ def project_root() -> Path:
             "install it with `pip install --no-deps -e .`, or name a data folder in ADVLENS_DATA"
         )
     return root
+
+
+def explained(error: OSError, path: Path | str | None = None) -> OSError:
+    """The same error with what helps against it, where that is known; what names a remedy already stays as it is.
+
+    >>> print(explained(OSError(28, "No space left on device"), "data/runs").strerror)  # doctest: +ELLIPSIS
+    data/runs: the disk is full (...): free some space, or name another data folder in ADVLENS_DATA
+    """
+    remedy, where = REMEDIES.get(error.errno or 0), path or error.filename or "the data folder"
+    if remedy is None or "ADVLENS_DATA" in (error.strerror or ""):
+        return error
+    return OSError(error.errno, f"{where}: {remedy}, or name another data folder in ADVLENS_DATA")
 
 
 def data_dir() -> Path:

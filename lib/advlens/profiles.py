@@ -98,9 +98,11 @@ def _fault(value: Any, default: Any) -> str | None:
         good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
         return None if good else f"a number, 0 or more, as {default}"
     if isinstance(default, list | tuple):
-        plain = isinstance(value, list) and all(isinstance(each, str | int | float) for each in value)
-        finite = plain and all(isinstance(each, str) or math.isfinite(each) for each in value)
-        return None if finite else f"a list of numbers or names, as {default}"
+        of_names = any(isinstance(each, str) for each in default)
+        good = isinstance(value, list) and all(
+            isinstance(each, str) if of_names else _fault(each, 0.0) is None for each in value
+        )
+        return None if good else f"a list of {'names' if of_names else 'numbers, 0 or more'}, as {default}"
     return None if isinstance(value, type(default)) else f"a {type(default).__name__}, as {default!r}"
 
 

@@ -161,6 +161,7 @@ def _recorded_reads(target: Path) -> Iterator[Path]:
 
 def _execute_one(notebook: Path, target: Path, parameters: dict[str, Any]) -> None:
     failed, partial = target.with_suffix(".failed.ipynb"), target.with_name(f".partial-{target.name}")
+    before = _peak_memory()
     logging.getLogger("papermill").setLevel(logging.ERROR)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # tasks that an interruption leaves behind
     try:
@@ -181,7 +182,7 @@ def _execute_one(notebook: Path, target: Path, parameters: dict[str, Any]) -> No
             f"{notebook.stem} failed: {error.ename}: {error.evalue}; see {relative(failed)} for the cell"
         ) from error
     except DeadKernelError as error:
-        where, cause = _cell_at_work(partial), _cause_of_death()
+        where, cause = _cell_at_work(partial), _cause_of_death(before)
         partial.replace(failed)
         raise RuntimeError(
             f"{notebook.stem}, {where}: {cause}; its outputs so far are in {relative(failed)}"
@@ -211,21 +212,28 @@ def _sigterm_as_interrupt() -> Iterator[None]:
 
 
 def _cell_at_work(partial: Path) -> str:
-    """The last cell that was started, as "cell 5"; papermill calls all cells completed in the end."""
+    """The last cell that was started, as "cell 5", numbered as in the author's notebook; papermill calls all cells
+    completed in the end.
+    """
     cells = nbformat.read(partial, as_version=4).cells if partial.exists() else []
-    code = [cell for cell in cells if cell.cell_type == "code"]
+    code = [cell for cell in cells if cell.cell_type == "code" and not is_injected(cell)]
     started = [number for number, cell in enumerate(code, 1) if cell.metadata.get("papermill", {}).get("start_time")]
     return f"cell {started[-1]}" if started else "its start"
 
 
-def _cause_of_death() -> str:
-    """Why a kernel may have died, by the most memory that a child process of ours ever had."""
+def _peak_memory() -> float:
+    """GiB, the most that any child process of ours had until now, of those that have ended."""
     unit = 1 if sys.platform == "darwin" else 1024
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit / 2**30
-    have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    if peak > 0.7 * have:
-        return f"its kernel died, likely of memory (it had {peak:.1f} of {have:.1f} GiB): set smaller numbers of images"
-    return f"its kernel died (it had {peak:.1f} of {have:.1f} GiB of memory): it was killed, or a library crashed"
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit / 2**30
+
+
+def _cause_of_death(before: float) -> str:
+    """Why a kernel may have died, by the memory that it had where that is known: above the peak of those before it."""
+    peak, have = _peak_memory(), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    told = f"it had {peak:.1f} of {have:.1f} GiB of memory" if peak > before else f"it had at most {peak:.1f} GiB"
+    if before < peak and peak > 0.7 * have:
+        return f"its kernel died, likely of memory ({told}): set smaller numbers of images"
+    return f"its kernel died ({told}): it was killed, or a library crashed"
 
 
 def is_done(target: Path, key: str) -> bool:

@@ -43,6 +43,8 @@ class Workbench:
         self.data: DataSet = load(dataset)
         if self.data.name in CLASS_NAMES and dataset != self.data.name:
             raise ValueError(f"{dataset} would share the results of the real {self.data.name}: rename the file")
+        if not NAME.fullmatch(self.data.name):
+            raise ValueError(f"a data set's file must have a plain name, got {self.data.name!r}: rename it")
         self.seed = checked_seed(seed)
         self.train_images = train_images or None
         self.folder = data_dir() / "runs" / run / self.data.name

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from filelock import FileLock, SoftFileLock
 
+from advlens.paths import explained
 from advlens.store.files import RECORD, DamagedArtifactError, read, read_record, write
 from advlens.store.keys import digest, key_of
 from advlens.store.makers import fingerprint, name_of, read_lock, version_of
@@ -98,8 +99,10 @@ class Store:
             write(partial, result, record | {"seconds": round(time.perf_counter() - started, 2)})
             _remove(folder)
             partial.rename(folder)
-        except BaseException:
+        except BaseException as error:
             shutil.rmtree(partial, ignore_errors=True)
+            if isinstance(error, OSError):
+                raise explained(error, self.folder) from error
             raise
 
     @contextmanager
@@ -152,9 +155,16 @@ def _record(key: str, name: str, make: Callable, parameters: dict[str, Any], dig
         **{"name": name, "key": key, "made_by": name_of(make), "version": version_of(make)},
         "parameters": {label: _readable(value, digests[label]) for label, value in parameters.items()},
         "digests": digests,
-        **{"code": fingerprint(make), "python": platform.python_version(), "device": platform.machine()},
+        **{"code": _code_of(make), "python": platform.python_version(), "device": platform.machine()},
         "libraries": {library: installed[library] for library in RECORDED if library in installed},
     }
+
+
+def _code_of(make: Callable) -> str:
+    try:
+        return fingerprint(make)
+    except (OSError, SyntaxError):  # its file is another by now
+        return "unknown: the file was edited while it was in use"
 
 
 @lru_cache(maxsize=1)
