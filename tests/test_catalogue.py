@@ -10,7 +10,9 @@ from advlens.attacks import CATALOGUE, attack_images, build_attack, craft, find_
 from advlens.attacks.appearance import appearance, similarity
 from advlens.attacks.attack_set import UNTARGETED
 from advlens.attacks.catalogue import CatalogueEntry
-from advlens.classifier import Classifier
+from advlens.attacks.inputs import MARGIN
+from advlens.classifier import Classifier, logit_margins
+from advlens.store import Store
 
 
 @pytest.fixture(scope="module")
@@ -247,3 +249,20 @@ def test_the_step_follows_from_the_strength_unless_it_is_given(average_pooling_c
     assert build_attack("pgd", average_pooling_classifier).num_random_init == 1
     assert build_attack("bim", average_pooling_classifier, eps=0.2, eps_step=0.1).eps_step == 0.1
     assert find_attack("bim").with_parameters(eps=0.2)["max_iter"] == 10
+
+
+@pytest.mark.parametrize("name", ["deepfool", "gradient", "lbfgs", "ddn", "carlini_l2", "boundary"])
+def test_a_stored_set_scores_the_same_again_at_any_batch_size(
+    name, max_pooling_classifier, real_images, real_labels, tmp_path
+):
+    decided = max_pooling_classifier.predict(real_images).argmax(axis=1)
+    few = np.flatnonzero(decided == real_labels)[:60]
+    about = {"name": name, "entry": find_attack(name), "classifier": max_pooling_classifier, "source": few, "seed": 0}
+    about |= {"images": real_images[few], "labels": real_labels[few], **FOR_TESTS.get(name, {})}
+    made = Store(tmp_path).keep(f"attack.{name}", attack_images, **about)
+    assert made.success.mean() > 0.7
+    assert made.margin[made.success].min() >= 0.9 * MARGIN
+    for size in (1, 37, 512):
+        logits = Classifier(max_pooling_classifier.model, batch_size=size).predict(made.adversarial)
+        np.testing.assert_array_equal(logits.argmax(axis=1), made.predicted)
+        np.testing.assert_allclose(logit_margins(logits, made.label), made.margin, atol=1e-4)
