@@ -260,6 +260,20 @@ def test_further_layers_are_explained_as_they_compute(middle):
             explain(network, images)
 
 
+@pytest.mark.parametrize("method", ["guided_backprop", "deconvnet", "input_t_gradient"])
+def test_normalised_vectors_are_explained_as_the_dense_layer_that_they_equal(method):
+    # Relevance takes iNNvestigate's own rule for the normalisation, which is not that of the folded layer.
+    normalised = [layers.Dense(6), layers.BatchNormalization(epsilon=0.1), layers.ReLU()]
+    network = drawn(keras.Sequential([layers.Input((8, 8, 2)), layers.Flatten(), *normalised, layers.Dense(4)]))
+    kernel, bias, gamma, beta, mean, variance, *last = network.get_weights()
+    scale = gamma / np.sqrt(variance + 0.1)
+    folded = keras.Sequential([layers.Input((8, 8, 2)), layers.Flatten(), layers.Dense(6, "relu"), layers.Dense(4)])
+    folded.set_weights([kernel * scale, (bias - mean) * scale + beta, *last])
+    images = np.random.default_rng(1).random((3, 8, 8, 2), dtype=np.float32)
+    assert_maps_equal(explain(network, images, method=method), explain(folded, images, method=method))
+    assert explain(network, images, method="deep_taylor").any()
+
+
 def test_a_layer_that_is_used_twice_is_two():
     inputs = keras.Input((8, 8, 2))
     shared = layers.Conv2D(2, 3, padding="same", activation="relu", name="shared")
