@@ -1,5 +1,6 @@
 """The detectors by name, with the studies' parameters."""
 
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,14 +13,24 @@ from advlens.detectors.detector import FILE, Detector, restore
 from advlens.detectors.heads import Boosting, Head, Logistic, Network, Sign
 from advlens.lenses import (
     BASELINES,
+    Augmented,
     Baselines,
     Closeness,
     DeepNeighbours,
+    FeatureSqueezing,
     Joined,
+    LeaveOneOut,
     Lens,
+    LocalDimensionality,
     LocalEntropy,
+    Mahalanobis,
+    MapUnderDenoising,
+    NaturalScenes,
+    Outputs,
     Pixels,
     Relevancy,
+    Sensitivity,
+    ShapSignature,
     Uncertainty,
 )
 from advlens.lenses.neighbours import CREDIBILITY
@@ -28,7 +39,7 @@ SIX = ("variance", "entropy", "mutual information", "confidence", "KDE", "KL div
 Made = tuple[Lens, Head, str | None]
 
 
-def _six(classifier: Classifier, *, passes: int = 50, bandwidth: float = 1.0, seed: int = 0) -> Made:
+def _uncertain_and_close(classifier: Classifier, *, passes: int = 50, bandwidth: float = 1.0, seed: int = 0) -> Made:
     lenses = [Uncertainty(classifier, passes=passes, seed=seed), Closeness(classifier, bandwidth=bandwidth)]
     return Joined(lenses), Logistic(), None
 
@@ -52,16 +63,38 @@ def _relevancy(classifier: Classifier, *, method: str = "deep_taylor", coloured:
     return lens, Network(lens.shape, unit_scale=not coloured, **more), None  # pyright: ignore[reportArgumentType]
 
 
+def _lens(kind: Callable[..., Lens], head: Head) -> Callable[..., Made]:
+    """A detector of a lens of the network and a fresh head."""
+    return lambda classifier, **parameters: (kind(classifier, **parameters), copy.copy(head), None)
+
+
+def _natural_scenes(classifier: Classifier) -> Made:
+    return NaturalScenes(classifier.input_shape), Boosting(), None  # pyright: ignore[reportArgumentType]
+
+
 def _baseline(column: str) -> Callable[..., Made]:
     return lambda classifier, sign=1: (Baselines(classifier), Sign(column, sign), None)
 
 
 CATALOGUE: dict[str, tuple[Callable[..., Made], tuple[str, ...] | None]] = {
-    "all_six": (_six, SIX),
+    "all_six": (_uncertain_and_close, SIX),
     "deep_knn": (_deep_knn, (CREDIBILITY,)),
     "local_entropy": (_local_entropy, None),
     "input_classifier": (_input, None),
     "relevancy_classifier": (_relevancy, None),
+    # What others published; heads that learn from attacks do so here by the protocol's rules, not by theirs.
+    "energy": (_lens(Outputs, Sign("energy", 1)), ("energy",)),  # Liu et al. 2020
+    "max_logit": (_lens(Outputs, Sign("−max logit", 1)), ("−max logit",)),  # Hendrycks et al. 2022
+    "feature_squeezing": (_lens(FeatureSqueezing, Sign("largest", 1)), ("largest",)),  # Xu et al. 2018
+    "augmentation": (_lens(Augmented, Sign("mean", 1)), ("mean",)),  # Tian et al. 2018
+    "kd_bu": (_uncertain_and_close, ("variance", "KDE")),  # Feinman et al. 2017
+    "lid": (_lens(LocalDimensionality, Logistic()), None),  # Ma et al. 2018
+    "mahalanobis": (_lens(Mahalanobis, Logistic()), None),  # Lee et al. 2018
+    "natural_scenes": (_natural_scenes, None),  # Kherchouche et al. 2020
+    "pasa": (_lens(Sensitivity, Logistic()), None),  # Bhusal et al. 2024
+    "ml_loo": (_lens(LeaveOneOut, Logistic()), None),  # Yang et al. 2020
+    "shap_signature": (_lens(ShapSignature, Boosting()), None),  # Fidel et al. 2020
+    "map_under_denoising": (_lens(MapUnderDenoising, Sign("1 − rank correlation", 1)), None),
     "baselines_logistic": (lambda classifier: (Baselines(classifier), Logistic(), None), BASELINES),
     "baselines_boosting": (lambda classifier: (Baselines(classifier), Boosting(), None), BASELINES),
     **{column.replace(" ", "_").replace("-", "_"): (_baseline(column), (column,)) for column in BASELINES},

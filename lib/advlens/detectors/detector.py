@@ -140,11 +140,9 @@ class Detector(EvasionDetector):
             raise ValueError("only a detector that detectors.create made can be saved: load builds it by its name")
         folder = Path(folder)
         folder.mkdir(parents=True)
-        lens, head = self.lens.to_parts(), self.head.fitted()
-        fitted = {name: value for name, value in lens.items() if name in FITTED and value is not None}
-        for name, part in {f"lens.{name}": _arrays(value) for name, value in fitted.items()}.items():
-            write_part(folder, name, part)
-        for name, part in head.items():
+        if lens := self.lens.fitted():
+            write_part(folder, "lens", lens)
+        for name, part in self.head.fitted().items():
             write_part(folder, f"head.{name}", part)
         about = {"recipe": self.recipe, "threshold": self.threshold_, "head": self.head.parameters()}
         about |= {"observed_fpr": getattr(self, "observed_fpr_", None), "head_kind": type(self.head).__name__}
@@ -155,21 +153,11 @@ class Detector(EvasionDetector):
         raise TypeError("a detector is not pickled: save(folder) writes plain files, detectors.load reads them")
 
 
-FITTED = ("features", "labels", "training", "conformal")  # parts of a lens that `fit` took over
-
-
-def _arrays(value: Any) -> dict[str, Array]:
-    return {f"array {i}": each for i, each in enumerate(value if isinstance(value, tuple) else (value,))}
-
-
 def restore(detector: Detector, folder: Path, about: dict[str, Any]) -> Detector:
     """Puts what `save` wrote into a freshly built detector."""
     parts = {path.name: read_part(path) for path in sorted(folder.iterdir()) if path.name != FILE}
-    given = {name.split(".")[1]: tuple(part.values()) for name, part in parts.items() if name.startswith("lens.")}
-    if "features" in given:
-        detector.lens.fit_features(given["features"][0], given["labels"][0])  # type: ignore[attr-defined]
-    elif "training" in given:
-        detector.lens.fit_apart(given["training"], given["conformal"])  # type: ignore[attr-defined]
+    if "lens.npz" in parts:
+        detector.lens.take_over(parts["lens.npz"])
     head = HEADS[about["head_kind"]](**about["head"])
     fitted = {name.split(".")[1]: part for name, part in parts.items() if name.startswith("head.")}
     detector.head = head.restore(fitted) if fitted else head

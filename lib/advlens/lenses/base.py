@@ -31,6 +31,14 @@ class Lens(abc.ABC):
         """Takes over the task network's training images, (n, h, w, channels), and classes, (n,); mostly nothing."""
         return self
 
+    def fitted(self) -> dict[str, Array]:
+        """What `fit` took over, as arrays for plain files; empty where that is nothing."""
+        return {}
+
+    def take_over(self: Self, arrays: dict[str, Array]) -> Self:
+        """As `fit`, from what `fitted` gave."""
+        return self
+
     @abc.abstractmethod
     def measure(self, images: Array) -> pd.DataFrame:
         """(n rows) of finite floats, the columns `columns`, of (n, h, w, channels) images in [0, 1]."""
@@ -60,6 +68,18 @@ class Joined(Lens):
         """Fits each lens."""
         for lens in self.lenses:
             lens.fit(images, labels)
+        return self
+
+    def fitted(self) -> dict[str, Array]:
+        """That of each lens, by its place."""
+        return {f"{i} {name}": part for i, lens in enumerate(self.lenses) for name, part in lens.fitted().items()}
+
+    def take_over(self, arrays: dict[str, Array]) -> "Joined":
+        """Gives each lens its own."""
+        for i, lens in enumerate(self.lenses):
+            own = {name.split(" ", 1)[1]: part for name, part in arrays.items() if name.startswith(f"{i} ")}
+            if own:
+                lens.take_over(own)
         return self
 
     def measure(self, images: Array) -> pd.DataFrame:

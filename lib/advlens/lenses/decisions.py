@@ -139,8 +139,16 @@ class Closeness(Lens):
 
     def to_parts(self) -> dict[str, Any]:
         """Network, parameters and training features."""
-        fitted = {name: getattr(self, f"{name}_", None) for name in ("features", "labels")}
-        return {"network": self.classifier.model, "bandwidth": self.bandwidth, "conversion": self.conversion} | fitted
+        about = {"network": self.classifier.model, "bandwidth": self.bandwidth, "conversion": self.conversion}
+        return about | {"features": None, "labels": None} | self.fitted()
+
+    def fitted(self) -> dict[str, Array]:
+        """Features and labels of the training images."""
+        return {"features": self.features_, "labels": self.labels_} if hasattr(self, "features_") else {}
+
+    def take_over(self, arrays: dict[str, Array]) -> "Closeness":
+        """As `fit`, from what `fitted` gave."""
+        return self.fit_features(arrays["features"], arrays["labels"])
 
 
 @versioned(1)

@@ -65,6 +65,18 @@ class DeepNeighbours(Lens):
         self.knn.fit(*training).calibrate(*conformal)
         return self
 
+    def fitted(self) -> dict[str, Array]:
+        """Training and held-out images with their labels."""
+        if not hasattr(self, "training_"):
+            return {}
+        (images, labels), (held_out, y_held_out) = self.training_, self.conformal_
+        return {"images": images, "labels": labels, "held out": held_out, "labels held out": y_held_out}
+
+    def take_over(self, arrays: dict[str, Array]) -> "DeepNeighbours":
+        """As `fit`, from what `fitted` gave."""
+        training, held_out = (arrays["images"], arrays["labels"]), (arrays["held out"], arrays["labels held out"])
+        return self.fit_apart(training, held_out)
+
     def measure(self, images: Array) -> pd.DataFrame:
         """In [0, 1], higher where the training data support the decision less.
 
