@@ -1,15 +1,19 @@
 """The boundary and the one-pixel attack on whole batches, against ART's on one image at a time, and brute force."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
 from art.attacks.evasion import BoundaryAttack as ArtBoundaryAttack
 from art.attacks.evasion import PixelAttack as ArtPixelAttack
+from scipy.ndimage import rotate, shift
 
 from advlens.attacks import boundary
 from advlens.attacks.boundary import BoundaryAttack
 from advlens.attacks.pixel import PixelAttack
-from advlens.classifier import Classifier
+from advlens.attacks.spatial import SpatialAttack
+from advlens.classifier import Classifier, logit_margins
 
 
 @pytest.fixture
@@ -167,3 +171,20 @@ def test_a_boundary_attack_ends_where_no_image_has_an_adversarial_candidate(aver
     monkeypatch.setattr(attack, "_is_adversarial", only_at_the_start)
     assert attack.generate(images, labels).shape == images.shape
     assert len(asked) == 1 + 2  # the start, and two trials of one step
+
+
+def test_the_spatial_attack_is_the_worst_of_its_grid_for_each_image(max_pooling_classifier, mnist):
+    x = mnist[0][200:212]
+    y = max_pooling_classifier.predict(x).argmax(axis=1)
+    attack = SpatialAttack(max_pooling_classifier, rotations=3, shifts=3)
+    made = attack.generate(x, y)
+    margins = logit_margins(max_pooling_classifier.predict(made), y)
+    for angle in (-30, 0, 30):
+        for down, right in itertools.product((-3, 0, 3), repeat=2):
+            for i in (0, 7):
+                turned = rotate(x[i, :, :, 0], angle, reshape=False, order=1, mode="nearest")
+                moved = np.clip(shift(turned, (down, right), order=1, mode="nearest"), 0, 1)[None, :, :, None]
+                assert logit_margins(max_pooling_classifier.predict(moved), y[i : i + 1])[0] <= margins[i] + 1e-3
+    still = SpatialAttack(max_pooling_classifier, max_rotation=0, rotations=1, max_shift=0, shifts=1).generate(x, y)
+    np.testing.assert_allclose(still, x, atol=1e-6)
+    np.testing.assert_allclose(attack.generate(x[4:5], y[4:5]), made[4:5], atol=1e-6)

@@ -40,7 +40,8 @@ ATTACK_TITLES = {
     **{"fgsm": "FGSM", "bim": "BIM", "pgd": "PGD", "mi_fgsm": "MI-FGSM", "bim_targeted": "BIM, targeted"},
     **{"deepfool": "DeepFool", "lbfgs": "L-BFGS", "gradient": "Gradient attack", "carlini_l2": "Carlini–Wagner L2"},
     **{"one_pixel": "One pixel", "one pixel": "One pixel", "five pixels": "Five pixels"},
-    **{"boundary": "Boundary", "square": "Square"},
+    **{"boundary": "Boundary", "square": "Square", "pgd_l2": "PGD, L2", "apgd_ce": "APGD-CE", "apgd_dlr": "APGD-DLR"},
+    **{"jsma": "JSMA", "elastic_net": "Elastic net", "spatial": "Spatial"},
     **{"hop_skip_jump": "HopSkipJump", "universal": "Universal", "ilap": "ILAP", "ilaf": "ILAF", "ddn": "DDN"},
 }
 """The catalogue's names → as people know them."""

@@ -10,10 +10,13 @@ import keras
 import numpy as np
 from art.attacks.attack import EvasionAttack
 from art.attacks.evasion import (
+    AutoProjectedGradientDescent,
     BasicIterativeMethod,
+    ElasticNet,
     FastGradientMethod,
     HopSkipJump,
     ProjectedGradientDescent,
+    SaliencyMapMethod,
     SquareAttack,
     UniversalPerturbation,
 )
@@ -32,6 +35,7 @@ from advlens.attacks.intermediate import IntermediateLevelAttack
 from advlens.attacks.lbfgs import LBFGS
 from advlens.attacks.minimum_norm import DDN, CarliniWagnerL2
 from advlens.attacks.pixel import PixelAttack
+from advlens.attacks.spatial import SpatialAttack
 from advlens.classifier import Classifier, as_classifier
 
 EPS = 77 / 255  # of attacks that have one: 0.3 on the grid of 8-bit images
@@ -51,6 +55,28 @@ CATALOGUE: dict[str, CatalogueEntry] = {
     # The nearest image of another class; ART's Carlini-Wagner hardly moves black and white pixels.
     "carlini_l2": CatalogueEntry(CarliniWagnerL2),
     "ddn": CatalogueEntry(DDN),
+    "pgd_l2": CatalogueEntry(
+        ProjectedGradientDescent,
+        {"norm": 2, "eps": 2.0, "max_iter": 40, "num_random_init": 1, "batch_size": 512},
+        step=0.1,
+    ),
+    # AutoAttack's two (Croce & Hein 2020), whose step adapts itself.
+    "apgd_ce": CatalogueEntry(
+        AutoProjectedGradientDescent,
+        {"eps": EPS, "max_iter": 50, "nb_random_init": 1, "loss_type": "cross_entropy", "batch_size": 512},
+        step=2.0,
+    ),
+    "apgd_dlr": CatalogueEntry(
+        AutoProjectedGradientDescent,
+        {"eps": EPS, "max_iter": 50, "nb_random_init": 1, "loss_type": "difference_logits_ratio", "batch_size": 512},
+        step=2.0,
+    ),
+    # Few pixels, few of them much, and none at all but their places.
+    "jsma": CatalogueEntry(SaliencyMapMethod, {"theta": 1.0, "gamma": 0.15, "batch_size": 512}),
+    "elastic_net": CatalogueEntry(
+        ElasticNet, {"max_iter": 50, "binary_search_steps": 5, "initial_const": 1.0, "batch_size": 512}
+    ),
+    "spatial": CatalogueEntry(SpatialAttack),
     # The feature-response study's two searches, which see the network's outputs alone.
     "one_pixel": CatalogueEntry(PixelAttack),
     "boundary": CatalogueEntry(BoundaryAttack),

@@ -105,9 +105,11 @@ Metric = Word("Metric", {name.replace(".", "_").replace(" ", "_").upper(): name 
 
 ATTACK_FAMILIES = {
     **dict.fromkeys(("fgsm", "bim", "pgd", "mi_fgsm", "bim_targeted", "ilap", "ilaf", "universal"), "gradient sign"),
-    **dict.fromkeys(("deepfool", "carlini_l2", "gradient", "lbfgs", "ddn"), "small norm"),
+    **dict.fromkeys(("apgd_ce", "apgd_dlr"), "gradient sign"),
+    **dict.fromkeys(("deepfool", "carlini_l2", "gradient", "lbfgs", "ddn", "elastic_net", "pgd_l2"), "small norm"),
     **dict.fromkeys(("boundary", "hop_skip_jump", "square"), "black box"),
-    "one_pixel": "few pixels",
+    **dict.fromkeys(("one_pixel", "jsma"), "few pixels"),
+    "spatial": "spatial",
 }
 """Attack of the catalogue → its family; any other attack is a family of its own."""
 
