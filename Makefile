@@ -14,7 +14,7 @@ PY      := $(VENV)/bin/python
 READY   := $(VENV)/.ready
 NOTEBOOKS := $(wildcard notebooks/[0-9]*.ipynb)
 
-.PHONY: help run test lab data baselines publish bench check format lock gpu clean
+.PHONY: help run test lab data baselines publish benchmark bench check format lock gpu clean
 
 help:  ## Show this list
 	@echo "Advlens: make TARGET [PROFILE=standard|full|smoke|your.yaml] [DATASET=mnist|fashion_mnist|all] [RUN=name] [SEED=n]"
@@ -37,6 +37,9 @@ baselines: $(READY)  ## Remake the nbval baselines in tests/notebooks
 
 publish: $(READY)  ## Copy a finished run's outputs and figures into notebooks/ and figures/
 	@$(PY) -m advlens.cli publish --profile '$(PROFILE)' --run '$(RUN)' --seed '$(SEED)'
+
+benchmark: $(READY) data  ## Put every detector against every attack; `advlens benchmark --help` has the sizes
+	@$(PY) -m advlens.cli benchmark --dataset '$(DATASET)' --run '$(RUN)' --seed '$(SEED)'
 
 bench: $(READY)  ## Measure this project's hot paths against the libraries' own
 	@rm -f bench/results.csv; export ADVLENS_PROGRESS=off; \

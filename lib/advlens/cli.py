@@ -60,6 +60,25 @@ def results() -> None:
 
 
 @app.command()
+def benchmark(
+    dataset: Dataset = "mnist",
+    run: Run = "standard",
+    seed: Annotated[int, typer.Option(help="Governs all randomness.")] = 0,
+    images: Annotated[int, typer.Option(help="Attacked images a set; slow attacks get a quarter.")] = 300,
+    strengths: Annotated[int, typer.Option(help="Strengths or margins an attack, 1 to 3.")] = 1,
+    seeds: Annotated[int, typer.Option(help="How many times each head is trained.")] = 3,
+) -> None:
+    """Put every detector against every attack; what is done already is read from the run's store."""
+    from advlens import suite
+    from advlens.workbench import Workbench
+
+    for name in ("mnist", "fashion_mnist") if dataset == "all" else (dataset,):
+        bench = Workbench(run=run, dataset=name, seed=seed)
+        about = suite.Sizes(images=images, strengths=strengths, training_seeds=seeds)
+        print(suite.Suite(bench, about).write())
+
+
+@app.command()
 def data(names: Annotated[list[str], typer.Argument(help="mnist, fashion_mnist")]) -> None:
     """Fetch and verify data sets."""
     from advlens.datasets import fetch

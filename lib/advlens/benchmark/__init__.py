@@ -2,6 +2,7 @@
 
 from advlens.benchmark.benchmark import Benchmark
 from advlens.benchmark.evaluation import evaluate
+from advlens.benchmark.hard_negatives import hard_negatives
 from advlens.benchmark.judging import Scored
 from advlens.benchmark.protocol import CORRECTED, Noise, Protocol, Split, Stopping, Threshold
 from advlens.benchmark.samples import Samples
@@ -42,6 +43,7 @@ __all__ = [
     "Threshold",
     "TrainedOn",
     "evaluate",
+    "hard_negatives",
     "leaderboard",
     "pivot",
     "query",

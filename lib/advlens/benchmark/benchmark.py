@@ -14,7 +14,7 @@ import pandas as pd
 from advlens import metrics
 from advlens.arrays import Array, checked_images, checked_seed, checked_whole
 from advlens.attacks import AttackSet
-from advlens.benchmark.judging import BAR, Scored, count_rows, difference, estimates, has_both, with_verdicts
+from advlens.benchmark.judging import BAR, MISSING, Scored, count_rows, difference, estimates, has_both, with_verdicts
 from advlens.benchmark.protocol import CORRECTED, Noise, Protocol, checked_word
 from advlens.benchmark.samples import (
     TEST_SHARE,
@@ -31,6 +31,7 @@ from advlens.benchmark.vocabulary import (
     ABOVE_BASELINE,
     ATTACK_FAMILIES,
     METRICS,
+    NOMINAL_FPR,
     Condition,
     Knowledge,
     Negatives,
@@ -42,7 +43,7 @@ from advlens.benchmark.vocabulary import (
 from advlens.classifier import Classifier, checked_classifier
 from advlens.detectors import Detector, Head, Network, trivial_baselines
 from advlens.detectors.heads import train_head
-from advlens.lenses import Lens
+from advlens.lenses import Joined, Lens
 from advlens.progress import progress
 from advlens.random import stream, stream_seed
 from advlens.store import artifact
@@ -185,6 +186,8 @@ class Benchmark:
 
     def measured_clean(self, lens: Lens, condition: Condition) -> pd.DataFrame:
         """What a lens measures of the clean images, a row each."""
+        if isinstance(lens, Joined):
+            return pd.concat([self.measured_clean(each, condition) for each in lens.lenses], axis=1)
         name = f"measured.{lens.name}.clean.{condition.value}"
         make = lambda: self._kept(name, lens, self._clean(condition).images)  # noqa: E731
         return self._once(("measured clean", id(lens), condition), make)
@@ -192,7 +195,10 @@ class Benchmark:
     def measured(
         self, lens: Lens, attack: str, condition: Condition, noise: Noise = Noise.MATCHED_NORM
     ) -> pd.DataFrame:
-        """What a lens measures of `samples`, a row each; clean images are looked up."""
+        """What a lens measures of `samples`, a row each; clean images are looked up, joined lenses measured apart."""
+        if isinstance(lens, Joined):
+            parts = [self.measured(each, attack, condition, noise) for each in lens.lenses]
+            return pd.concat(parts, axis=1)
 
         def make() -> pd.DataFrame:
             samples = self.samples(attack, condition, noise)
@@ -204,6 +210,8 @@ class Benchmark:
         return self._once(("measured", id(lens), attack, condition, noise), make)
 
     def _kept(self, name: str, lens: Lens, images: Array) -> pd.DataFrame:
+        if isinstance(lens, Joined):
+            return pd.concat([self._kept(f"{name}.{each.name}", each, images) for each in lens.lenses], axis=1)
         if self.store is None:
             return measure(lens, images)
         return self.store.keep(_plain(name), measure, lens=lens, images=images)
@@ -237,10 +245,17 @@ class Benchmark:
         return frame[kept], is_adversarial(about)[kept]
 
     def _fitted(self, detector: Detector, case: Case, number: int) -> Head | None:
-        """A head of the detector, fitted; None where the rows to fit it lack a class."""
-        head, attacks = copy.copy(detector.head), self._attacks_for(case)
-        if not attacks:
-            return None
+        """A head of the detector, fitted; None where the rows to fit it lack a class.
+
+        Cases that learn from the same attacks share it: strengths of one attack, attacks of one family.
+        """
+        self._made.setdefault(("kept alive", id(detector)), detector)  # its id is a key
+        attacks = tuple(self._attacks_for(case))
+        key = ("head", id(detector), attacks, case.protocol, case.condition, number)
+        return self._once(key, lambda: self._fit(detector, attacks, case, number)) if attacks else None
+
+    def _fit(self, detector: Detector, attacks: Sequence[str], case: Case, number: int) -> Head | None:
+        head = copy.copy(detector.head)
         parts = case.protocol.learnt_from if head.learns else (Part.VALIDATION,)
         measured, truth = self._fit_rows(detector, attacks, case, number, parts)
         if truth.all() or not truth.any():
@@ -277,7 +292,6 @@ class Benchmark:
         """A detector's scores of one attack's images; None where there are too few successes to fit it."""
         trained_on = trained_on if detector.head.learns else TrainedOn.NOTHING
         case = Case(attack, protocol, condition or protocol.condition, trained_on)
-        self._made.setdefault(("kept alive", id(detector)), detector)
         return self._once(("scores", id(detector), case), lambda: self._scored(detector, case))
 
     def _scored(self, detector: Detector, case: Case) -> Scored | None:
@@ -398,6 +412,37 @@ class Benchmark:
     @property
     def _draws_seed(self) -> int:
         return stream_seed(self.seed, "benchmark/draws")
+
+    def alarms(self, detectors: Sequence[Detector], images: Mapping[str, Array]) -> pd.DataFrame:
+        """How many normal images of each kind are flagged at the threshold that clean images give for 5 %.
+
+        Args:
+            detectors: those that learn do so from all attacks of the benchmark.
+            images: kind → (n, h, w, channels), in which no attack is.
+        Returns:
+            A row a kind and detector: kind, detector, family, estimate, low, high, n.
+        """
+        rows = []
+        for detector in (*detectors, *self.baselines):
+            columns, learns = columns_of(detector), detector.head.learns
+            case = Case(next(iter(self.attack_sets)), CORRECTED, CORRECTED.condition, TrainedOn.ALL)
+            heads = [self._fitted(detector, case, number) for number in range(self.n_seeds if learns else 1)]
+            clean = self.measured_clean(detector.lens, case.condition)[columns]
+            threshold = clean.iloc[self._place.loc[self.threshold_source]]
+            for kind, shown in images.items():
+                measured = self._kept(f"measured.{detector.lens.name}.{kind}", detector.lens, shown)[columns]
+                about = {"kind": kind, "detector": detector.name, "family": _text(detector.family), "n": len(shown)}
+                fitted = [head for head in heads if head is not None]
+                if not fitted:
+                    rows.append({**about, **asdict(MISSING)})
+                    continue
+                scores, clean_scores = (
+                    np.stack([head.score(each) for head in fitted]) for each in (measured, threshold)
+                )
+                limits = {"threshold_scores": clean_scores, "fpr": NOMINAL_FPR, "seed": self._draws_seed}
+                found = metrics.flagged_share(scores, np.arange(len(shown)), **limits)
+                rows.append({**about, **asdict(found)})
+        return pd.DataFrame(rows)[["kind", "detector", "family", "estimate", "low", "high", "n"]]
 
     def roc_curves(
         self, detectors: Sequence[Detector], attacks: Sequence[str], *, protocols: Sequence[Protocol] = (CORRECTED,)

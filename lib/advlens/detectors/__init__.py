@@ -2,13 +2,14 @@
 
 from advlens.detectors.catalogue import create, load, names, trivial_baselines
 from advlens.detectors.detector import Detector
-from advlens.detectors.heads import Boosting, Head, Logistic, Network, Sign
+from advlens.detectors.heads import Boosting, Fisher, Head, Logistic, Network, Sign
 from advlens.lenses import BASELINES
 
 __all__ = [
     "BASELINES",
     "Boosting",
     "Detector",
+    "Fisher",
     "Head",
     "Logistic",
     "Network",

@@ -1,0 +1,179 @@
+"""The benchmark suite: every detector of the catalogue on every attack, on one task network of a run's data set.
+
+What is measured is kept in the run's store, so that a detector added later measures itself alone, and a run that was
+stopped goes on where it was.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from advlens.arrays import checked_whole
+from advlens.attacks import AttackSet
+from advlens.benchmark import Benchmark, Family, TrainedOn, hard_negatives
+from advlens.closeness import bandwidth_of
+from advlens.detectors import Boosting, Detector, Fisher, Logistic, create
+from advlens.lenses import Joined
+from advlens.networks import dropout_network
+from advlens.workbench import Workbench
+
+EPSILONS = {"fashion_mnist": (31 / 255, 8 / 255, 4 / 255)}  # the strongest first
+OTHER_EPSILONS = (77 / 255, 31 / 255, 15 / 255)  # of digits, which bear more, and of a user's images
+LENGTHS = (2.0, 1.0, 3.0)  # of PGD in L2
+MARGINS = (1e-3, 5.0, 2.0)  # of logits, of the attacks that look for the nearest image
+BY_EPSILON = ("fgsm", "bim", "pgd", "mi_fgsm", "apgd_ce", "apgd_dlr", "square")
+BY_MARGIN = {
+    **dict.fromkeys(("deepfool", "lbfgs", "gradient", "ddn"), "margin"),
+    "carlini_l2": "confidence",
+}
+AT_STRONGEST = ("bim_targeted", "universal", "ilap")
+SLOW: Mapping[str, Mapping[str, Any]] = {
+    **{"boundary": {"max_iter": 150}, "one_pixel": {"pixels": 5, "max_iter": 15}, "jsma": {}, "elastic_net": {}},
+    **{"spatial": {}, "hop_skip_jump": {"max_iter": 5, "max_eval": 500, "init_eval": 50}},
+}
+DETECTORS = (
+    *("energy", "max_logit", "feature_squeezing", "augmentation", "natural_scenes", "kd_bu", "lid", "mahalanobis"),
+    *("all_six", "deep_knn", "local_entropy", "pasa", "ml_loo", "shap_signature", "map_under_denoising"),
+)
+OF_A_FAMILY = {  # detector → its columns, one lens a family
+    "local_entropy": ("local entropy",),
+    "all_six": ("entropy", "KDE"),
+    "deep_knn": ("1 − credibility",),
+    "feature_squeezing": ("largest",),
+}
+IN_NO_FUSION = ("shap_signature", "kd_bu")  # too many columns; the same as in all six
+METRICS_ASKED = (
+    *("roc_auc", "tpr_at_fpr_0.05", "committed_tpr_0.05", "observed_fpr_0.05"),
+    *("observed_fpr_0.05 on all clean", "observed_fpr_0.05 on noisy", "tpr_at_fpr_0.05 above the best baseline"),
+)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is done.
+
+    Attributes:
+        images: attacked images a set; slow attacks get a quarter; strengths: 1 to 3 of each attack that has them.
+        epochs: of the task network; training_seeds: of each head; alarms: normal images of each hard kind.
+    """
+
+    images: int = 300
+    strengths: int = 1
+    epochs: int = 8
+    training_seeds: int = 3
+    alarms: int = 500
+
+    def __post_init__(self) -> None:
+        for name in ("images", "strengths", "epochs", "training_seeds", "alarms"):
+            checked_whole(getattr(self, name), name=name)
+        if self.strengths > len(MARGINS):
+            raise ValueError(f"strengths must be at most {len(MARGINS)}, got {self.strengths}")
+
+
+def settings(dataset: str, strengths: int) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Name of an attack set → the catalogue's name and its parameters.
+
+    >>> list(settings("mnist", 1))[:2]
+    ['fgsm 77/255', 'bim 77/255']
+    """
+    epsilons = EPSILONS.get(dataset, OTHER_EPSILONS)
+    found: dict[str, tuple[str, dict[str, Any]]] = {}
+    for eps in epsilons[:strengths]:
+        found |= {f"{name} {round(255 * eps)}/255": (name, {"eps": eps}) for name in BY_EPSILON}
+    found |= {f"pgd_l2 {length:g}": ("pgd_l2", {"eps": length}) for length in LENGTHS[:strengths]}
+    for margin in MARGINS[:strengths]:
+        at = "" if margin < 1 else f", margin {margin:g}"
+        found |= {f"{name}{at}": (name, {word: margin}) for name, word in BY_MARGIN.items()}
+    found |= {f"{name} {round(255 * epsilons[0])}/255": (name, {"eps": epsilons[0]}) for name in AT_STRONGEST}
+    return found | {name: (name, dict(about)) for name, about in SLOW.items()}
+
+
+class Suite:
+    """The suite on one run's data set.
+
+    Args:
+        bench: the run's workbench; sizes: how much is done.
+    """
+
+    def __init__(self, bench: Workbench, sizes: Sizes) -> None:
+        self.bench, self.sizes = bench, sizes
+        self.classifier = bench.classifier(dropout_network(bench.data.name), epochs=sizes.epochs)
+
+    @cached_property
+    def attack_sets(self) -> dict[str, AttackSet]:
+        """All attack sets, by name."""
+        made = {}
+        for title, (name, parameters) in settings(self.bench.data.name, self.sizes.strengths).items():
+            n = max(self.sizes.images // 4, 1) if name in SLOW else self.sizes.images
+            made[title] = self.bench.attack_set(name, self.classifier, n=n, title=title, **parameters)
+        return made
+
+    @cached_property
+    def benchmark(self) -> Benchmark:
+        """All of them on one network."""
+        return self.bench.benchmark(self.classifier, self.attack_sets, n_seeds=self.sizes.training_seeds)
+
+    @cached_property
+    def singles(self) -> dict[str, Detector]:
+        """The catalogue's detectors that need no network of their own, fitted to the training images."""
+        data, n = self.bench.data, self.bench.train_images
+        bandwidth = {"bandwidth": bandwidth_of(data.name)}
+        about: dict[str, dict[str, Any]] = {"all_six": bandwidth, "kd_bu": bandwidth}
+        made = {name: create(name, self.classifier, **about.get(name, {})) for name in DETECTORS}
+        return {name: each.fit(data.train_images[:n], data.train_labels[:n]) for name, each in made.items()}
+
+    @cached_property
+    def fusions(self) -> dict[str, Detector]:
+        """One lens a family, and all of them, joined by regression, by trees and by p-values."""
+        of_families = {name: columns for name, columns in OF_A_FAMILY.items() if name in self.singles}
+        every = {}
+        for name, detector in self.singles.items():
+            known = {column for columns in every.values() for column in columns}
+            if name not in IN_NO_FUSION and not known & set(detector.lens.columns):
+                every[name] = detector.lens.columns
+        made = {}
+        for title, chosen in (("one lens a family", of_families), ("all lenses", every)):
+            lens = Joined([self.singles[name].lens for name in chosen])
+            columns = [column for own in chosen.values() for column in own]
+            for word, head in (("logistic", Logistic()), ("boosting", Boosting()), ("p-values", Fisher())):
+                name = f"{title}, {word}"
+                made[name] = Detector(lens, head, columns=columns, name=name, family=Family.FUSED.value)
+        return made
+
+    @cached_property
+    def detectors(self) -> list[Detector]:
+        """All detectors; the trivial baselines are the benchmark's own."""
+        return [*self.singles.values(), *self.fusions.values()]
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """The long table: learnt from the attack, from other attacks, from other families."""
+        learnt = (TrainedOn.ATTACK, TrainedOn.OTHER_ATTACKS, TrainedOn.OTHER_FAMILIES)
+        return self.benchmark.run(self.detectors, trained_on=learnt, wanted=METRICS_ASKED)
+
+    @cached_property
+    def alarms(self) -> pd.DataFrame:
+        """Who flags normal images that are hard: noisy, blurred, paler, turned, from a JPEG file, misclassified."""
+        data, n = self.bench.data, self.sizes.alarms
+        decided = self.classifier.predict(data.test_images).argmax(axis=1)
+        taken = np.unique(np.concatenate([made.source for made in self.attack_sets.values()]))
+        free = np.setdiff1d(np.arange(len(data.test_labels)), [*taken, *self.benchmark.threshold_source])
+        right, wrong = (free[(decided == data.test_labels)[free] == which] for which in (True, False))
+        kinds = hard_negatives(data.test_images[right[:n]], seed=self.bench.seed)
+        kinds["misclassified"] = data.test_images[wrong[:n]]
+        return self.benchmark.alarms(self.detectors, {kind: each for kind, each in kinds.items() if len(each)})
+
+    def write(self) -> Path:
+        """Writes both tables as Parquet into the run's folder and returns that of the long table."""
+        folder = self.bench.folder / "benchmark"
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, table in (("table", self.table), ("alarms", self.alarms)):
+            partial = folder / f".partial-{name}.parquet"
+            table.to_parquet(partial, index=False)
+            partial.rename(folder / f"{name}.parquet")
+        return folder / "table.parquet"

@@ -1,0 +1,104 @@
+"""The benchmark suite, as small as it can be: attacks, detectors, fusions, false alarms, and what resumes."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import combine_pvalues
+
+from advlens import suite
+from advlens.attacks import CATALOGUE
+from advlens.benchmark import LONG_TABLE, hard_negatives, query
+from advlens.detectors import Fisher, names
+from advlens.suite import Sizes, Suite, settings
+from advlens.workbench import Workbench
+
+ATTACKS = ("fgsm", "deepfool")
+FEW = ("energy", "max_logit", "feature_squeezing", "natural_scenes", "all_six")
+
+
+def chosen(dataset, strengths):
+    return {title: about for title, about in settings(dataset, strengths).items() if about[0] in ATTACKS}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, mnist):
+    """The suite of two attacks and five detectors on a user's own file of 400 digits."""
+    folder = tmp_path_factory.mktemp("suite")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ADVLENS_DATA", str(folder))
+        patch.setattr(suite, "settings", chosen)
+        patch.setattr(suite, "DETECTORS", FEW)
+        np.savez(folder / "digits.npz", x=mnist[0][..., 0], y=mnist[1], x_test=mnist[0][..., 0], y_test=mnist[1])
+        bench = Workbench(run="try", dataset=str(folder / "digits.npz"), seed=0)
+        yield Suite(bench, Sizes(images=100, strengths=2, epochs=15, training_seeds=2, alarms=30))
+
+
+def test_every_name_is_one_of_the_catalogues_and_every_strength_another():
+    for strengths in (1, 3):
+        for title, (name, parameters) in settings("mnist", strengths).items():
+            assert name in CATALOGUE
+            assert title.startswith(name)
+            assert set(parameters) <= set(CATALOGUE[name].attack.attack_params)
+    grid = [parameters["eps"] for name, parameters in settings("mnist", 3).values() if name in suite.BY_EPSILON]
+    np.testing.assert_allclose(255 * np.array(grid), np.rint(255 * np.array(grid)))
+    assert len(settings("mnist", 3)) > 40
+    assert set(suite.DETECTORS) <= set(names())
+    with pytest.raises(ValueError, match="strengths must be at most 3"):
+        Sizes(strengths=4)
+
+
+def test_the_table_holds_every_detector_on_every_attack_by_what_it_learnt_from(made):
+    table = LONG_TABLE.validate(made.table)
+    assert set(table["attack"]) == {"fgsm 77/255", "fgsm 31/255", "deepfool", "deepfool, margin 5"}
+    assert {each.name for each in made.detectors} <= set(table["detector"])
+    assert {"all lenses, p-values", "one lens a family, boosting"} <= set(table["detector"])
+    learnt = query(table, detector="all lenses, logistic", metric="tpr_at_fpr_0.05", attack="deepfool")
+    assert set(learnt["trained_on"]) == {"the attack", "all but the attack", "all but its family"}
+    alone = query(table, detector="energy", metric="tpr_at_fpr_0.05", attack="deepfool")
+    assert alone["trained_on"].tolist() == ["no attack"]
+
+
+def test_heads_that_learn_from_the_same_attacks_are_one(made):
+    fused = made.fusions["all lenses, logistic"]
+    about = {"trained_on": suite.TrainedOn.OTHER_ATTACKS}
+    weak, strong = (made.benchmark.scores(fused, name, **about) for name in ("fgsm 31/255", "fgsm 77/255"))
+    np.testing.assert_array_equal(weak.threshold_scores, strong.threshold_scores)
+
+
+def test_alarms_are_shares_of_normal_images(made):
+    alarms = made.alarms.set_index(["kind", "detector"])
+    assert alarms["estimate"].between(0, 1).all()
+    assert {"noisy", "blurred", "turned", "from a JPEG", "half the contrast"} <= set(made.alarms["kind"])
+    # Noise moves pixels off black, which counting them must see.
+    assert alarms.loc[("noisy", "non-zero background"), "estimate"] > 0.5
+
+
+def test_a_second_suite_measures_nothing_again(made, monkeypatch):
+    made.write()
+    monkeypatch.setattr(
+        suite, "settings", lambda *_: {n: s for n, s in settings("digits", 2).items() if s[0] in ATTACKS}
+    )
+    monkeypatch.setattr(suite, "DETECTORS", FEW)
+    before = set((made.bench.folder / "artifacts").iterdir())
+    again = Suite(made.bench, made.sizes)
+    pd.testing.assert_frame_equal(again.table, pd.read_parquet(made.bench.folder / "benchmark" / "table.parquet"))
+    assert set((made.bench.folder / "artifacts").iterdir()) == before
+
+
+def test_p_values_are_joined_as_scipy_joins_them():
+    rng = np.random.default_rng(0)
+    normal, attacked = rng.normal(0, 1, (200, 3)), rng.normal([1, -1, 2], 1, (100, 3))
+    rows, truth = pd.DataFrame(np.concatenate([normal, attacked])), np.arange(300) >= 200
+    head = Fisher().fit(rows, truth)
+    assert head.signs_.tolist() == [1, -1, 1]
+    one = pd.DataFrame([[0.5, -0.2, 1.0]])
+    values = one.to_numpy()[0] * head.signs_
+    p = [(1 + (normal[:, i] * head.signs_[i] >= values[i]).sum()) / 201 for i in range(3)]
+    assert head.score(one)[0] == pytest.approx(combine_pvalues(p, method="fisher").statistic)
+
+
+def test_hard_negatives_are_8_bit_images_that_differ(real_images):
+    for kind, made in hard_negatives(real_images[:5], seed=0).items():
+        assert made.shape == (5, 28, 28, 1), kind
+        np.testing.assert_allclose(made * 255, np.rint(made * 255), atol=1e-3)
+        assert np.abs(made - real_images[:5]).max() > 0.05, kind
