@@ -2,6 +2,7 @@
 
 import ast
 import doctest
+import graphlib
 import importlib
 import importlib.metadata
 import re
@@ -17,6 +18,7 @@ DOCTESTED = (
     *("advlens", "advlens.random", "advlens.classifier", "advlens.detectors.catalogue", "advlens.store.makers"),
     *("advlens.explanations.explain", "advlens.explanations.similarity"),
     *("advlens.metrics.estimates", "advlens.metrics.intervals", "advlens.metrics.verdicts"),
+    *("advlens.paths", "advlens.benchmark.hard_negatives", "advlens.suite"),
 )
 
 
@@ -59,3 +61,21 @@ def test_what_the_package_imports_are_its_dependencies():
     wanted = {re.sub(r"[-_.]+", "-", providers[name][0]).lower() for name in imported}
     said = {re.match(r"[\w.-]+", each).group().lower() for each in importlib.metadata.requires("advlens")}
     assert wanted <= said
+
+
+def test_modules_import_each_other_one_way():
+    lib = Path(advlens.__file__).parents[1]
+    known = {".".join(path.relative_to(lib).with_suffix("").parts): path for path in lib.rglob("*.py")}
+    known = {name.removesuffix(".__init__"): path for name, path in known.items()}
+    graph = {}
+    for name, path in known.items():
+        found = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                found |= {node.module, *(f"{node.module}.{each.name}" for each in node.names)}
+            elif isinstance(node, ast.Import):
+                found |= {each.name for each in node.names}
+        # A package stands for its parts, which it takes names from; a part of it may not need the whole.
+        graph[name] = {each for each in found if each in known and not name.startswith(f"{each}.")} - {name}
+    assert len(graph) > 100
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, with the circle

@@ -71,6 +71,17 @@ class LayerDescription:
 
 
 @dataclasses.dataclass(frozen=True)
+class Request:
+    """What decides an analyzer: the network by its digest, the method, and the tensor that maps are over."""
+
+    digest: str
+    method: str
+    neuron_mode: str
+    start: str
+    options: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
 class Description:
     """A network after its leading rescaling, x ↦ scale · x + offset.
 

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from advlens.arrays import Array, checked_images, checked_labels
-from advlens.explanations.describe import IMAGE, Description, describe
-from advlens.explanations.process import Refused, Request, worker
+from advlens.explanations.describe import IMAGE, Description, Request, describe
+from advlens.explanations.process import Refused, worker
 from advlens.progress import progress
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ follows and the answer comes as before.
 
 import atexit
 import contextlib
-import dataclasses
 import multiprocessing
 import os
 import pickle
@@ -20,7 +19,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from advlens.arrays import Array
-from advlens.explanations.describe import Description
+from advlens.explanations.describe import Description, Request
 
 if TYPE_CHECKING:  # started by name below; said here so that artifacts made with it are keyed by its code
     import advlens.explanations.worker  # noqa: F401
@@ -30,17 +29,6 @@ _ENVIRONMENT = {"TF_USE_LEGACY_KERAS": "1", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
 
 class Refused(Exception):
     """iNNvestigate did not take the request; the worker is well."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Request:
-    """What decides an analyzer: the network by its digest, the method, and the tensor that maps are over."""
-
-    digest: str
-    method: str
-    neuron_mode: str
-    start: str
-    options: dict[str, Any]
 
 
 class WorkerProcess:

@@ -20,8 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from advlens.arrays import Array
-from advlens.explanations.describe import IMAGE, Description
-from advlens.explanations.process import Request
+from advlens.explanations.describe import IMAGE, Description, Request
 from advlens.explanations.rebuild import rebuild
 
 MAX_NETWORKS = 4
