@@ -63,7 +63,7 @@ def results() -> None:
 def benchmark(
     dataset: Dataset = "mnist",
     run: Run = "standard",
-    seed: Annotated[int, typer.Option(help="Governs all randomness.")] = 0,
+    seed: Seed = "0",
     images: Annotated[int, typer.Option(help="Attacked images a set; slow attacks get a quarter.")] = 300,
     strengths: Annotated[int, typer.Option(help="Strengths or margins an attack, 1 to 3.")] = 1,
     seeds: Annotated[int, typer.Option(help="How many times each head is trained.")] = 3,
@@ -73,9 +73,23 @@ def benchmark(
     from advlens.workbench import Workbench
 
     for name in ("mnist", "fashion_mnist") if dataset == "all" else (dataset,):
-        bench = Workbench(run=run, dataset=name, seed=seed)
+        bench = Workbench(run=run, dataset=name, seed=_seed(seed))
         about = suite.Sizes(images=images, strengths=strengths, training_seeds=seeds)
         print(suite.Suite(bench, about).write())
+
+
+@app.command()
+def leaderboard(dataset: Dataset = "", run: Run = "standard") -> None:
+    """Make docs/leaderboard/index.html anew, with the entries of a run's benchmark where a data set is named."""
+    import shutil
+
+    from advlens.leaderboard import FOLDER, write_page
+    from advlens.paths import project_root
+
+    for name in (("mnist", "fashion_mnist") if dataset == "all" else (dataset,)) if dataset else ():
+        made = _artifacts(run, name).parent / "benchmark" / "entries"
+        shutil.copytree(made, project_root() / FOLDER / "entries", dirs_exist_ok=True)
+    print(write_page())
 
 
 @app.command()

@@ -5,7 +5,7 @@ stopped goes on where it was.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from advlens.attacks import AttackSet
 from advlens.benchmark import Benchmark, Family, TrainedOn, hard_negatives
 from advlens.closeness import bandwidth_of
 from advlens.detectors import Boosting, Detector, Fisher, Logistic, create
+from advlens.leaderboard import entries, write_entries
 from advlens.lenses import Joined
 from advlens.networks import dropout_network
 from advlens.workbench import Workbench
@@ -169,11 +170,15 @@ class Suite:
         return self.benchmark.alarms(self.detectors, {kind: each for kind, each in kinds.items() if len(each)})
 
     def write(self) -> Path:
-        """Writes both tables as Parquet into the run's folder and returns that of the long table."""
+        """Writes both tables as Parquet and the leaderboard's entries into the run's folder; returns the long table's."""
         folder = self.bench.folder / "benchmark"
         folder.mkdir(parents=True, exist_ok=True)
         for name, table in (("table", self.table), ("alarms", self.alarms)):
             partial = folder / f".partial-{name}.parquet"
             table.to_parquet(partial, index=False)
             partial.rename(folder / f"{name}.parquet")
+        about = {**asdict(self.sizes), "seed": self.bench.seed}
+        write_entries(
+            entries(self.table, self.alarms, dataset=self.bench.data.name, settings=about), folder / "entries"
+        )
         return folder / "table.parquet"
