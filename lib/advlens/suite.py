@@ -170,7 +170,7 @@ class Suite:
         return self.benchmark.alarms(self.detectors, {kind: each for kind, each in kinds.items() if len(each)})
 
     def write(self) -> Path:
-        """Writes both tables as Parquet and the leaderboard's entries into the run's folder; returns the long table's."""
+        """Writes both tables as Parquet, and the leaderboard's entries; returns the long table's file."""
         folder = self.bench.folder / "benchmark"
         folder.mkdir(parents=True, exist_ok=True)
         for name, table in (("table", self.table), ("alarms", self.alarms)):
