@@ -102,3 +102,22 @@ def test_hard_negatives_are_8_bit_images_that_differ(real_images):
         assert made.shape == (5, 28, 28, 1), kind
         np.testing.assert_allclose(made * 255, np.rint(made * 255), atol=1e-3)
         assert np.abs(made - real_images[:5]).max() > 0.05, kind
+
+
+def test_images_that_others_attacked_are_judged_by_what_did_not_learn_from_them(made):
+    correct = made.bench.correct_sources(made.classifier)[:60]
+    clean = made.bench.data.test_images[correct]
+    attacked = np.clip(1 - clean, 0, 1)  # no attack of the catalogue's
+    table = made.rescore("inverted", attacked, correct)
+    assert set(table["attack"]) == {"inverted"}
+    assert set(table["trained_on"]) == {"no attack", "all but the attack"}
+    auc = table[table["metric"] == "roc_auc"].set_index("detector")["estimate"]
+    assert auc.max() > 0.95
+    with pytest.raises(ValueError, match="is called 'deepfool' already"):
+        made.rescore("deepfool", attacked, correct)
+    with pytest.raises(ValueError, match="different places"):
+        made.rescore("twice", attacked[:2], correct[[0, 0]])
+    wrong = np.setdiff1d(np.arange(400), made.bench.correct_sources(made.classifier))[:3]
+    if len(wrong):
+        with pytest.raises(ValueError, match="originals are misclassified"):
+            made.rescore("wrong", attacked[: len(wrong)], wrong)

@@ -79,6 +79,30 @@ def benchmark(
 
 
 @app.command()
+def rescore(
+    file: Annotated[Path, typer.Argument(help="An .npz with x, the attacked images, and source, their places.")],
+    dataset: Dataset = "mnist",
+    run: Run = "standard",
+    seed: Seed = "0",
+) -> None:
+    """Let the detectors of a run's benchmark judge images that you attacked."""
+    import numpy as np
+
+    from advlens import suite
+    from advlens.benchmark import leaderboard as ranked
+    from advlens.workbench import Workbench
+
+    with np.load(file) as arrays:
+        missing = sorted({"x", "source"} - set(arrays.files))
+        if missing:
+            raise ValueError(f"{file.name} lacks {', '.join(missing)}: it holds {', '.join(arrays.files) or 'nothing'}")
+        attacked, source = arrays["x"], arrays["source"]
+    bench = Workbench(run=run, dataset=dataset, seed=_seed(seed))
+    table = suite.Suite(bench, suite.Sizes()).rescore(file.stem, attacked, source)
+    print(ranked(table).round(3).to_markdown(index=False))
+
+
+@app.command()
 def leaderboard(dataset: Dataset = "", run: Run = "standard") -> None:
     """Make docs/leaderboard/index.html anew, with the entries of a run's benchmark where a data set is named."""
     import shutil

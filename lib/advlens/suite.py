@@ -13,14 +13,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from advlens.arrays import checked_whole
+from advlens.arrays import Array, checked_images, checked_indices, checked_whole
 from advlens.attacks import AttackSet
+from advlens.attacks.attack_set import UNTARGETED
+from advlens.attacks.crafting import judged
 from advlens.benchmark import Benchmark, Family, TrainedOn, hard_negatives
 from advlens.closeness import bandwidth_of
 from advlens.detectors import Boosting, Detector, Fisher, Logistic, create
 from advlens.leaderboard import entries, write_entries
 from advlens.lenses import Joined
 from advlens.networks import dropout_network
+from advlens.random import stream
 from advlens.workbench import Workbench
 
 EPSILONS = {"fashion_mnist": (31 / 255, 8 / 255, 4 / 255)}  # the strongest first
@@ -168,6 +171,35 @@ class Suite:
         kinds = hard_negatives(data.test_images[right[:n]], seed=self.bench.seed)
         kinds["misclassified"] = data.test_images[wrong[:n]]
         return self.benchmark.alarms(self.detectors, {kind: each for kind, each in kinds.items() if len(each)})
+
+    def rescore(self, name: str, attacked: Array, source: Array) -> pd.DataFrame:
+        """The long table of images that somebody else attacked, by detectors that did not learn from them.
+
+        Args:
+            name: what the table calls the attack; attacked: (n, h, w, channels) in [0, 1].
+            source: (n,) the places of their originals among the data set's test images, all classified correctly.
+        Raises:
+            ValueError: for other images or places, or a name that is taken.
+        """
+        data, classifier = self.bench.data, self.classifier
+        attacked = checked_images(attacked, shape=classifier.input_shape)
+        source = checked_indices(source, n=len(attacked), name="source")
+        if name in self.attack_sets:
+            raise ValueError(f"an attack is called {name!r} already: choose another name")
+        if source.min() < 0 or source.max() >= len(data.test_labels) or len(np.unique(source)) < len(source):
+            raise ValueError(f"source must hold different places of 0 to {len(data.test_labels) - 1}")
+        clean, labels = data.test_images[source], data.test_labels[source]
+        wrong = int((classifier.predict(clean).argmax(axis=1) != labels).sum())
+        if wrong:
+            raise ValueError(f"{wrong} of {len(source)} originals are misclassified as they are: leave them out")
+        given = judged(
+            classifier, clean, attacked, labels, name=name, parameters={}, source=source,
+            target=np.full(len(source), UNTARGETED), rng=stream(self.bench.seed, "suite/rescored twins"),
+        )  # fmt: skip
+        sets = self.attack_sets | {name: given}
+        benchmark = self.bench.benchmark(classifier, sets, n_seeds=self.sizes.training_seeds)
+        learnt = (TrainedOn.OTHER_ATTACKS,)
+        return benchmark.run(self.detectors, attacks=[name], trained_on=learnt, wanted=METRICS_ASKED)
 
     def write(self) -> Path:
         """Writes both tables as Parquet, and the leaderboard's entries; returns the long table's file."""

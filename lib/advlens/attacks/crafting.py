@@ -102,18 +102,40 @@ def attack_images(
     targeted = is_targeted(attack)
     target = logits.argmin(axis=1) if targeted else np.full(len(images), UNTARGETED)
     adversarial = generate(attack, images, target if targeted else labels, seed=drawn)
+    about = {"name": name, "parameters": entry.with_parameters(**parameters), "source": source, "rng": rng}
+    return judged(classifier, images, adversarial, labels, target=target.astype(np.int64), **about)
+
+
+def judged(
+    classifier: Classifier,
+    images: Array,
+    adversarial: Array,
+    labels: Array,
+    *,
+    name: str,
+    parameters: Mapping[str, Any],
+    source: Array,
+    target: Array,
+    rng: np.random.Generator,
+) -> AttackSet:
+    """The attack set of attacked images, whoever made them: what the network says of them, and their noisy twins.
+
+    Args:
+        images, adversarial: (n, h, w, channels) in [0, 1], before and after; labels: (n,) true classes.
+        name, parameters, source, target: as in `AttackSet`; rng: draws the twins.
+    """
     perturbation = (adversarial - images).reshape(len(images), -1)
     l2, attacked_logits = np.linalg.norm(perturbation, axis=1), classifier.predict(adversarial)
     predicted = attacked_logits.argmax(axis=1)
     return AttackSet(
         attack=name,
-        parameters=entry.with_parameters(**parameters),
+        parameters=parameters,
         source=source,
         clean=images,
         noisy=gaussian_twin(images, l2, rng=rng),
         adversarial=adversarial,
         label=labels,
-        target=target.astype(np.int64),
+        target=target,
         predicted=predicted,
         success=predicted != labels,
         margin=logit_margins(attacked_logits, labels).astype(np.float32),
