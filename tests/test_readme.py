@@ -34,6 +34,14 @@ def test_the_results_page_is_what_the_published_tables_say():
     assert (PROJECT / PAGE).read_text() == results_page(), "make it anew: advlens results"
 
 
+def test_no_published_interval_is_without_width():
+    interval, found = re.compile(r"\[([-+]?\d*\.?\d+), ([-+]?\d*\.?\d+)\]"), []
+    for path in (*PAGES, *(PROJECT / "figures").rglob("*.csv")):
+        found += [(path.name, *match) for match in interval.findall(path.read_text())]
+    assert len(found) > 100
+    assert [each for each in found if float(each[1]) >= float(each[2])] == []
+
+
 def test_the_readme_s_example_runs(average_pooling_classifier, real_images, real_labels, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     right = np.flatnonzero(average_pooling_classifier.predict(real_images).argmax(axis=1) == real_labels)[:20]

@@ -79,11 +79,7 @@ SECTIONS = (
 
 
 def results_page() -> str:
-    """The page's text, from the published tables.
-
-    Raises:
-        FileNotFoundError: where a published table is missing.
-    """
+    """The page's text, from the published tables; a data set that lacks one is said to be not run yet."""
     parts = [
         "# Results",
         "",
@@ -100,7 +96,8 @@ def results_page() -> str:
         for folder, title in DATASETS.items():
             published = project_root() / "figures" / folder
             if published.is_dir():
-                parts += [f"**{title}**", "", _table(published / f"{section.table}.csv"), ""]
+                path = published / f"{section.table}.csv"
+                parts += [f"**{title}**", "", _table(path) if path.exists() else "Not run yet.", ""]
     return "\n".join(parts).rstrip() + "\n"
 
 
