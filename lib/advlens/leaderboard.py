@@ -16,11 +16,13 @@ import pandas as pd
 
 import advlens
 from advlens.benchmark import query
+from advlens.benchmark.judging import BAR
+from advlens.benchmark.vocabulary import ABOVE_BASELINE
+from advlens.metrics import MIN_POSITIVES
 from advlens.paths import project_root
 
 FOLDER = Path("docs") / "leaderboard"
-METRIC = "tpr_at_fpr_0.05"
-FEWEST_POSITIVES = 20  # below which a number says nothing
+METRIC = BAR
 NEEDED = {
     **{"detector": str, "family": str, "dataset": str, "version": str, "measured_by": str, "settings": dict},
     **{"results": list, "alarms": dict, "best_attack_so_far": str, "potentially_unreliable": bool, "footnote": str},
@@ -49,8 +51,8 @@ def entries(
     wide = matched.pivot(index=keys, columns="metric", values="estimate").reset_index()
     bounds = query(matched, metric=METRIC).set_index(keys)[["low", "high"]]
     wide = wide.join(bounds, on=keys).rename(columns={METRIC: "tpr", "n_positive": "n"})
-    wide = wide.rename(columns={f"{METRIC} above the best baseline": "above_baseline"})
-    wide = wide[wide["n"] >= FEWEST_POSITIVES]
+    wide = wide.rename(columns={ABOVE_BASELINE: "above_baseline"})
+    wide = wide[wide["n"] >= MIN_POSITIVES]
     flagged = alarms.pivot(index="detector", columns="kind", values="estimate")
     made = []
     for (detector, family), own in wide.groupby(["detector", "family"], sort=False):
