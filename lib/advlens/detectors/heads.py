@@ -58,6 +58,11 @@ class Head(abc.ABC):
         return self
 
 
+def _direction(values: Array, is_adversarial: Array) -> int:
+    """1 where (n,) values are higher on adversarial images by their ROC-AUC, else −1."""
+    return 1 if roc_auc(values, is_adversarial) >= 0.5 else -1
+
+
 class Sign(Head):
     """One column as it is, or turned around.
 
@@ -75,8 +80,7 @@ class Sign(Head):
     def fit(self, measured: pd.DataFrame, is_adversarial: Array, *, seed: int = 0) -> "Sign":
         """Orients the column, where no sign was given."""
         if self.sign is None:
-            auc = roc_auc(measured[self.column].to_numpy(np.float64), np.asarray(is_adversarial, bool))
-            self.sign = 1 if auc >= 0.5 else -1
+            self.sign = _direction(measured[self.column].to_numpy(np.float64), np.asarray(is_adversarial, bool))
         return self
 
     def score(self, measured: pd.DataFrame) -> Array:
@@ -147,7 +151,7 @@ class Fisher(Head):
     def fit(self, measured: pd.DataFrame, is_adversarial: Array, *, seed: int = 0) -> "Fisher":
         """Orients the columns and takes over the normal images' values."""
         values, truth = measured.to_numpy(np.float64), np.asarray(is_adversarial, bool)
-        self.signs_ = np.array([1.0 if roc_auc(column, truth) >= 0.5 else -1.0 for column in values.T])
+        self.signs_ = np.array([float(_direction(column, truth)) for column in values.T])
         self.normal_ = np.sort(values[~truth] * self.signs_, axis=0)
         return self
 
