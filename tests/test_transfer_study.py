@@ -139,7 +139,7 @@ def test_settings_are_chosen_on_validation_images_by_the_victims(study):
     best = shares["share"].mean()
     choice = study.choice
     assert best[choice.variant, choice.layer, choice.step_share] == best.max()
-    assert len(best) == 2 * 4 * 2
+    assert len(best) == 2 * 4 * len(transfer.STEP_SHARES)
     assert set(study.choices["n"]) == {10}
 
 
