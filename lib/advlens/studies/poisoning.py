@@ -20,6 +20,7 @@ from advlens.classifier import Classifier
 from advlens.metrics import (
     Estimate,
     average_over_seeds,
+    difference,
     proportion,
     roc_auc,
     share_difference_over_seeds,
@@ -582,21 +583,22 @@ def influence_growth(rows: pd.DataFrame, layers: Sequence[str]) -> pd.DataFrame:
         kind, group, growth ("growth", "above control"), estimate, low, high, n, images (distinct ones).
     """
     first, last = f"poisoned in {layers[0]}", f"poisoned in {layers[-1]}"
-    growth, shares, about = {}, {}, {}
+    growth, grown, about = {}, {}, {}
     for kind, of_kind in rows.groupby("kind", sort=False):
         for group, own in credibility_groups(of_kind).items():
-            shares[kind, group] = own.groupby("seed")[[first, last]].mean()
-            growth[kind, group] = 100 * (shares[kind, group][last] - shares[kind, group][first])
-            about[kind, group] = {"kind": kind, "group": group, "n": len(own), "images": own["source"].nunique()}
+            shares, images = own.groupby("seed")[[first, last]].mean(), own["source"].nunique()
+            growth[kind, group] = shares[last] - shares[first]
+            grown[kind, group] = share_difference_over_seeds(shares[last], shares[first], trials=max(images, 1))
+            about[kind, group] = {"kind": kind, "group": group, "n": len(own), "images": images}
     made = []
-    for (kind, group), values in growth.items():
-        if group != POISONED:
-            both, trials = shares[kind, group], max(about[kind, group]["images"], 1)
-            grown = share_difference_over_seeds(both[last], both[first], trials=trials)
-            made.append(_row(_percent(grown), growth="growth", **about[kind, group]))
-            if kind != CONTROL:
-                above = (values - growth[CONTROL, group]).dropna()
-                made.append(_row(average_over_seeds(above), growth="above control", **about[kind, group]))
+    for (kind, group), own in grown.items():
+        if group == POISONED:
+            continue
+        made.append(_row(_percent(own), growth="growth", **about[kind, group]))
+        if kind != CONTROL:
+            pairs = pd.concat([growth[kind, group], growth[CONTROL, group]], axis=1).dropna().to_numpy().T
+            above = difference(own, grown[CONTROL, group], *pairs, n_sources=max(len(pairs[0]), 1))
+            made.append(_row(_percent(above), growth="above control", **about[kind, group]))
     return pd.DataFrame(made)
 
 
