@@ -1,0 +1,99 @@
+"""Two comparisons of detectors that others published for MNIST, remade on the same attacks at one false-positive rate.
+
+Here are their numbers, the attacks that they stand for, and nothing else: measuring is `Benchmark`'s business.
+
+Source: Aldahdooh, Hamidouche, Fezza & Déforges 2022, a review of eight detectors; Bhusal et al. 2024 (PASA).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from advlens.benchmark import query
+from advlens.benchmark.judging import BAR
+from advlens.classifier import Classifier
+from advlens.detectors import Detector
+from advlens.workbench import Workbench
+
+REVIEWED = {  # the review's name → the catalogue's; DNR, SFAD and NIC are not remade
+    "KD+BU": "kd bu",
+    "LID": "lid",
+    "NSS": "natural scenes",
+    "feature squeezing": "feature squeezing",
+    "MagNet": "magnet",
+}
+REVIEW: Mapping[str, tuple[dict[str, Any], tuple[float, ...]]] = {
+    "fgsm 32/255": ({"eps": 32 / 255}, (0.855, 0.817, 1.000, 0.978, 1.000)),
+    "bim 80/255": ({"eps": 80 / 255}, (0.808, 0.776, 1.000, 0.897, 1.000)),
+    "pgd 64/255": ({"eps": 64 / 255}, (0.497, 0.750, 1.000, 0.952, 1.000)),
+    "pgd_l2 2": ({"eps": 2.0}, (0.007, 0.574, 0.986, 0.856, 0.933)),
+    "deepfool": ({}, (0.490, 0.933, 0.985, 0.670, 0.970)),
+    "square 77/255": ({"eps": 77 / 255}, (0.535, 0.428, 0.876, 1.000, 0.999)),
+    "spatial": ({}, (0.479, 0.938, 0.123, 0.775, 0.016)),
+}
+"""Attack, the catalogue's name first → its parameters, and `REVIEWED`'s TPR in the review, each at an FPR of its own.
+
+The review's ε are n/256 and, for Square, 0.3; ours lie on the 1/255 grid. Its C&W L∞ is left out: ART's finds nothing.
+"""
+PASA: Mapping[str, tuple[float, ...]] = {
+    "fgsm": (0.968, 0.979, 0.981, 0.983),
+    "pgd": (0.984, 0.978, 0.976, 0.969),
+    "bim": (0.571, 0.551, 0.516, 0.532),
+}
+"""Attack → PASA's ROC-AUC at `PASA_EPSILONS`."""
+PASA_EPSILONS = (8 / 255, 16 / 255, 32 / 255, 64 / 255)
+
+
+def review(
+    bench: Workbench, classifier: Classifier, detectors: Sequence[Detector], *, images: int, training_seeds: int
+) -> pd.DataFrame:
+    """The review's table: TPR at 5 % FPR of detectors that learn from the attack where they learn at all.
+
+    Args:
+        detectors: fitted; those that the review lists are found by their names.
+        images: how many are attacked.
+    Returns:
+        A row an attack and detector, trivial baselines among them: attack, detector, family, published (NaN where the
+        review has none, and for data other than digits), estimate, low, high, n.
+    """
+    sets = {
+        title: bench.attack_set(title.split()[0], classifier, n=images, title=title, **about)
+        for title, (about, _) in REVIEW.items()
+    }
+    benchmark = bench.benchmark(classifier, sets, n_seeds=training_seeds)
+    table = query(benchmark.run(detectors, wanted=(BAR,)), metric=BAR)
+    known = {
+        (attack, ours): said
+        for attack, (_, published) in REVIEW.items()
+        for ours, said in zip(REVIEWED.values(), published, strict=True)
+        if bench.data.name == "mnist"
+    }
+    pairs = zip(table["attack"], table["detector"], strict=True)
+    table["published"] = [known.get(pair, np.nan) for pair in pairs]
+    columns = ["attack", "detector", "family", "published", "estimate", "low", "high", "n_positive"]
+    return table[columns].rename(columns={"n_positive": "n"})
+
+
+def pasa(
+    bench: Workbench, classifier: Classifier, detector: Detector, *, images: int, training_seeds: int
+) -> pd.DataFrame:
+    """PASA's own run: ROC-AUC by attack and ε, against clean images alone and with noisy twins of the same norm.
+
+    Returns:
+        A row an attack, ε and negatives: attack, eps, negatives, published, estimate, low, high, n.
+    """
+    cells = [(attack, eps, said) for attack, row in PASA.items() for eps, said in zip(PASA_EPSILONS, row, strict=True)]
+    names = [f"{attack} {round(255 * eps)}/255" for attack, eps, _ in cells]
+    sets = {
+        name: bench.attack_set(attack, classifier, n=images, title=name, eps=eps)
+        for name, (attack, eps, _) in zip(names, cells, strict=True)
+    }
+    benchmark = bench.benchmark(classifier, sets, n_seeds=training_seeds, baselines=())
+    table = query(benchmark.run([detector], negatives=("clean", "matched"), wanted=("roc_auc",)), metric="roc_auc")
+    about = pd.DataFrame(cells, columns=["kind", "eps", "published"]).assign(attack=names)
+    table = table.merge(about, on="attack")
+    table["attack"] = table["kind"]
+    columns = ["attack", "eps", "negatives", "published", "estimate", "low", "high", "n_positive"]
+    return table[columns].rename(columns={"n_positive": "n"})
