@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from advlens.paths import explained
+from advlens.paths import explained, run_folder
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Run, publish and look into Advlens' studies.")
 store = typer.Typer(no_args_is_help=True, help="Look into a run's artifacts.")
@@ -171,12 +171,7 @@ def lock() -> None:
 
 
 def _artifacts(run: str, dataset: str) -> Path:
-    from advlens.paths import data_dir
-    from advlens.store.store import NAME
-
-    if not NAME.fullmatch(run):
-        raise ValueError(f"RUN must be a plain name of letters, digits, '.', '_' and '-', got {run!r}")
-    folder = data_dir() / "runs" / run / Path(dataset).stem / "artifacts"
+    folder = run_folder(run, Path(dataset).stem) / "artifacts"
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is no folder: name a run and a data set that were run")
     return folder
