@@ -17,6 +17,9 @@ Run = Annotated[str, typer.Option(help="The run's name: its results lie in data/
 Profile = Annotated[str, typer.Option(help="smoke, standard, full, or the path of a .yaml of your own.")]
 Dataset = Annotated[str, typer.Option(help="mnist, fashion_mnist, all, or the path of an .npz.")]
 Seed = Annotated[str, typer.Option(help="Governs all randomness.")]
+Images = Annotated[int, typer.Option(help="Attacked images a set; slow attacks get a quarter.")]
+Strengths = Annotated[int, typer.Option(help="Strengths or margins an attack, 1 to 3.")]
+Seeds = Annotated[int, typer.Option(help="How many times each head is trained.")]
 
 
 @app.command()
@@ -64,9 +67,9 @@ def benchmark(
     dataset: Dataset = "mnist",
     run: Run = "standard",
     seed: Seed = "0",
-    images: Annotated[int, typer.Option(help="Attacked images a set; slow attacks get a quarter.")] = 300,
-    strengths: Annotated[int, typer.Option(help="Strengths or margins an attack, 1 to 3.")] = 1,
-    seeds: Annotated[int, typer.Option(help="How many times each head is trained.")] = 3,
+    images: Images = 300,
+    strengths: Strengths = 1,
+    seeds: Seeds = 3,
 ) -> None:
     """Put every detector against every attack; what is done already is read from the run's store."""
     from advlens import suite
@@ -76,6 +79,39 @@ def benchmark(
         bench = Workbench(run=run, dataset=name, seed=_seed(seed))
         about = suite.Sizes(images=images, strengths=strengths, training_seeds=seeds)
         print(suite.Suite(bench, about).write())
+
+
+@app.command()
+def evaluate(
+    detector: Annotated[str, typer.Argument(help="As my_module:MyDetector, also of the current folder.")],
+    dataset: Dataset = "mnist",
+    run: Run = "standard",
+    seed: Seed = "0",
+    images: Images = 300,
+    strengths: Strengths = 1,
+    seeds: Seeds = 3,
+    attacks: Annotated[str, typer.Option(help="Only these of the suite's attacks, as fgsm,deepfool.")] = "",
+    entry: Annotated[Path | None, typer.Option(help="Where to write the leaderboard's entry, a .json.")] = None,
+    by: Annotated[str, typer.Option(help="Who measured it, for the entry.")] = "its author",
+) -> None:
+    """Put a detector of your own against the suite's attacks, the worst first."""
+    from advlens import entrants, suite
+    from advlens.benchmark import worst_first
+    from advlens.leaderboard import entry_of, write_entry
+    from advlens.workbench import Workbench
+
+    if entry and not entry.absolute().parent.is_dir():
+        raise FileNotFoundError(f"{entry.parent} is no folder: name a file in one that exists")
+    found = entrants.find(detector)
+    bench = Workbench(run=run, dataset=dataset, seed=_seed(seed))
+    about = suite.Sizes(images=images, strengths=strengths, training_seeds=seeds)
+    made = suite.Suite(bench, about, attacks=[name for name in attacks.split(",") if name])
+    entrant = entrants.make(found, made.classifier, *made.training, name=detector.partition(":")[2])
+    table, alarms = made.evaluate(entrant)
+    print(worst_first(table, entrant.name).round(3).to_markdown(index=False))
+    if entry:
+        about = {"dataset": bench.data.name, "settings": made.about, "measured_by": by}
+        print(write_entry(entry_of(entrant.name, table, alarms, **about), entry))
 
 
 @app.command()

@@ -170,7 +170,7 @@ class Workbench:
 
         Args:
             source: (m,) indices of the test images that are used; None for all.
-            parameters: of `Benchmark`, such as `n_seeds`.
+            parameters: of `Benchmark`, such as `n_seeds`; `store=None` keeps no measurements.
         """
         source = np.arange(len(self.data.test_labels)) if source is None else source
         return Benchmark(
@@ -180,8 +180,7 @@ class Workbench:
             clean_labels=self.data.test_labels[source],
             clean_source=source,
             seed=self.seed,
-            store=self.store,
-            **parameters,
+            **{"store": self.store, **parameters},
         )
 
     def correct_sources(self, classifier: Classifier) -> Array:
