@@ -10,8 +10,8 @@ from advlens.attacks import CATALOGUE
 from advlens.benchmark import LONG_TABLE, hard_negatives, query, worst_first
 from advlens.benchmark.evaluation import as_detector
 from advlens.detectors import Fisher, names
+from advlens.entries import read_entries
 from advlens.image_files import through
-from advlens.leaderboard import read_entries
 from advlens.suite import Sizes, Suite, settings
 from advlens.workbench import Workbench
 
@@ -162,11 +162,11 @@ def test_the_command_prints_the_table_and_writes_an_entry(made, tmp_path, monkey
     dataset = str(made.bench.folder.parents[2] / "digits.npz")
     command = ["evaluate", "bright_mine:dark", "--dataset", dataset, "--run", "try", "--images", "100"]
     command += ["--seeds", "2", "--attacks", "fgsm", "--by", "A. Person"]
-    assert cli.main([*command, "--entry", "none/entry.json"]) == 1
-    assert "none is no folder" in capsys.readouterr().err
+    assert cli.main([*command, "--entry", "bright_mine.py/entry.json"]) == 1
+    assert "bright_mine.py" in capsys.readouterr().err
     assert cli.main([*command, "--attacks", "fgsm,bgsm"]) == 1
     assert "no attack of the suite is called 'bgsm': choose among fgsm, deepfool" in capsys.readouterr().err
-    monkeypatch.setattr("advlens.leaderboard.MIN_POSITIVES", 5)
+    monkeypatch.setattr("advlens.entries.MIN_POSITIVES", 5)
     assert cli.main([*command, "--entry", "entry.json"]) == 0
     header, _, first, second, where = capsys.readouterr().out.splitlines()
     assert [cell.strip() for cell in header.split("|")[1:3]] == ["attack", "trained_on"]

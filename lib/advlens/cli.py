@@ -97,11 +97,11 @@ def evaluate(
     """Put a detector of your own against the suite's attacks, the worst first."""
     from advlens import entrants, suite
     from advlens.benchmark import worst_first
-    from advlens.leaderboard import entry_of, write_entry
+    from advlens.entries import entry_of, write_entry
     from advlens.workbench import Workbench
 
-    if entry and not entry.absolute().parent.is_dir():
-        raise FileNotFoundError(f"{entry.parent} is no folder: name a file in one that exists")
+    if entry:
+        entry.parent.mkdir(parents=True, exist_ok=True)  # what is wrong with it is said before work starts
     found = entrants.find(detector)
     bench = Workbench(run=run, dataset=dataset, seed=_seed(seed))
     about = suite.Sizes(images=images, strengths=strengths, training_seeds=seeds)
@@ -143,7 +143,7 @@ def leaderboard(dataset: Dataset = "", run: Run = "standard") -> None:
     """Make docs/leaderboard/index.html anew, with the entries of a run's benchmark where a data set is named."""
     import shutil
 
-    from advlens.leaderboard import FOLDER, write_page
+    from advlens.entries import FOLDER, write_page
     from advlens.paths import project_root
 
     for name in (("mnist", "fashion_mnist") if dataset == "all" else (dataset,)) if dataset else ():

@@ -20,7 +20,7 @@ from advlens.attacks.crafting import judged
 from advlens.benchmark import Benchmark, Family, TrainedOn, hard_negatives
 from advlens.closeness import bandwidth_of
 from advlens.detectors import Boosting, Detector, Fisher, Logistic, create
-from advlens.leaderboard import entries, write_entries
+from advlens.entries import entries, write_entries
 from advlens.lenses import Joined
 from advlens.networks import dropout_network
 from advlens.random import stream
