@@ -56,10 +56,11 @@ def baselines() -> None:
 
 @app.command()
 def results() -> None:
-    """Make docs/results.md anew from the published tables."""
+    """Make docs/results.md and the README's table of verdicts anew from the published tables."""
     from advlens.results import write_results
 
-    print(write_results())
+    for path in write_results():
+        print(path)
 
 
 @app.command()
