@@ -138,9 +138,10 @@ def test_a_detector_of_one_s_own_is_judged_as_the_catalogue_s_are(made):
     pd.testing.assert_series_equal(of_kind, expected)
     shown = worst_first(mine, name)
     assert shown["tpr"].is_monotonic_increasing
-    for row in shown.itertuples():
-        bar = query(mine, detector=row.best_baseline, attack=row.attack, metric="tpr_at_fpr_0.05", negatives="matched")
-        assert row.its_tpr == pytest.approx(bar.set_index("trained_on")["estimate"].iloc[0])
+    for row in shown.to_dict("records"):
+        where = {"detector": row["best_baseline"], "attack": row["attack"], "negatives": "matched"}
+        bar = query(mine, metric="tpr_at_fpr_0.05", **where)
+        assert row["its_tpr"] == pytest.approx(bar.set_index("trained_on")["estimate"].iloc[0])
 
 
 def test_a_score_that_is_nan_counts_as_flagged_and_is_said(made):

@@ -154,6 +154,7 @@ def page(found: Iterable[Mapping[str, Any]]) -> str:
 def write_page() -> Path:
     """Makes docs/leaderboard/index.html from docs/leaderboard/entries, and says where."""
     folder = project_root() / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "index.html"
     path.write_text(page(read_entries(folder / "entries")))
     return path
