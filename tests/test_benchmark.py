@@ -385,7 +385,7 @@ def test_evaluate_takes_functions_and_detectors_of_art(classifier, images):
     assert aucs["art"] == aucs["function"] > 0.9
     board = leaderboard(table).set_index("detector")
     assert board.loc["art", "tpr"] == board.loc["function", "tpr"]
-    with pytest.raises(ValueError, match="one finite score"):
+    with pytest.raises(ValueError, match="one score for each"):
         evaluate(lambda x: x.mean(), **about)
     with pytest.raises(TypeError, match="function scores"):
         evaluate(3, **about)

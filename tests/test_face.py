@@ -29,6 +29,9 @@ def test_names_are_listed_and_lead_to_their_stage():
     assert advlens.craft.__module__.startswith("advlens.attacks")
     assert "deep_knn" in advlens.detectors.names()
     assert "guided_backprop" in advlens.explain.methods()
+    modules = {path.stem for path in Path(advlens.__file__).parent.iterdir()}
+    named = {name for name, (_, member) in advlens._NAMES.items() if member}
+    assert not named & modules  # importing a module of that name would take the function's place
     with pytest.raises(AttributeError, match="advlens has no 'nothing': its names are Classifier"):
         advlens.nothing  # noqa: B018
 

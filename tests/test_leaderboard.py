@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from advlens.leaderboard import METRIC, entries, page, read_entries, write_entries
+from advlens.entries import METRIC, entries, page, read_entries, write_entries
 
 ABOVE = f"{METRIC} above the best baseline"
 TPR = {("fused", "fgsm"): 0.9, ("fused", "pgd"): 0.6, ("energy", "fgsm"): 0.8, ("energy", "pgd"): 0.7}

@@ -5,10 +5,13 @@ import pandas as pd
 import pytest
 from scipy.stats import combine_pvalues
 
-from advlens import suite
+from advlens import cli, suite
 from advlens.attacks import CATALOGUE
-from advlens.benchmark import LONG_TABLE, hard_negatives, query
+from advlens.benchmark import LONG_TABLE, hard_negatives, query, worst_first
+from advlens.benchmark.evaluation import as_detector
 from advlens.detectors import Fisher, names
+from advlens.entries import read_entries
+from advlens.image_files import through
 from advlens.suite import Sizes, Suite, settings
 from advlens.workbench import Workbench
 
@@ -122,3 +125,55 @@ def test_images_that_others_attacked_are_judged_by_what_did_not_learn_from_them(
     assert len(wrong) > 0
     with pytest.raises(ValueError, match="originals are misclassified"):
         made.rescore("wrong", known.adversarial[: len(wrong)], wrong)
+
+
+def test_a_detector_of_one_s_own_is_judged_as_the_catalogue_s_are(made):
+    energy, name = made.singles["energy"], "my energy"
+    mine, alarms = made.evaluate(as_detector(energy.scores, name=name))
+    own, theirs = (query(table, detector=each) for table, each in ((mine, name), (made.table, "energy")))
+    same = ["attack", "metric", "estimate", "low", "high", "n_positive", "baseline"]
+    pd.testing.assert_frame_equal(own[same], theirs[same])
+    of_kind = alarms.set_index(["kind", "detector"])["estimate"].xs(name, level="detector")
+    expected = made.alarms.set_index(["kind", "detector"])["estimate"].xs("energy", level="detector")
+    pd.testing.assert_series_equal(of_kind, expected)
+    shown = worst_first(mine, name)
+    assert shown["tpr"].is_monotonic_increasing
+    for row in shown.to_dict("records"):
+        where = {"detector": row["best_baseline"], "attack": row["attack"], "negatives": "matched"}
+        bar = query(mine, metric="tpr_at_fpr_0.05", **where)
+        assert row["its_tpr"] == pytest.approx(bar.set_index("trained_on")["estimate"].iloc[0])
+
+
+def test_a_score_that_is_nan_counts_as_flagged_and_is_said(made):
+    seen = {
+        image.tobytes() for attacked in made.attack_sets.values() for image in through("8-bit", attacked.adversarial)
+    }
+    doubtful = as_detector(lambda x: np.where([i.tobytes() in seen for i in x], np.nan, 0.0), name="doubtful")
+    with pytest.warns(UserWarning, match="doubtful gives NaN for some images: they count as flagged"):
+        table, _ = made.evaluate(doubtful)
+    found = query(table, detector="doubtful", attack="fgsm 77/255", negatives="matched").set_index("metric")
+    assert found.loc["committed_tpr_0.05", "estimate"] == 1
+    assert found.loc["roc_auc", "estimate"] == 1
+
+
+def test_the_command_prints_the_table_and_writes_an_entry(made, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(suite, "settings", lambda *_: made.settings)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bright_mine.py").write_text("def dark(images):\n    return 1 - images.mean(axis=(1, 2, 3))\n")
+    dataset = str(made.bench.folder.parents[2] / "digits.npz")
+    command = ["evaluate", "bright_mine:dark", "--dataset", dataset, "--run", "try", "--images", "100"]
+    command += ["--seeds", "2", "--attacks", "fgsm", "--by", "A. Person"]
+    assert cli.main([*command, "--entry", "bright_mine.py/entry.json"]) == 1
+    assert "bright_mine.py" in capsys.readouterr().err
+    assert cli.main([*command, "--attacks", "fgsm,bgsm"]) == 1
+    assert "no attack of the suite is called 'bgsm': choose among fgsm, deepfool" in capsys.readouterr().err
+    monkeypatch.setattr("advlens.entries.MIN_POSITIVES", 5)
+    assert cli.main([*command, "--entry", "entry.json"]) == 0
+    header, _, first, second, where = capsys.readouterr().out.splitlines()
+    assert [cell.strip() for cell in header.split("|")[1:3]] == ["attack", "trained_on"]
+    assert "fgsm" in first
+    assert "fgsm" in second
+    assert where == "entry.json"
+    (entry,) = read_entries(tmp_path)
+    assert (entry["detector"], entry["measured_by"], entry["settings"]["attacks"]) == ("dark", "A. Person", ["fgsm"])
+    assert entry["best_attack_so_far"] in first

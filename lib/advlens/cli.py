@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from advlens.paths import explained
+from advlens.paths import explained, run_folder
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Run, publish and look into Advlens' studies.")
 store = typer.Typer(no_args_is_help=True, help="Look into a run's artifacts.")
@@ -17,6 +17,9 @@ Run = Annotated[str, typer.Option(help="The run's name: its results lie in data/
 Profile = Annotated[str, typer.Option(help="smoke, standard, full, or the path of a .yaml of your own.")]
 Dataset = Annotated[str, typer.Option(help="mnist, fashion_mnist, all, or the path of an .npz.")]
 Seed = Annotated[str, typer.Option(help="Governs all randomness.")]
+Images = Annotated[int, typer.Option(help="Attacked images a set; slow attacks get a quarter.")]
+Strengths = Annotated[int, typer.Option(help="Strengths or margins an attack, 1 to 3.")]
+Seeds = Annotated[int, typer.Option(help="How many times each head is trained.")]
 
 
 @app.command()
@@ -53,10 +56,11 @@ def baselines() -> None:
 
 @app.command()
 def results() -> None:
-    """Make docs/results.md anew from the published tables."""
+    """Make docs/results.md and the README's table of verdicts anew from the published tables."""
     from advlens.results import write_results
 
-    print(write_results())
+    for path in write_results():
+        print(path)
 
 
 @app.command()
@@ -64,9 +68,9 @@ def benchmark(
     dataset: Dataset = "mnist",
     run: Run = "standard",
     seed: Seed = "0",
-    images: Annotated[int, typer.Option(help="Attacked images a set; slow attacks get a quarter.")] = 300,
-    strengths: Annotated[int, typer.Option(help="Strengths or margins an attack, 1 to 3.")] = 1,
-    seeds: Annotated[int, typer.Option(help="How many times each head is trained.")] = 3,
+    images: Images = 300,
+    strengths: Strengths = 1,
+    seeds: Seeds = 3,
 ) -> None:
     """Put every detector against every attack; what is done already is read from the run's store."""
     from advlens import suite
@@ -76,6 +80,39 @@ def benchmark(
         bench = Workbench(run=run, dataset=name, seed=_seed(seed))
         about = suite.Sizes(images=images, strengths=strengths, training_seeds=seeds)
         print(suite.Suite(bench, about).write())
+
+
+@app.command()
+def evaluate(
+    detector: Annotated[str, typer.Argument(help="As my_module:MyDetector, also of the current folder.")],
+    dataset: Dataset = "mnist",
+    run: Run = "standard",
+    seed: Seed = "0",
+    images: Images = 300,
+    strengths: Strengths = 1,
+    seeds: Seeds = 3,
+    attacks: Annotated[str, typer.Option(help="Only these of the suite's attacks, as fgsm,deepfool.")] = "",
+    entry: Annotated[Path | None, typer.Option(help="Where to write the leaderboard's entry, a .json.")] = None,
+    by: Annotated[str, typer.Option(help="Who measured it, for the entry.")] = "its author",
+) -> None:
+    """Put a detector of your own against the suite's attacks, the worst first."""
+    from advlens import entrants, suite
+    from advlens.benchmark import worst_first
+    from advlens.entries import entry_of, write_entry
+    from advlens.workbench import Workbench
+
+    if entry:
+        entry.parent.mkdir(parents=True, exist_ok=True)  # what is wrong with it is said before work starts
+    found = entrants.find(detector)
+    bench = Workbench(run=run, dataset=dataset, seed=_seed(seed))
+    about = suite.Sizes(images=images, strengths=strengths, training_seeds=seeds)
+    made = suite.Suite(bench, about, attacks=[name for name in attacks.split(",") if name])
+    entrant = entrants.make(found, made.classifier, *made.training, name=detector.partition(":")[2])
+    table, alarms = made.evaluate(entrant)
+    print(worst_first(table, entrant.name).round(3).to_markdown(index=False))
+    if entry:
+        about = {"dataset": bench.data.name, "settings": made.about, "measured_by": by}
+        print(write_entry(entry_of(entrant.name, table, alarms, **about), entry))
 
 
 @app.command()
@@ -107,7 +144,7 @@ def leaderboard(dataset: Dataset = "", run: Run = "standard") -> None:
     """Make docs/leaderboard/index.html anew, with the entries of a run's benchmark where a data set is named."""
     import shutil
 
-    from advlens.leaderboard import FOLDER, write_page
+    from advlens.entries import FOLDER, write_page
     from advlens.paths import project_root
 
     for name in (("mnist", "fashion_mnist") if dataset == "all" else (dataset,)) if dataset else ():
@@ -171,12 +208,7 @@ def lock() -> None:
 
 
 def _artifacts(run: str, dataset: str) -> Path:
-    from advlens.paths import data_dir
-    from advlens.store.store import NAME
-
-    if not NAME.fullmatch(run):
-        raise ValueError(f"RUN must be a plain name of letters, digits, '.', '_' and '-', got {run!r}")
-    folder = data_dir() / "runs" / run / Path(dataset).stem / "artifacts"
+    folder = run_folder(run, Path(dataset).stem) / "artifacts"
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is no folder: name a run and a data set that were run")
     return folder

@@ -1,7 +1,12 @@
 """Where the project's files lie on this machine; nothing here creates or reads one."""
 
 import os
+import re
 from pathlib import Path
+from typing import Any
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+"""A plain name, which is a file's on every system."""
 
 REMEDIES = {
     13: "make it writable",
@@ -43,3 +48,27 @@ def data_dir() -> Path:
     """The folder of all data, raw and made: the variable ADVLENS_DATA, else `data` in the project."""
     chosen = os.environ.get("ADVLENS_DATA")
     return Path(chosen).expanduser().resolve() if chosen else project_root() / "data"
+
+
+def checked_name(text: Any, *, name: str) -> str:
+    """Validate a plain name, and return it.
+
+    Raises:
+        ValueError: for anything that `NAME` does not match, naming it under `name`.
+
+    >>> checked_name("../up", name="RUN")
+    Traceback (most recent call last):
+    ValueError: RUN must be a plain name of letters, digits, '.', '_' and '-', got '../up'
+    """
+    if not isinstance(text, str) or not NAME.fullmatch(text):
+        raise ValueError(f"{name} must be a plain name of letters, digits, '.', '_' and '-', got {text!r}")
+    return text
+
+
+def run_folder(run: str, dataset: str) -> Path:
+    """The folder of all that a run makes of a data set.
+
+    Raises:
+        ValueError: for a run that is no plain name.
+    """
+    return data_dir() / "runs" / checked_name(run, name="RUN") / dataset

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from advlens.paths import project_root
+from advlens.verdicts import README, readme
 
 PAGE = Path("docs") / "results.md"
 DATASETS = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST"}
@@ -106,8 +107,9 @@ def _table(path: Path) -> str:
     return table.head(ROWS).to_markdown(index=False, disable_numparse=True)
 
 
-def write_results() -> Path:
-    """Writes the page, and says where."""
-    path = project_root() / PAGE
-    path.write_text(results_page())
-    return path
+def write_results() -> list[Path]:
+    """Writes the page, and the README's table of verdicts, and says where."""
+    made = {project_root() / PAGE: results_page(), project_root() / README: readme()}
+    for path, text in made.items():
+        path.write_text(text)
+    return list(made)

@@ -28,10 +28,10 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
 
 from advlens.datasets import CLASS_NAMES, load
-from advlens.paths import data_dir, project_root
+from advlens.paths import checked_name, project_root, run_folder
 from advlens.profiles import notebooks, own_parameters, profile_parameters
 from advlens.store.makers import read_lock
-from advlens.store.store import NAME, READS
+from advlens.store.store import READS
 
 LONGEST_SOCKET = 100  # characters of a socket's path that all systems take, some of them 107
 
@@ -55,7 +55,7 @@ class Plan:
     @property
     def folder(self) -> Path:
         """Where all that the run makes lies."""
-        return data_dir() / "runs" / self.run / self.dataset
+        return run_folder(self.run, self.dataset)
 
     def steps(self) -> Iterator[tuple[Path, Path, dict[str, Any], str]]:
         """Each notebook in order: itself, where its execution goes, its parameters, the key of these and its code."""
@@ -92,15 +92,13 @@ def plans(run: str, dataset: str, profile: str, seed: int) -> Iterator[Plan]:
     """
     if dataset not in (*CLASS_NAMES, "all") and not dataset.endswith(".npz"):
         raise ValueError(f"DATASET must be {', '.join(CLASS_NAMES)}, all, or the path of an .npz, got {dataset!r}")
-    if not NAME.fullmatch(run):
-        raise ValueError(f"RUN must be a plain name of letters, digits, '.', '_' and '-', got {run!r}")
+    checked_name(run, name="RUN")
     if not 0 <= seed < 2**32:
         raise ValueError(f"SEED must be a whole number from 0 to 2^32 - 1, got {seed}")
     parameters = {**profile_parameters(profile), "seed": seed}
     if dataset.endswith(".npz"):
         path = Path(dataset).expanduser().resolve()
-        if not NAME.fullmatch(path.stem):
-            raise ValueError(f"a data set's file must have a plain name as RUN has, got {path.name!r}: rename it")
+        checked_name(path.stem, name="the name of a data set's file")
         load(path)  # whatever is wrong with it is said before work starts
         yield Plan(run, path.stem, {**parameters, "dataset": str(path)})
         return

@@ -5,7 +5,7 @@ stopped goes on where it was.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,7 @@ from advlens.benchmark import Benchmark, Family, Negatives, Stratum, TrainedOn, 
 from advlens.benchmark.vocabulary import NOMINAL_FPR
 from advlens.closeness import bandwidth_of
 from advlens.detectors import Boosting, Detector, Fisher, Logistic, create
-from advlens.leaderboard import entries, write_entries
+from advlens.entries import entries, write_entries
 from advlens.lenses import Joined
 from advlens.metrics import threshold_at_fpr
 from advlens.networks import dropout_network
@@ -54,6 +54,7 @@ OF_A_FAMILY = {  # detector → its columns, one lens a family
     "feature_squeezing": ("largest",),
 }
 IN_NO_FUSION = ("shap_signature", "kd_bu")  # too many columns; the same as in all six
+LEARNT = (TrainedOn.ATTACK, TrainedOn.OTHER_ATTACKS, TrainedOn.OTHER_FAMILIES)
 METRICS_ASKED = (
     *("roc_auc", "tpr_at_fpr_0.05", "committed_tpr_0.05", "observed_fpr_0.05"),
     *("observed_fpr_0.05 on all clean", "observed_fpr_0.05 on noisy", "tpr_at_fpr_0.05 above the best baseline"),
@@ -100,22 +101,36 @@ def settings(dataset: str, strengths: int) -> dict[str, tuple[str, dict[str, Any
     return found | {name: (name, dict(about)) for name, about in SLOW.items()}
 
 
+def _chosen(found: dict[str, tuple[str, dict[str, Any]]], attacks: Sequence[str]) -> dict[str, Any]:
+    names = {*found, *(name for name, _ in found.values())}
+    for wanted in attacks:
+        if wanted not in names:
+            known = ", ".join(dict.fromkeys(name for name, _ in found.values()))
+            raise ValueError(f"no attack of the suite is called {wanted!r}: choose among {known}")
+    return {title: each for title, each in found.items() if not attacks or {title, each[0]} & set(attacks)}
+
+
 class Suite:
     """The suite on one run's data set.
 
     Args:
         bench: the run's workbench; sizes: how much is done.
+        attacks: those of `settings` by title or by the catalogue's name; all of them by default.
+    Raises:
+        ValueError: for attacks that are none of these.
     """
 
-    def __init__(self, bench: Workbench, sizes: Sizes) -> None:
+    def __init__(self, bench: Workbench, sizes: Sizes, *, attacks: Sequence[str] = ()) -> None:
         self.bench, self.sizes = bench, sizes
+        self.settings = _chosen(settings(bench.data.name, sizes.strengths), attacks)
+        self.about = {**asdict(sizes), "seed": bench.seed, **({"attacks": list(attacks)} if attacks else {})}
         self.classifier = bench.classifier(dropout_network(bench.data.name), epochs=sizes.epochs)
 
     @cached_property
     def attack_sets(self) -> dict[str, AttackSet]:
         """All attack sets, by name."""
         made = {}
-        for title, (name, parameters) in settings(self.bench.data.name, self.sizes.strengths).items():
+        for title, (name, parameters) in self.settings.items():
             n = max(self.sizes.images // 4, 1) if name in SLOW else self.sizes.images
             made[title] = self.bench.attack_set(name, self.classifier, n=n, title=title, **parameters)
         return made
@@ -125,14 +140,19 @@ class Suite:
         """All of them on one network."""
         return self.bench.benchmark(self.classifier, self.attack_sets, n_seeds=self.sizes.training_seeds)
 
+    @property
+    def training(self) -> tuple[Array, Array]:
+        """The task network's training images, (m, h, w, channels), and classes, (m,)."""
+        data, n = self.bench.data, self.bench.train_images
+        return data.train_images[:n], data.train_labels[:n]
+
     @cached_property
     def singles(self) -> dict[str, Detector]:
         """The catalogue's detectors that need no network of their own, fitted to the training images."""
-        data, n = self.bench.data, self.bench.train_images
-        bandwidth = {"bandwidth": bandwidth_of(data.name)}
+        bandwidth = {"bandwidth": bandwidth_of(self.bench.data.name)}
         about: dict[str, dict[str, Any]] = {"all_six": bandwidth, "kd_bu": bandwidth}
         made = {name: create(name, self.classifier, **about.get(name, {})) for name in DETECTORS}
-        return {name: each.fit(data.train_images[:n], data.train_labels[:n]) for name, each in made.items()}
+        return {name: each.fit(*self.training) for name, each in made.items()}
 
     @cached_property
     def fusions(self) -> dict[str, Detector]:
@@ -160,12 +180,16 @@ class Suite:
     @cached_property
     def table(self) -> pd.DataFrame:
         """The long table: learnt from the attack, from other attacks, from other families."""
-        learnt = (TrainedOn.ATTACK, TrainedOn.OTHER_ATTACKS, TrainedOn.OTHER_FAMILIES)
-        return self.benchmark.run(self.detectors, trained_on=learnt, wanted=METRICS_ASKED)
+        return self.benchmark.run(self.detectors, trained_on=LEARNT, wanted=METRICS_ASKED)
 
     @cached_property
     def alarms(self) -> pd.DataFrame:
-        """Who flags normal images that are hard: noisy, blurred, paler, turned, from a JPEG file, misclassified."""
+        """Who flags normal images that are hard."""
+        return self.benchmark.alarms(self.detectors, self.hard_images)
+
+    @cached_property
+    def hard_images(self) -> dict[str, Array]:
+        """Kind → normal images: noisy, blurred, paler, turned, from a JPEG file, misclassified."""
         data, n = self.bench.data, self.sizes.alarms
         decided = self.classifier.predict(data.test_images).argmax(axis=1)
         taken = np.unique(np.concatenate([made.source for made in self.attack_sets.values()]))
@@ -173,7 +197,17 @@ class Suite:
         right, wrong = (free[(decided == data.test_labels)[free] == which] for which in (True, False))
         kinds = hard_negatives(data.test_images[right[:n]], seed=self.bench.seed)
         kinds["misclassified"] = data.test_images[wrong[:n]]
-        return self.benchmark.alarms(self.detectors, {kind: each for kind, each in kinds.items() if len(each)})
+        return {kind: each for kind, each in kinds.items() if len(each)}
+
+    def evaluate(self, detector: Detector) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """The long table and the alarms of a detector of a user's own, and of the trivial baselines.
+
+        Its measurements are not kept: nothing says when its code has changed.
+        """
+        about = {"n_seeds": self.sizes.training_seeds, "store": None}
+        benchmark = self.bench.benchmark(self.classifier, self.attack_sets, **about)
+        table = benchmark.run([detector], trained_on=LEARNT, wanted=METRICS_ASKED)
+        return table, benchmark.alarms([detector], self.hard_images)
 
     @cached_property
     def caught(self) -> pd.DataFrame:
@@ -246,8 +280,7 @@ class Suite:
             partial = folder / f".partial-{name}.parquet"
             table.to_parquet(partial, index=False)
             partial.rename(folder / f"{name}.parquet")
-        about = {**asdict(self.sizes), "seed": self.bench.seed}
         write_entries(
-            entries(self.table, self.alarms, dataset=self.bench.data.name, settings=about), folder / "entries"
+            entries(self.table, self.alarms, dataset=self.bench.data.name, settings=self.about), folder / "entries"
         )
         return folder / "table.parquet"

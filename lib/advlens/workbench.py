@@ -17,9 +17,9 @@ from advlens.benchmark import Benchmark
 from advlens.classifier import Classifier
 from advlens.datasets import CLASS_NAMES, DataSet, load
 from advlens.networks import find_builder
-from advlens.paths import data_dir
+from advlens.paths import checked_name, run_folder
 from advlens.random import stream, stream_seed
-from advlens.store import NAME, Store
+from advlens.store import Store
 from advlens.training import Trained, train_task_network
 
 
@@ -38,16 +38,14 @@ class Workbench:
 
     def __init__(self, *, run: str, dataset: str, seed: int, train_images: int = 0) -> None:
         checked_whole(train_images, name="train_images", least=0)
-        if not isinstance(run, str) or not NAME.fullmatch(run):
-            raise ValueError(f"run must be a plain name of letters, digits, '.', '_' and '-', got {run!r}")
+        checked_name(run, name="RUN")
         self.data: DataSet = load(dataset)
         if self.data.name in CLASS_NAMES and dataset != self.data.name:
             raise ValueError(f"{dataset} would share the results of the real {self.data.name}: rename the file")
-        if not NAME.fullmatch(self.data.name):
-            raise ValueError(f"a data set's file must have a plain name, got {self.data.name!r}: rename it")
+        checked_name(self.data.name, name="the name of a data set's file")
         self.seed = checked_seed(seed)
         self.train_images = train_images or None
-        self.folder = data_dir() / "runs" / run / self.data.name
+        self.folder = run_folder(run, self.data.name)
         self.store = Store(self.folder / "artifacts")
 
     def task_network(self, network: str, *, epochs: int) -> Trained:
@@ -172,7 +170,7 @@ class Workbench:
 
         Args:
             source: (m,) indices of the test images that are used; None for all.
-            parameters: of `Benchmark`, such as `n_seeds`.
+            parameters: of `Benchmark`, such as `n_seeds`; `store=None` keeps no measurements.
         """
         source = np.arange(len(self.data.test_labels)) if source is None else source
         return Benchmark(
@@ -182,8 +180,7 @@ class Workbench:
             clean_labels=self.data.test_labels[source],
             clean_source=source,
             seed=self.seed,
-            store=self.store,
-            **parameters,
+            **{"store": self.store, **parameters},
         )
 
     def correct_sources(self, classifier: Classifier) -> Array:

@@ -14,7 +14,17 @@ import pandas as pd
 from advlens import metrics
 from advlens.arrays import Array, checked_images, checked_seed, checked_whole
 from advlens.attacks import AttackSet
-from advlens.benchmark.judging import BAR, MISSING, Scored, count_rows, difference, estimates, has_both, with_verdicts
+from advlens.benchmark.judging import (
+    BAR,
+    MISSING,
+    Scored,
+    count_rows,
+    difference,
+    estimates,
+    has_both,
+    scores_of,
+    with_verdicts,
+)
 from advlens.benchmark.protocol import CORRECTED, Noise, Protocol, checked_word
 from advlens.benchmark.samples import (
     TEST_SHARE,
@@ -308,12 +318,12 @@ class Benchmark:
         chances: list[Any] = [head.probability(measured) for head in heads]
         return Scored(
             about=samples.about,
-            scores=np.stack([head.score(measured) for head in heads]),
+            scores=scores_of(heads, measured, name=detector.name),
             probabilities=None if chances[0] is None else np.stack(chances),
             parts=[self._masks(samples.about, case.protocol, number) for number in range(self.n_seeds)],
             clean=about.iloc[test].reset_index(drop=True),
-            clean_scores=np.stack([head.score(clean.iloc[test]) for head in heads]),
-            threshold_scores=np.stack([head.score(threshold) for head in heads]),
+            clean_scores=scores_of(heads, clean.iloc[test], name=detector.name),
+            threshold_scores=scores_of(heads, threshold, name=detector.name),
         )
 
     def best_of(
@@ -436,9 +446,7 @@ class Benchmark:
                 if not fitted:
                     rows.append({**about, **asdict(MISSING)})
                     continue
-                scores, clean_scores = (
-                    np.stack([head.score(each) for head in fitted]) for each in (measured, threshold)
-                )
+                scores, clean_scores = (scores_of(fitted, each, name=detector.name) for each in (measured, threshold))
                 limits = {"threshold_scores": clean_scores, "fpr": NOMINAL_FPR, "seed": self._draws_seed}
                 found = metrics.flagged_share(scores, np.arange(len(shown)), **limits)
                 rows.append({**about, **asdict(found)})

@@ -34,14 +34,14 @@ class GivenScores(Lens):
         """The scores, higher = more adversarial.
 
         Raises:
-            ValueError: where the function does not give one finite number an image.
+            ValueError: where the function does not give one number an image.
         """
-        scores = np.asarray(self.scores(images), dtype=np.float64)
-        if scores.shape != (len(images),) or not np.isfinite(scores).all():
+        scores = np.asarray(self.scores(images))
+        if scores.shape != (len(images),) or scores.dtype.kind not in "biuf":
             raise ValueError(
-                f"{self.name} must give one finite score for each of {len(images)} images, got shape {scores.shape}"
+                f"{self.name} must give one score for each of {len(images)} images, got {scores.dtype} {scores.shape}"
             )
-        return pd.DataFrame({"score": scores})
+        return pd.DataFrame({"score": scores.astype(np.float64)})
 
     def to_parts(self) -> dict[str, Any]:
         """A function has no content to be kept by.

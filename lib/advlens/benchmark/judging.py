@@ -1,5 +1,6 @@
 """Scores of one attack's images → metrics, differences and verdicts: what is judged, and against which thresholds."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,10 +23,21 @@ from advlens.benchmark.vocabulary import (
     Role,
     Stratum,
 )
+from advlens.detectors import Head
 from advlens.metrics import Estimate
 
 MISSING = Estimate(float("nan"), float("nan"), float("nan"))
 BAR = f"tpr_at_fpr_{NOMINAL_FPR:g}"
+HIGHEST = 1e300  # stands for a score of infinity, which no metric takes
+
+
+def scores_of(heads: Sequence[Head], measured: pd.DataFrame, *, name: str) -> Array:
+    """(s, n) scores of s heads; a NaN counts as the highest, as `Detector.detect` flags it, and is said."""
+    scores = np.stack([head.score(measured) for head in heads])
+    if np.isnan(scores).any():
+        warnings.warn(f"{name} gives NaN for some images: they count as flagged", stacklevel=2)
+    kept = np.isfinite(scores).all()
+    return scores if kept else np.nan_to_num(scores, nan=HIGHEST, posinf=HIGHEST, neginf=-HIGHEST)
 
 
 @dataclass(frozen=True, eq=False)

@@ -101,6 +101,31 @@ def query(table: pd.DataFrame, **where: str | Sequence[str]) -> pd.DataFrame:
     return table.reset_index(drop=True)
 
 
+def worst_first(table: pd.DataFrame, detector: str) -> pd.DataFrame:
+    """One detector attack by attack, the lowest TPR at 5 % FPR first, and the best trivial baseline of each.
+
+    Args:
+        table: a long table of one protocol, condition and stratum.
+    Returns:
+        A row an attack and choice of attacks that were learnt from: attack, trained_on, n (successes that were judged),
+        tpr, low, high, roc_auc, best_baseline, its_tpr. Attacks without a number come last.
+    """
+    own = query(table, detector=detector, negatives=Negatives.MATCHED.value)
+    rows = []
+    for (attack, trained_on), block in own.groupby(["attack", "trained_on"], sort=False):
+        metric = block.set_index("metric")
+        tpr, above = metric.loc[f"tpr_at_fpr_{NOMINAL_FPR:g}"], metric.loc[ABOVE_BASELINE]
+        rows.append(
+            {
+                **{"attack": attack, "trained_on": trained_on, "n": tpr["n_positive"]},
+                **{"tpr": tpr["estimate"], "low": tpr["low"], "high": tpr["high"]},
+                **{"roc_auc": metric.loc["roc_auc", "estimate"], "best_baseline": above["baseline"]},
+                "its_tpr": tpr["estimate"] - above["estimate"],
+            }
+        )
+    return pd.DataFrame(rows).sort_values("tpr", ignore_index=True)
+
+
 def leaderboard(table: pd.DataFrame) -> pd.DataFrame:
     """Detectors by their mean TPR at 5 % FPR over the attacks.
 

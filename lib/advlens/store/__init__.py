@@ -3,6 +3,6 @@
 from advlens.store.files import DamagedArtifactError, storable
 from advlens.store.keys import digest
 from advlens.store.makers import artifact, versioned
-from advlens.store.store import NAME, READS, Store
+from advlens.store.store import READS, Store
 
-__all__ = ["NAME", "READS", "DamagedArtifactError", "Store", "artifact", "digest", "storable", "versioned"]
+__all__ = ["READS", "DamagedArtifactError", "Store", "artifact", "digest", "storable", "versioned"]

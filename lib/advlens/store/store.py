@@ -4,7 +4,6 @@ import itertools
 import json
 import os
 import platform
-import re
 import shutil
 import time
 import uuid
@@ -18,13 +17,12 @@ from typing import Any, TypeVar
 
 from filelock import FileLock, SoftFileLock
 
-from advlens.paths import explained
+from advlens.paths import checked_name, explained
 from advlens.store.files import RECORD, DamagedArtifactError, read, read_record, write
 from advlens.store.keys import digest, key_of
 from advlens.store.makers import fingerprint, name_of, read_lock, version_of
 
 T = TypeVar("T")
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 READS = "ADVLENS_READS"  # the environment's name of a file that is told which makers' artifacts were asked for
 RECORDED = ("tensorflow", "keras", "adversarial-robustness-toolbox", "innvestigate", "numpy", "pandas", "scipy")
 RECORDED += ("scikit-learn", "scikit-image", "faiss-cpu", "pillow")
@@ -58,8 +56,7 @@ class Store:
                 be keyed, or stored without a change.
             ValueError: for a name that is no plain file name.
         """
-        if not NAME.fullmatch(name):
-            raise ValueError(f"an artifact's name must be letters, digits, '.', '_' and '-', got {name!r}")
+        checked_name(name, name="an artifact's name")
         digests = {label: digest(value) for label, value in parameters.items()}
         key = key_of(make, digests)
         folder = self._folder(name, key)

@@ -73,16 +73,32 @@ def entries(
     return [_rounded(entry) for entry in made]
 
 
+def entry_of(detector: str, table: pd.DataFrame, alarms: pd.DataFrame, **about: Any) -> dict[str, Any]:
+    """The entry of one detector of the tables; about: what `entries` takes besides.
+
+    Raises:
+        ValueError: where it has none, since no attack has enough successes.
+    """
+    for entry in entries(table, alarms, **about):
+        if entry["detector"] == detector:
+            return entry
+    raise ValueError(f"no attack has {MIN_POSITIVES} successes among the images that are judged: attack more images")
+
+
 def write_entries(made: Iterable[Mapping[str, Any]], folder: Path) -> list[Path]:
     """Writes each entry as a JSON of its own, by detector and data set."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for entry in made:
         name = re.sub(r"[^a-z0-9]+", "-", f"{entry['dataset']} {entry['detector']}".lower()).strip("-")
-        path = folder / f"{name}.json"
-        path.write_text(json.dumps(entry, indent=1, ensure_ascii=False) + "\n")
-        paths.append(path)
+        paths.append(write_entry(entry, folder / f"{name}.json"))
     return paths
+
+
+def write_entry(entry: Mapping[str, Any], path: Path) -> Path:
+    """Writes an entry as JSON, and says where."""
+    path.write_text(json.dumps(entry, indent=1, ensure_ascii=False) + "\n")
+    return path
 
 
 def read_entries(folder: Path) -> list[dict[str, Any]]:
@@ -138,6 +154,7 @@ def page(found: Iterable[Mapping[str, Any]]) -> str:
 def write_page() -> Path:
     """Makes docs/leaderboard/index.html from docs/leaderboard/entries, and says where."""
     folder = project_root() / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "index.html"
     path.write_text(page(read_entries(folder / "entries")))
     return path
