@@ -26,7 +26,7 @@ from advlens.benchmark import (
     leaderboard,
     pivot,
 )
-from advlens.benchmark.benchmark import Case
+from advlens.benchmark.fitting import Case
 from advlens.benchmark.judging import threshold_scores
 from advlens.classifier import Classifier
 from advlens.detectors import Detector, Logistic, Sign
@@ -249,7 +249,7 @@ def traces(benchmark, protocol):
     scored = benchmark.scores(own, "brighten", protocol=protocol)
     judged = scored.judged(stratum=protocol.positives, negatives=protocol.negatives)
     samples = benchmark.samples("brighten", condition, protocol.noise)
-    fitted = benchmark._fitted(own, Case("brighten", protocol, condition, TrainedOn.ATTACK), 0)
+    fitted = benchmark.heads.fitted(own, Case("brighten", protocol, condition, TrainedOn.ATTACK), 0)
     role = samples.about["role"].to_numpy()
     return {
         "parts": scored.parts[0][Part.TEST].tobytes(),
@@ -308,7 +308,7 @@ def test_left_out_attacks_and_families_are_not_learnt_from(benchmark_):
     learnt_from = {}
     for trained_on in TrainedOn:
         case = Case("brighten", CORRECTED, CORRECTED.condition, trained_on)
-        learnt_from[trained_on.value] = benchmark_._attacks_for(case)
+        learnt_from[trained_on.value] = benchmark_.heads.attacks_for(case)
     assert learnt_from == {
         "no attack": ["brighten"],
         "the attack": ["brighten"],

@@ -1,10 +1,9 @@
 """The benchmark: attack sets and detectors in, one long table out, under any protocol."""
 
-import copy
 import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -14,6 +13,7 @@ import pandas as pd
 from advlens import metrics
 from advlens.arrays import Array, checked_images, checked_seed, checked_whole
 from advlens.attacks import AttackSet
+from advlens.benchmark.fitting import Case, Heads, columns_of
 from advlens.benchmark.judging import (
     BAR,
     MISSING,
@@ -25,17 +25,9 @@ from advlens.benchmark.judging import (
     scores_of,
     with_verdicts,
 )
+from advlens.benchmark.measuring import Measurements, Once
 from advlens.benchmark.protocol import CORRECTED, Noise, Protocol, checked_word
-from advlens.benchmark.samples import (
-    TEST_SHARE,
-    Samples,
-    build_samples,
-    chosen_rows,
-    is_adversarial,
-    noisy_twins,
-    part_masks,
-    part_of_sources,
-)
+from advlens.benchmark.samples import TEST_SHARE, Samples, part_of_sources
 from advlens.benchmark.table import BEST_BASELINE, LONG_TABLE
 from advlens.benchmark.vocabulary import (
     ABOVE_BASELINE,
@@ -46,14 +38,13 @@ from advlens.benchmark.vocabulary import (
     Knowledge,
     Negatives,
     Part,
-    Role,
     Stratum,
     TrainedOn,
 )
 from advlens.classifier import Classifier, checked_classifier
 from advlens.detectors import Detector, Head, Network, trivial_baselines
 from advlens.detectors.heads import train_head
-from advlens.lenses import Joined, Lens
+from advlens.lenses import Lens
 from advlens.progress import progress
 from advlens.random import stream, stream_seed
 from advlens.store import artifact
@@ -75,16 +66,6 @@ def measure(lens: Lens, images: Array) -> pd.DataFrame:
     """A lens's measurements of images, a row each, all of one type."""
     measured = lens.measure(images)
     return measured if measured.dtypes.nunique() == 1 else measured.astype(np.float64)
-
-
-@dataclass(frozen=True)
-class Case:
-    """What a detector is fitted to and judged on: one attack under one protocol and condition."""
-
-    attack: str
-    protocol: Protocol
-    condition: Condition
-    trained_on: TrainedOn
 
 
 class Benchmark:
@@ -131,12 +112,19 @@ class Benchmark:
         self.clean_labels = np.asarray(clean_labels)
         self.clean_source = np.arange(len(clean_images)) if clean_source is None else np.asarray(clean_source)
         self.baselines = list(trivial_baselines(classifier) if baselines is None else baselines)
-        self.knowledge, self.families = dict(knowledge or {}), {**ATTACK_FAMILIES, **(families or {})}
-        self.succeeded = dict(succeeded or {})
-        self._made: dict[tuple, Any] = {}
-        self._place = pd.Series(np.arange(len(self.clean_source)), index=self.clean_source)
+        self.knowledge = dict(knowledge or {})
+        self.measurements = Measurements(
+            self.classifier,
+            self.attack_sets,
+            **{"clean_images": self.clean_images, "clean_labels": self.clean_labels, "clean_source": self.clean_source},
+            **{"seed": self.seed, "succeeded": dict(succeeded or {}), "keep": self._keep},
+        )
+        self._once, self._row = Once(), self.measurements.row_of_source
         self._check_attack_sets()
-        self._divide_images()
+        attacked = self._divide_images()
+        parts = [part_of_sources(attacked, seed=self.seed, number=number) for number in range(self.n_seeds)]
+        families = {**ATTACK_FAMILIES, **(families or {})}
+        self.heads = Heads(self.measurements, families=families, parts=parts, seed=self.seed, train=self._train)
 
     def _check_attack_sets(self) -> None:
         if not self.attack_sets:
@@ -144,11 +132,11 @@ class Benchmark:
         for name, made in self.attack_sets.items():
             if not np.isin(made.source, self.clean_source).all():
                 raise ValueError(f"attack set {name!r} attacks images that are not in clean_images: pass them too")
-            if not np.array_equal(made.clean, self.clean_images[self._place.loc[made.source]]):
+            if not np.array_equal(made.clean, self.clean_images[self._row.loc[made.source]]):
                 raise ValueError(f"attack set {name!r} holds other images than clean_images has at its sources")
 
-    def _divide_images(self) -> None:
-        """Sets threshold images aside and divides the attacked sources into parts.
+    def _divide_images(self) -> Array:
+        """Sets threshold and clean test images aside, and returns the attacked sources that are left.
 
         Thresholds come from correct images that no attack set holds; where these are fewer than `MIN_THRESHOLD_IMAGES`,
         a tenth of the attacked sources is used for thresholds and for nothing else.
@@ -164,131 +152,35 @@ class Benchmark:
             reserved, attacked = np.split(shuffled, [round(THRESHOLD_SHARE * len(shuffled))])
             threshold = np.concatenate([threshold, reserved])
         self.threshold_source = threshold[:MAX_THRESHOLD_IMAGES]
-        self._parts = [part_of_sources(attacked, seed=self.seed, number=number) for number in range(self.n_seeds)]
+        return attacked
 
-    # ------------------------------------------------------------ measurements
+    # ------------------------------------------------------------ measurements, kept where there is a store
 
     def samples(self, attack: str, condition: Condition | str, noise: Noise = Noise.MATCHED_NORM) -> Samples:
         """The images of an attack set with their roles, as a condition leaves them: clean, noisy, adversarial."""
-        condition = checked_word(condition, Condition, name="condition")
-
-        def make() -> Samples:
-            made = self.attack_sets[attack]
-            roles = {
-                Role.CLEAN: made.clean,
-                Role.NOISY: noisy_twins(made, noise, seed=self.seed),
-                Role.ADVERSARIAL: made.adversarial,
-            }
-            about = {"condition": condition.value, "succeeded": self.succeeded.get(attack)}
-            return build_samples(self.classifier, roles, made.label, made.source, **about)
-
-        return self._once(("samples", attack, condition, noise), make)
-
-    def _clean(self, condition: Condition) -> Samples:
-        """All clean images, as a condition leaves them."""
-
-        def make() -> Samples:
-            roles = {Role.CLEAN: self.clean_images}
-            labels, source = self.clean_labels, self.clean_source
-            return build_samples(self.classifier, roles, labels, source, condition=condition.value)
-
-        return self._once(("clean", condition), make)
+        return self.measurements.samples(attack, condition, noise)
 
     def measured_clean(self, lens: Lens, condition: Condition) -> pd.DataFrame:
         """What a lens measures of the clean images, a row each."""
-        if isinstance(lens, Joined):
-            return pd.concat([self.measured_clean(each, condition) for each in lens.lenses], axis=1)
-        name = f"measured.{lens.name}.clean.{condition.value}"
-        make = lambda: self._kept(name, lens, self._clean(condition).images)  # noqa: E731
-        return self._once(("measured clean", id(lens), condition), make)
+        return self.measurements.of_clean(lens, condition)
 
     def measured(
         self, lens: Lens, attack: str, condition: Condition, noise: Noise = Noise.MATCHED_NORM
     ) -> pd.DataFrame:
-        """What a lens measures of `samples`, a row each; clean images are looked up, joined lenses measured apart."""
-        if isinstance(lens, Joined):
-            parts = [self.measured(each, attack, condition, noise) for each in lens.lenses]
-            return pd.concat(parts, axis=1)
+        """What a lens measures of `samples`, a row each."""
+        return self.measurements.of(lens, attack, condition, noise)
 
-        def make() -> pd.DataFrame:
-            samples = self.samples(attack, condition, noise)
-            n = len(self.attack_sets[attack])
-            clean = self.measured_clean(lens, condition).iloc[self._place.loc[samples.about["source"][:n]]]
-            others = self._kept(f"measured.{lens.name}.{attack}.{condition.value}", lens, samples.images[n:])
-            return pd.concat([clean, others], ignore_index=True)
-
-        return self._once(("measured", id(lens), attack, condition, noise), make)
-
-    def _kept(self, name: str, lens: Lens, images: Array) -> pd.DataFrame:
-        if isinstance(lens, Joined):
-            return pd.concat([self._kept(f"{name}.{each.name}", each, images) for each in lens.lenses], axis=1)
+    def _keep(self, name: str, lens: Lens, images: Array) -> pd.DataFrame:
         if self.store is None:
             return measure(lens, images)
         return self.store.keep(_plain(name), measure, lens=lens, images=images)
 
-    def _once(self, key: tuple, make: Callable[[], Any]) -> Any:
-        if key not in self._made:
-            self._made[key] = make()
-        return self._made[key]
-
-    # ------------------------------------------------------------ fitting and scoring
-
-    def _masks(self, about: pd.DataFrame, protocol: Protocol, number: int) -> dict[Part, Array]:
-        return part_masks(about, protocol.split, self._parts[number], seed=self.seed, number=number)
-
-    def _fit_rows(
-        self, detector: Detector, attacks: Sequence[str], case: Case, number: int, parts: Sequence[Part]
-    ) -> tuple[pd.DataFrame, Array]:
-        """The measurements and truths of some parts of some attacks, each clean image once."""
-        frames, abouts, protocol = [], [], case.protocol
-        condition = protocol.fitted_in or case.condition
-        for attack in attacks:
-            about = self.samples(attack, condition, protocol.noise).about
-            masks = self._masks(about, protocol, number)
-            within = np.logical_or.reduce([masks[part] for part in parts])
-            rows = chosen_rows(about, within, stratum=protocol.positives, negatives=protocol.negatives)
-            measured = self.measured(detector.lens, attack, condition, protocol.noise)
-            frames.append(measured.loc[rows, columns_of(detector)])
-            abouts.append(about[rows])
-        frame, about = pd.concat(frames, ignore_index=True), pd.concat(abouts, ignore_index=True)
-        kept = ((about["role"] != Role.CLEAN.value) | ~about.duplicated(["role", "source"])).to_numpy()
-        return frame[kept], is_adversarial(about)[kept]
-
-    def _fitted(self, detector: Detector, case: Case, number: int) -> Head | None:
-        """A head of the detector, fitted; None where the rows to fit it lack a class.
-
-        Cases that learn from the same attacks share it: strengths of one attack, attacks of one family.
-        """
-        self._made.setdefault(("kept alive", id(detector)), detector)  # its id is a key
-        attacks = tuple(self._attacks_for(case))
-        key = ("head", id(detector), attacks, case.protocol, case.condition, number)
-        return self._once(key, lambda: self._fit(detector, attacks, case, number)) if attacks else None
-
-    def _fit(self, detector: Detector, attacks: Sequence[str], case: Case, number: int) -> Head | None:
-        head = copy.copy(detector.head)
-        parts = case.protocol.learnt_from if head.learns else (Part.VALIDATION,)
-        measured, truth = self._fit_rows(detector, attacks, case, number, parts)
-        if truth.all() or not truth.any():
-            return None if head.learns or getattr(head, "sign", 1) is None else head
-        seed = stream_seed(self.seed, f"benchmark/head {number}")
-        if not head.stops_early:
-            return head.fit(measured, truth, seed=seed)
-        validation = self._fit_rows(detector, attacks, case, number, case.protocol.stopped_by)
-        about = {"measured": measured, "is_adversarial": truth, "validation": validation, "seed": seed}
+    def _train(self, name: str, head: Head, **about: Any) -> Head:
         if self.store is None or not isinstance(head, Network):
             return head.fit(**about)
-        return self.store.keep(_plain(f"head.{detector.name}"), train_head, head=head, **about)
+        return self.store.keep(_plain(f"head.{name}"), train_head, head=head, **about)
 
-    def _attacks_for(self, case: Case) -> list[str]:
-        """The attack sets that are learnt from; another strength of the same attack is no other attack."""
-        kind = {name: re.split(r"[ ,]", made.attack)[0] for name, made in self.attack_sets.items()}
-        family = {name: self.families.get(kind[name], kind[name]) for name in kind}
-        left_out = {
-            TrainedOn.ALL: lambda name: False,
-            TrainedOn.OTHER_ATTACKS: lambda name: kind[name] == kind[case.attack],
-            TrainedOn.OTHER_FAMILIES: lambda name: family[name] == family[case.attack],
-        }.get(case.trained_on, lambda name: name != case.attack)
-        return [name for name in self.attack_sets if not left_out(name)]
+    # ------------------------------------------------------------ scores
 
     def scores(
         self,
@@ -305,26 +197,31 @@ class Benchmark:
         return self._once(("scores", id(detector), case), lambda: self._scored(detector, case))
 
     def _scored(self, detector: Detector, case: Case) -> Scored | None:
-        numbers = range(self.n_seeds if detector.head.learns else 1)
-        heads = [head for number in numbers if (head := self._fitted(detector, case, number)) is not None]
-        if len(heads) < len(numbers):
+        heads = self.heads.of(detector, case)
+        if len(heads) < self.heads.count(detector):
             return None
-        samples, columns = self.samples(case.attack, case.condition, case.protocol.noise), columns_of(detector)
-        measured = self.measured(detector.lens, case.attack, case.condition, case.protocol.noise)[columns]
-        clean, about = self.measured_clean(detector.lens, case.condition)[columns], self._clean(case.condition).about
-        of_test = self._parts[0].index[self._parts[0] == Part.TEST.value]
-        test = self._place.loc[np.union1d(self._clean_test, of_test)]
-        threshold = clean.iloc[self._place.loc[self.threshold_source]]
+        about = self.samples(case.attack, case.condition, case.protocol.noise).about
+        measured = self.measured(detector.lens, case.attack, case.condition, case.protocol.noise)[columns_of(detector)]
+        of_test = self.heads.parts[0].index[self.heads.parts[0] == Part.TEST.value]
+        test = np.union1d(self._clean_test, of_test)
+        clean = self._clean_rows(detector, case.condition, test)
+        threshold = self._clean_rows(detector, case.condition, self.threshold_source)
         chances: list[Any] = [head.probability(measured) for head in heads]
         return Scored(
-            about=samples.about,
+            about=about,
             scores=scores_of(heads, measured, name=detector.name),
             probabilities=None if chances[0] is None else np.stack(chances),
-            parts=[self._masks(samples.about, case.protocol, number) for number in range(self.n_seeds)],
-            clean=about.iloc[test].reset_index(drop=True),
-            clean_scores=scores_of(heads, clean.iloc[test], name=detector.name),
+            parts=[self.heads.masks(about, case.protocol, number) for number in range(self.n_seeds)],
+            clean=self.measurements.clean_samples(case.condition)
+            .about.iloc[self._row.loc[test]]
+            .reset_index(drop=True),
+            clean_scores=scores_of(heads, clean, name=detector.name),
             threshold_scores=scores_of(heads, threshold, name=detector.name),
         )
+
+    def _clean_rows(self, detector: Detector, condition: Condition, source: Array) -> pd.DataFrame:
+        """What a detector's head sees of some clean images."""
+        return self.measured_clean(detector.lens, condition).iloc[self._row.loc[source]][columns_of(detector)]
 
     def best_of(
         self, candidates: Sequence[Detector], attack: str, *, metric: str = "roc_auc", **about: Any
@@ -408,7 +305,7 @@ class Benchmark:
             "trained_on": (case.trained_on if learns else TrainedOn.NOTHING).value,
             "condition": case.condition.value,
             "knowledge": _text(self.knowledge.get(case.attack, Knowledge.OBLIVIOUS)),
-            "seeds": self.n_seeds if learns else 1,
+            "seeds": self.heads.count(detector),
             "baseline": "" if baseline is None else baseline.name,
         }
         for stratum, negatives in itertools.product(words["stratum"], words["negatives"]):
@@ -434,21 +331,19 @@ class Benchmark:
         """
         rows = []
         for detector in (*detectors, *self.baselines):
-            columns, learns = columns_of(detector), detector.head.learns
             case = Case(next(iter(self.attack_sets)), CORRECTED, CORRECTED.condition, TrainedOn.ALL)
-            heads = [self._fitted(detector, case, number) for number in range(self.n_seeds if learns else 1)]
-            clean = self.measured_clean(detector.lens, case.condition)[columns]
-            threshold = clean.iloc[self._place.loc[self.threshold_source]]
+            heads = self.heads.of(detector, case)
+            threshold = self._clean_rows(detector, case.condition, self.threshold_source)
+            limits = {"fpr": NOMINAL_FPR, "seed": self._draws_seed}
+            if heads:
+                limits["threshold_scores"] = scores_of(heads, threshold, name=detector.name)
             for kind, shown in images.items():
-                measured = self._kept(f"measured.{detector.lens.name}.{kind}", detector.lens, shown)[columns]
+                measured = self.measurements.of_others(detector.lens, kind, shown)[columns_of(detector)]
+                found = MISSING
+                if heads:
+                    scores = scores_of(heads, measured, name=detector.name)
+                    found = metrics.flagged_share(scores, np.arange(len(shown)), **limits)
                 about = {"kind": kind, "detector": detector.name, "family": _text(detector.family), "n": len(shown)}
-                fitted = [head for head in heads if head is not None]
-                if not fitted:
-                    rows.append({**about, **asdict(MISSING)})
-                    continue
-                scores, clean_scores = (scores_of(fitted, each, name=detector.name) for each in (measured, threshold))
-                limits = {"threshold_scores": clean_scores, "fpr": NOMINAL_FPR, "seed": self._draws_seed}
-                found = metrics.flagged_share(scores, np.arange(len(shown)), **limits)
                 rows.append({**about, **asdict(found)})
         return pd.DataFrame(rows)[["kind", "detector", "family", "estimate", "low", "high", "n"]]
 
@@ -522,11 +417,6 @@ class Benchmark:
                 named = {"attack": attack, "a": a.name, "b": "" if b is None else b.name, "metric": metric}
                 rows.append({**named, **asdict(found), **count_rows(judged)})
         return with_verdicts(pd.DataFrame(rows), metrics.MARGINS[metric] if margin is None else margin)
-
-
-def columns_of(detector: Detector) -> list[str]:
-    """The columns of its lens that a detector's head sees: all of them unless it names some."""
-    return list(detector.columns or detector.lens.columns)
 
 
 def _strength(made: AttackSet) -> float:
