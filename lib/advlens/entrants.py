@@ -58,7 +58,7 @@ def make(found: Any, classifier: Classifier, images: Array, labels: Array, *, na
     Raises:
         ValueError: where it is none of these, or fails.
     """
-    given = dict(zip(GIVEN, (classifier, images, labels), strict=True))
+    given: dict[str, Any] = dict(zip(GIVEN, (classifier, images, labels), strict=True))
     try:
         detector = as_detector(_checked(_called(found, name, given), name), name=name)
         detector.fit(images, labels)

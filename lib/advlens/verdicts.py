@@ -43,8 +43,8 @@ def verdict_numbers() -> dict[str, str]:
     trivial = [table["TPR above it"] for table in closeness]
     judged = [table["in words"] for table in neighbours]
     return {
-        "images": _spread(_remade(accuracies[0].loc["input"]), 0, times=100),
-        "maps": _spread(_remade(accuracies[0].loc["relevancy"]), 0, times=100),
+        "images": _spread(_remade(accuracies[0].T["input"]), 0, times=100),
+        "maps": _spread(_remade(accuracies[0].T["relevancy"]), 0, times=100),
         "auc_images": _each(relevancy, lambda table: _spread(table.loc[["input"], "ROC-AUC"])),
         "auc_maps": _each(relevancy, lambda table: _spread(table.drop("input")["ROC-AUC"])),
         "softmax_ahead": _count(said, "lower"),
@@ -101,7 +101,7 @@ def _highest(cells: Iterable[str]) -> str:
 
 
 def _first(cell: str) -> str:
-    return _rounded(*_values([cell]))
+    return _rounded(_values([cell])[0])
 
 
 def _count(columns: Iterable[Iterable[str]], word: str, *, of: bool = True) -> str:
