@@ -16,6 +16,7 @@ from advlens.benchmark import (
     LONG_TABLE,
     Benchmark,
     Condition,
+    Negatives,
     Noise,
     Part,
     Protocol,
@@ -27,7 +28,8 @@ from advlens.benchmark import (
     pivot,
 )
 from advlens.benchmark.fitting import Case
-from advlens.benchmark.judging import threshold_scores
+from advlens.benchmark.judging import threshold_scores, with_verdicts
+from advlens.benchmark.samples import chosen_rows
 from advlens.classifier import Classifier
 from advlens.detectors import Detector, Logistic, Sign
 from advlens.image_files import CODECS
@@ -430,3 +432,20 @@ def pick(table, *, metric="roc_auc", **where):
     for name, value in {"negatives": "matched", **where}.items():
         rows = rows[rows[name] == value]
     return rows["estimate"].item()
+
+
+def test_split_by_row_keeps_the_clean_rows_of_attacked_versions_in_other_parts():
+    about = pd.DataFrame(
+        {"role": ["clean", "adversarial"] * 3, "source": [0, 0, 1, 1, 2, 2], "success": [False, True] * 3}
+    )
+    about.loc[5, "success"] = False
+    within = np.array([True, False, True, True, True, True])
+    rows = chosen_rows(about, within, stratum="success", negatives=Negatives.CLEAN)
+    assert rows.tolist() == [True, False, True, True, False, False]
+
+
+def test_comparisons_that_are_too_small_do_not_cost_the_others_their_verdict():
+    rows = pd.DataFrame({"estimate": 0.1, "low": 0.02, "high": 0.2, "p_value": [0.03, 0.03], "n_positive": [50, 5]})
+    table = with_verdicts(rows, 0.01)
+    assert table["verdict"].tolist() == ["higher", "undecided"]
+    assert table["p_adjusted"].iloc[0] == pytest.approx(0.03)

@@ -423,3 +423,20 @@ def test_wrong_sizes_are_named_before_work_starts(bench):
     ):
         with pytest.raises(ValueError, match=message):
             Study(bench, **(SIZES | wrong))
+
+
+def test_intervals_over_seeds_are_as_wide_as_the_seeds_differ():
+    """4 of 150 points in five seeds are not five trials, and a share of neighbours is no share of images."""
+    rows = pd.concat(
+        [made_up_run(seed, kind=kind) for kind in ("svm", CONTROL) for seed in range(5)], ignore_index=True
+    )
+    poison = rows["role"] == "poisoned"
+    rows["predicted"] = np.where(poison, 1, rows["predicted"])
+    obeying = rows[poison & (rows["kind"] == "svm")].groupby("seed").head(1).index[:4]
+    rows.loc[obeying, "predicted"] = 9
+    found = poisoning.obedience(rows).set_index(["kind", "metric"]).loc[("svm", "obeyed")]
+    assert found["estimate"] == pytest.approx(4 / 150)
+    assert 0 < found["low"] < 4 / 150 < found["high"] < 0.2
+    shares = poisoning.influence(rows, LAYERS).set_index(["kind", "group", "layer"])
+    first = shares.loc[("svm", MISCLASSIFIED, "conv1")]  # 5, 6, 7, 8 and 9 % in the five seeds
+    assert 4.5 < first["low"] < 7 < first["high"] < 9.5

@@ -407,8 +407,8 @@ class Benchmark:
         for attack in attacks or self.attack_sets:
             for a, b in pairs:
                 if isinstance(b, str) and b == BEST_BASELINE:
-                    b = self.best_baseline(attack, **about)
-                elif isinstance(b, Sequence):
+                    b = self.baselines
+                if isinstance(b, Sequence):
                     b = self.best_of(b, attack, metric=metric, **about)
                 first = self.scores(a, attack, **about)
                 second = None if b is None else self.scores(b, attack, **about)

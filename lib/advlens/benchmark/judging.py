@@ -182,7 +182,8 @@ def threshold_scores(scored: Scored, judged: Mapping[str, Any], threshold: Thres
 
 
 def with_verdicts(table: pd.DataFrame, margin: float) -> pd.DataFrame:
-    adjusted = metrics.holm(table["p_value"].to_numpy())
+    decidable = table["n_positive"] >= metrics.MIN_POSITIVES
+    adjusted = metrics.holm(table["p_value"].where(decidable).to_numpy())
     verdicts = []
     for row, p_value in zip(table.itertuples(), adjusted, strict=True):
         found = metrics.Difference(row.estimate, row.low, row.high, row.p_value)  # pyright: ignore[reportArgumentType]

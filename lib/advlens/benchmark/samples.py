@@ -104,19 +104,20 @@ def part_masks(about: pd.DataFrame, split: Split, parts: pd.Series, *, seed: int
 def chosen_rows(about: pd.DataFrame, within: Array, *, stratum: Stratum | str, negatives: Negatives) -> Array:
     """(n,) bool: the positives of a stratum and their negatives, among the rows `within`.
 
-    Matched, clean and noisy negatives are of exactly the positives' sources.
+    Matched, clean and noisy negatives are of the positives' sources, those of positives that are not `within` included:
+    where rows and not sources are divided, an image and its attacked version may stand in different parts.
     """
     role, source = about["role"].to_numpy(), about["source"].to_numpy()
-    attacked = (role == Role.ADVERSARIAL.value) & within
-    chosen = attacked & positives(about["success"].to_numpy(bool), stratum=stratum)
+    attacked = role == Role.ADVERSARIAL.value
+    won = attacked & positives(about["success"].to_numpy(bool), stratum=stratum)
     roles = {
         Negatives.CLEAN: [Role.CLEAN.value],
         Negatives.NOISY: [Role.NOISY.value],
     }.get(negatives, [Role.CLEAN.value, Role.NOISY.value])
     normal = np.isin(role, roles) & within
     if negatives is not Negatives.ALL_SOURCES:
-        normal &= np.isin(source, source[chosen])
-    return chosen | normal
+        normal &= np.isin(source, source[won])
+    return (won & within) | normal
 
 
 def is_adversarial(about: pd.DataFrame) -> Array:

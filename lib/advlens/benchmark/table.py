@@ -17,6 +17,7 @@ from advlens.benchmark.vocabulary import (
     Stratum,
     TrainedOn,
 )
+from advlens.metrics import MIN_POSITIVES
 
 BEST_BASELINE = "best baseline"
 
@@ -133,12 +134,13 @@ def leaderboard(table: pd.DataFrame) -> pd.DataFrame:
         table: a long table of one protocol, condition and stratum, such as `evaluate` returns.
     Returns:
         A row a detector, the best first: detector, family, tpr (mean over attacks), worst_tpr and worst_attack,
-        roc_auc (mean), ahead (on how many attacks its TPR is above the best trivial baseline's, interval included),
+        roc_auc (mean), ahead (on how many attacks with `MIN_POSITIVES` successes its TPR is above the best trivial
+        baseline's, interval included; each for itself, without Holm's adjustment, which `Benchmark.compare` makes),
         attacks.
     """
     tpr = query(table, metric=f"tpr_at_fpr_{NOMINAL_FPR:g}")
     auc = query(table[table["negatives"] != Negatives.HARD_IMAGES.value], metric="roc_auc")
-    above = table[table["metric"] == ABOVE_BASELINE]
+    above = table[(table["metric"] == ABOVE_BASELINE) & (table["n_positive"] >= MIN_POSITIVES)]
     rows = []
     for (detector, family), own in tpr.groupby(["detector", "family"], sort=False):
         known = own.dropna(subset="estimate")

@@ -140,13 +140,11 @@ class Logistic(Head):
 class Fisher(Head):
     """Fisher's combination of the columns' p-values among normal images: −2 Σ log p.
 
-    Each column is oriented by its ROC-AUC on the rows that it is fitted to, as `Sign` does; its p-value is the share of
-    their normal images that are as extreme, itself counted.
+    Each column is oriented by its ROC-AUC on the rows that it is fitted to; its p-value is the share of their normal
+    images that are as extreme, itself counted. Orienting it is learning: it never sees the attack that is left out.
 
     Source: Fisher 1925. Columns are not independent, so that the sum is a score and no χ² statistic.
     """
-
-    learns = False
 
     def fit(self, measured: pd.DataFrame, is_adversarial: Array, *, seed: int = 0) -> "Fisher":
         """Orients the columns and takes over the normal images' values."""

@@ -20,7 +20,6 @@ from advlens.classifier import Classifier
 from advlens.metrics import (
     Estimate,
     average_over_seeds,
-    difference,
     proportion,
     roc_auc,
     share_difference_over_seeds,
@@ -540,14 +539,14 @@ def recovered(rows: pd.DataFrame) -> pd.DataFrame:
     sizes = test.groupby("seed")[["wrong", "tested"]].first()
     gained = pd.Series(by_knn[~correct]).groupby(test["seed"].to_numpy()[~correct]).mean()
     lost = pd.Series(~by_knn[correct]).groupby(test["seed"].to_numpy()[correct]).mean()
+    wrong, right = (test.loc[rows, "source"].nunique() for rows in (~correct, correct))
     net = gained.reindex(sizes.index).fillna(0) * sizes["wrong"] - lost * (sizes["tested"] - sizes["wrong"])
-    seeds = test["seed"].to_numpy()
     error = share_over_seeds(sizes["wrong"] / sizes["tested"], trials=sizes["tested"].mean())
     return pd.DataFrame(
         [
             _row(error, metric="error", n=int(sizes["tested"].sum())),
-            _row(proportion(by_knn[~correct], seeds[~correct]), metric="recovered", n=int((~correct).sum())),
-            _row(proportion(~by_knn[correct], seeds[correct]), metric="lost", n=int(correct.sum())),
+            _row(share_over_seeds(gained, trials=max(wrong, 1)), metric="recovered", n=int((~correct).sum())),
+            _row(share_over_seeds(lost, trials=max(right, 1)), metric="lost", n=int(correct.sum())),
             _row(average_over_seeds(net), metric="net", n=int(sizes["tested"].sum())),
         ]
     )
@@ -566,9 +565,10 @@ def influence(rows: pd.DataFrame, layers: Sequence[str], *, of: str = "poisoned"
         groups = credibility_groups(of_kind)
         for group, layer in itertools.product((CORRECT, MISCLASSIFIED), layers):
             own = groups[group]
+            # A share of 75 neighbours, averaged over images: no share of images, which would be far less precise.
             shares, images = own.groupby("seed")[f"{of} in {layer}"].mean(), own["source"].nunique()
             about = {"kind": kind, "group": group, "layer": layer, "n": len(own), "images": images}
-            made.append(_row(_percent(share_over_seeds(shares, trials=max(images, 1))), **about))
+            made.append(_row(_percent(average_over_seeds(shares, bounds=(0, 1))), **about))
     return pd.DataFrame(made)
 
 
@@ -583,22 +583,21 @@ def influence_growth(rows: pd.DataFrame, layers: Sequence[str]) -> pd.DataFrame:
         kind, group, growth ("growth", "above control"), estimate, low, high, n, images (distinct ones).
     """
     first, last = f"poisoned in {layers[0]}", f"poisoned in {layers[-1]}"
-    growth, grown, about = {}, {}, {}
+    growth, about = {}, {}
     for kind, of_kind in rows.groupby("kind", sort=False):
         for group, own in credibility_groups(of_kind).items():
-            shares, images = own.groupby("seed")[[first, last]].mean(), own["source"].nunique()
-            growth[kind, group] = shares[last] - shares[first]
-            grown[kind, group] = share_difference_over_seeds(shares[last], shares[first], trials=max(images, 1))
+            shares = own.groupby("seed")[[first, last]].mean()
+            growth[kind, group] = 100 * (shares[last] - shares[first])
+            images = own["source"].nunique()
             about[kind, group] = {"kind": kind, "group": group, "n": len(own), "images": images}
     made = []
-    for (kind, group), own in grown.items():
+    for (kind, group), own in growth.items():
         if group == POISONED:
             continue
-        made.append(_row(_percent(own), growth="growth", **about[kind, group]))
+        made.append(_row(average_over_seeds(own), growth="growth", **about[kind, group]))
         if kind != CONTROL:
-            pairs = pd.concat([growth[kind, group], growth[CONTROL, group]], axis=1).dropna().to_numpy().T
-            above = difference(own, grown[CONTROL, group], *pairs, n_sources=max(len(pairs[0]), 1))
-            made.append(_row(_percent(above), growth="above control", **about[kind, group]))
+            above = (own - growth[CONTROL, group]).dropna()
+            made.append(_row(average_over_seeds(above), growth="above control", **about[kind, group]))
     return pd.DataFrame(made)
 
 
@@ -615,9 +614,10 @@ def obedience(rows: pd.DataFrame) -> pd.DataFrame:
     for kind, of_kind in rows[rows["kind"] != CONTROL].groupby("kind", sort=False):
         groups = credibility_groups(of_kind)
         poison, wrong = groups[POISONED], groups[MISCLASSIFIED]
-        obeyed = (poison["predicted"] == poison["given"]).to_numpy()
+        obeyed = (poison["predicted"] == poison["given"]).groupby(poison["seed"]).mean()
         both = np.array([pair in anyway for pair in zip(wrong["seed"], wrong["source"], strict=True)], bool)
-        made.append(_row(proportion(obeyed, poison["seed"].to_numpy()), kind=kind, metric="obeyed", n=len(poison)))
+        points = len(poison) / len(obeyed)  # of each seed, drawn anew
+        made.append(_row(share_over_seeds(obeyed, trials=points), kind=kind, metric="obeyed", n=len(poison)))
         if len(wrong):
             share = proportion(both, wrong["source"].to_numpy())
             made.append(_row(share, kind=kind, metric="wrong anyway", n=len(wrong)))
