@@ -10,6 +10,7 @@ from advlens.explanations import explain
 from advlens.lenses import MagNet, MapReconstruction
 from advlens.lenses.autoencoders import convolutional_autoencoder, reconstruct, train_autoencoders
 from advlens.metrics import roc_auc
+from advlens.store import digest
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +101,14 @@ def test_they_are_detectors_that_are_saved_and_loaded(name, max_pooling_classifi
     detector.calibrate(real_images[300:360])
     again = detectors.load(detector.save(tmp_path / "saved"), max_pooling_classifier)
     np.testing.assert_allclose(again.scores(real_images[360:]), detector.scores(real_images[360:]), rtol=1e-5)
+    assert digest(again.lens) == digest(detector.lens)
     assert {path.suffix for path in (tmp_path / "saved").iterdir()} == {".npz", ".json"}
+
+
+def test_the_store_knows_a_lens_by_the_images_that_it_learnt_from(max_pooling_classifier, real_images, real_labels):
+    made = [MagNet(max_pooling_classifier, epochs=1).fit(real_images[:n], real_labels[:n]) for n in (100, 100, 99)]
+    assert digest(made[0]) == digest(made[1]) != digest(made[2])
+    assert digest(made[0]) != digest(MagNet(max_pooling_classifier, epochs=1))
 
 
 @pytest.mark.parametrize("kind", [MagNet, MapReconstruction])

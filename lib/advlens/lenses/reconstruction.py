@@ -20,7 +20,7 @@ from advlens.lenses.autoencoders import (
 )
 from advlens.lenses.base import Lens
 from advlens.random import stream, stream_seed
-from advlens.store import versioned
+from advlens.store import digest, versioned
 
 TEMPERATURES = (10, 40)
 HELD_OUT = 0.1  # share of the training images that p-values are taken of
@@ -58,7 +58,7 @@ class MagNet(Lens):
     Attributes:
         networks_: the autoencoder; normal_: (m, 4) sorted measurements of held-out training images, after `fit`.
 
-    Source: Meng & Chen 2017, sections 4.2 and 5.2. Their reformer changes decisions, and is no detector.
+    Source: Meng & Chen 2017. Their reformer changes decisions, and is no detector.
     """
 
     name, family = "magnet", "image"
@@ -77,6 +77,7 @@ class MagNet(Lens):
         """Trains the autoencoder, and measures the images that were held out of that."""
         images = checked_images(images, shape=self.classifier.input_shape)
         order = stream(self.seed, "lenses/magnet").permutation(len(images))[: self.images]
+        self.source_ = digest(images[order])
         held_out, learnt = np.split(order, [max(round(HELD_OUT * len(order)), 1)])
         about = {"epochs": self.epochs, "seed": stream_seed(self.seed, "lenses/magnet training")}
         self.networks_ = train_autoencoders(convolutional_autoencoder, {NAME: images[learnt]}, **about)
@@ -106,18 +107,20 @@ class MagNet(Lens):
 
     def fitted(self) -> dict[str, Array]:
         """The autoencoder's weights and the held-out images' measurements."""
-        return weights_of(self.networks_) | {"normal": self.normal_} if hasattr(self, "networks_") else {}
+        if not hasattr(self, "networks_"):
+            return {}
+        return weights_of(self.networks_) | {"normal": self.normal_, "source": np.array([self.source_])}
 
     def take_over(self, arrays: dict[str, Array]) -> "MagNet":
         """As `fit`, from what `fitted` gave."""
         self.networks_ = from_weights(convolutional_autoencoder, self.classifier.input_shape, arrays)  # pyright: ignore[reportArgumentType]
-        self.normal_ = arrays["normal"]
+        self.normal_, self.source_ = arrays["normal"], str(arrays["source"][0])
         return self
 
     def to_parts(self) -> dict[str, Any]:
-        """Network, parameters and what was fitted."""
+        """Network, parameters and the images learnt from: weights may differ in their last digits each time."""
         about = {"images": self.images, "epochs": self.epochs, "seed": self.seed}
-        return {"network": self.classifier.model} | about | self.fitted()
+        return {"network": self.classifier.model, "source": getattr(self, "source_", None)} | about
 
 
 @versioned(1)
@@ -135,7 +138,7 @@ class MapReconstruction(Lens):
     Attributes:
         networks_: class → autoencoder, after `fit`.
 
-    Source: Ko & Lim 2021, section 3.
+    Source: Ko & Lim 2021.
     """
 
     name, family, columns = "map reconstruction", "explanation", ("map reconstruction error",)
@@ -156,7 +159,8 @@ class MapReconstruction(Lens):
     def fit(self, images: Array, labels: Array) -> "MapReconstruction":
         """Trains an autoencoder for each class that some training image is decided for."""
         images = checked_images(images, shape=self.classifier.input_shape)
-        maps, decided = self._maps(images[stream(self.seed, "lenses/maps").permutation(len(images))[: self.images]])
+        images = images[stream(self.seed, "lenses/maps").permutation(len(images))[: self.images]]
+        self.source_, (maps, decided) = digest(images), self._maps(images)
         about = {"epochs": self.epochs, "seed": stream_seed(self.seed, "lenses/maps training")}
         by_class = {str(each): maps[decided == each] for each in np.unique(decided)}
         self.networks_ = train_autoencoders(dense_autoencoder, by_class, **about)
@@ -191,14 +195,17 @@ class MapReconstruction(Lens):
 
     def fitted(self) -> dict[str, Array]:
         """The autoencoders' weights."""
-        return weights_of(self.networks_) if hasattr(self, "networks_") else {}
+        if not hasattr(self, "networks_"):
+            return {}
+        return weights_of(self.networks_) | {"source": np.array([self.source_])}
 
     def take_over(self, arrays: dict[str, Array]) -> "MapReconstruction":
         """As `fit`, from what `fitted` gave."""
         self.networks_ = from_weights(dense_autoencoder, self.classifier.input_shape, arrays)  # pyright: ignore[reportArgumentType]
+        self.source_ = str(arrays["source"][0])
         return self
 
     def to_parts(self) -> dict[str, Any]:
-        """Network, parameters and what was fitted."""
+        """Network, parameters and the images learnt from: weights may differ in their last digits each time."""
         about = {"method": self.method, "images": self.images, "epochs": self.epochs, "seed": self.seed}
-        return {"network": self.classifier.model} | about | self.fitted()
+        return {"network": self.classifier.model, "source": getattr(self, "source_", None)} | about

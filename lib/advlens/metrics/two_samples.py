@@ -50,7 +50,7 @@ def two_sample_test(a: Array, b: Array, *, permutations: int = 1000, seed: int =
     Raises:
         ValueError: for groups of one or of other shapes, or arrays that are mostly the same.
 
-    Source: Gretton et al. 2012, lemma 6; Grosse et al. 2017, section 4, who test groups of adversarial images so.
+    Source: Gretton et al. 2012, lemma 6; Grosse et al. 2017, who test groups of adversarial images so.
 
     >>> rng = np.random.default_rng(0)
     >>> two_sample_test(rng.normal(0, 1, (40, 3)), rng.normal(1, 1, (40, 3)), permutations=200).p_value < 0.01
