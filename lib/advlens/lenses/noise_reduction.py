@@ -69,7 +69,7 @@ class NoiseReduction(Lens):
     Args:
         classifier: the task network.
 
-    Source: Liang et al. 2021 (first version 2017), with the bounds of entropy, intervals and filter of the code that the authors published.
+    Source: Liang et al. 2021 (first version 2017); bounds, intervals and filter are those of the authors' code.
     """
 
     name, family, columns = "noise reduction", "image", ("decision under noise reduction", "softmax distance")
