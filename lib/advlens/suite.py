@@ -46,6 +46,7 @@ SLOW: Mapping[str, Mapping[str, Any]] = {
 DETECTORS = (
     *("energy", "max_logit", "feature_squeezing", "augmentation", "natural_scenes", "kd_bu", "lid", "mahalanobis"),
     *("all_six", "deep_knn", "local_entropy", "pasa", "ml_loo", "shap_signature", "map_under_denoising"),
+    *("magnet", "noise_reduction", "map_reconstruction", "kernel_means", "subset_scanning"),
 )
 OF_A_FAMILY = {  # detector → its columns, one lens a family
     "local_entropy": ("local entropy",),
@@ -53,7 +54,7 @@ OF_A_FAMILY = {  # detector → its columns, one lens a family
     "deep_knn": ("1 − credibility",),
     "feature_squeezing": ("largest",),
 }
-IN_NO_FUSION = ("shap_signature", "kd_bu")  # too many columns; the same as in all six
+IN_NO_FUSION = ("shap_signature", "kd_bu", "art_input", "art_activation")  # too many columns, or in all six already
 LEARNT = (TrainedOn.ATTACK, TrainedOn.OTHER_ATTACKS, TrainedOn.OTHER_FAMILIES)
 METRICS_ASKED = (
     *("roc_auc", "tpr_at_fpr_0.05", "committed_tpr_0.05", "observed_fpr_0.05"),

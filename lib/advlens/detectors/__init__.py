@@ -1,5 +1,6 @@
 """Detectors: a lens's measurements and a head that makes a score of them, by name."""
 
+from advlens.detectors.art_head import ArtBinary
 from advlens.detectors.catalogue import create, load, names, trivial_baselines
 from advlens.detectors.detector import Detector
 from advlens.detectors.heads import Boosting, Fisher, Head, Logistic, Network, Sign
@@ -7,6 +8,7 @@ from advlens.lenses import BASELINES
 
 __all__ = [
     "BASELINES",
+    "ArtBinary",
     "Boosting",
     "Detector",
     "Fisher",

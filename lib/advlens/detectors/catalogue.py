@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from advlens.classifier import Classifier, as_classifier
+from advlens.detectors.art_head import ArtBinary
 from advlens.detectors.detector import FILE, Detector, restore
 from advlens.detectors.heads import Boosting, Head, Logistic, Network, Sign
 from advlens.lenses import (
@@ -17,20 +18,26 @@ from advlens.lenses import (
     Baselines,
     Closeness,
     DeepNeighbours,
+    Features,
     FeatureSqueezing,
     Joined,
+    KernelMeans,
     LeaveOneOut,
     Lens,
     LocalDimensionality,
     LocalEntropy,
+    MagNet,
     Mahalanobis,
+    MapReconstruction,
     MapUnderDenoising,
     NaturalScenes,
+    NoiseReduction,
     Outputs,
     Pixels,
     Relevancy,
     Sensitivity,
     ShapSignature,
+    SubsetScanning,
     Uncertainty,
 )
 from advlens.lenses.neighbours import CREDIBILITY
@@ -72,6 +79,16 @@ def _natural_scenes(classifier: Classifier) -> Made:
     return NaturalScenes(classifier.input_shape), Boosting(), None  # pyright: ignore[reportArgumentType]
 
 
+def _art_input(classifier: Classifier, **parameters: Any) -> Made:
+    lens = Pixels(classifier.input_shape)  # pyright: ignore[reportArgumentType]
+    return lens, ArtBinary(lens.shape, prefix="pixel", **parameters), None
+
+
+def _art_activation(classifier: Classifier, **parameters: Any) -> Made:
+    lens = Features(classifier)
+    return lens, ArtBinary((len(lens.columns) - 1,), prefix="feature", **parameters), None
+
+
 def _baseline(column: str) -> Callable[..., Made]:
     return lambda classifier, sign=1: (Baselines(classifier), Sign(column, sign), None)
 
@@ -94,6 +111,13 @@ CATALOGUE: dict[str, tuple[Callable[..., Made], tuple[str, ...] | None]] = {
     "pasa": (_lens(Sensitivity, Logistic()), None),  # Bhusal et al. 2024
     "ml_loo": (_lens(LeaveOneOut, Logistic()), None),  # Yang et al. 2020
     "shap_signature": (_lens(ShapSignature, Boosting()), None),  # Fidel et al. 2020
+    "magnet": (_lens(MagNet, Sign("−log smallest p-value", 1)), None),  # Meng & Chen 2017
+    "noise_reduction": (_lens(NoiseReduction, Sign("softmax distance", 1)), ("softmax distance",)),  # Liang et al. 2021
+    "map_reconstruction": (_lens(MapReconstruction, Sign("map reconstruction error", 1)), None),  # Ko & Lim 2021
+    "kernel_means": (_lens(KernelMeans, Sign("squared MMD", 1)), None),  # Grosse et al. 2017 test groups so
+    "subset_scanning": (_lens(SubsetScanning, Sign("Berk–Jones score", 1)), None),  # ART; Speakman et al. 2018
+    "art_input": (_art_input, None),  # ART; Gong et al. 2017
+    "art_activation": (_art_activation, None),  # ART; Metzen et al. 2017
     "map_under_denoising": (_lens(MapUnderDenoising, Sign("1 − rank correlation", 1)), None),
     "baselines_logistic": (lambda classifier: (Baselines(classifier), Logistic(), None), BASELINES),
     "baselines_boosting": (lambda classifier: (Baselines(classifier), Boosting(), None), BASELINES),

@@ -33,6 +33,7 @@ from advlens.metrics.intervals import (
     share_over_seeds,
 )
 from advlens.metrics.strata import Stratum, positives
+from advlens.metrics.two_samples import TwoSamples, two_sample_test
 from advlens.metrics.verdicts import MARGINS, MIN_POSITIVES, ClaimVerdict, Verdict, claim_verdict, holm, verdict
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "Estimate",
     "Sample",
     "Stratum",
+    "TwoSamples",
     "Verdict",
     "average_over_seeds",
     "average_precision",
@@ -70,5 +72,6 @@ __all__ = [
     "share_over_seeds",
     "threshold_at_fpr",
     "tpr_at_fpr",
+    "two_sample_test",
     "verdict",
 ]
