@@ -2,15 +2,13 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import ClassVar
 
 import numpy as np
-from art.attacks.attack import EvasionAttack
 from art.estimators.classification import ClassifierMixin
 from art.estimators.estimator import BaseEstimator
 
-from advlens.arrays import Array, checked_images, checked_seed
-from advlens.attacks.inputs import MARGIN, attacked_labels, batch_by_batch, check_number, check_whole_number
+from advlens.arrays import Array, checked_seed
+from advlens.attacks.inputs import MARGIN, BatchAttack, check_number, check_whole_number
 from advlens.classifier import logit_margins
 from advlens.store import versioned
 
@@ -18,7 +16,7 @@ FEW, MANY = 0.2, 0.5  # shares of adversarial candidates below and above which a
 
 
 @versioned(2)
-class BoundaryAttack(EvasionAttack):
+class BoundaryAttack(BatchAttack):
     """Walks along the decision boundary towards the image, from noise that is decided otherwise, L2 and untargeted.
 
     It sees decisions, and how clear they are, alone. An iteration draws `sample_size` candidates orthogonal to the way
@@ -45,58 +43,20 @@ class BoundaryAttack(EvasionAttack):
     Source: Brendel et al. 2018, algorithm 1.
     """
 
-    attack_params: ClassVar[list[str]] = [
-        *EvasionAttack.attack_params,
-        *("delta", "epsilon", "step_adapt", "max_iter", "num_trial", "sample_size", "init_size", "margin"),
-        *("batch_size", "seed"),
-    ]
+    delta: float = 0.01
+    epsilon: float = 0.01
+    step_adapt: float = 0.667
+    max_iter: int = 1000
+    num_trial: int = 25
+    sample_size: int = 20
+    init_size: int = 100
+    margin: float = MARGIN
+    batch_size: int = 256
+    seed: int = 0
     _estimator_requirements = (BaseEstimator, ClassifierMixin)
 
-    def __init__(
-        self,
-        classifier,
-        *,
-        delta: float = 0.01,
-        epsilon: float = 0.01,
-        step_adapt: float = 0.667,
-        max_iter: int = 1000,
-        num_trial: int = 25,
-        sample_size: int = 20,
-        init_size: int = 100,
-        margin: float = MARGIN,
-        batch_size: int = 256,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(estimator=classifier)
-        self.delta = delta
-        self.epsilon = epsilon
-        self.step_adapt = step_adapt
-        self.max_iter = max_iter
-        self.num_trial = num_trial
-        self.sample_size = sample_size
-        self.init_size = init_size
-        self.margin = margin
-        self.batch_size = batch_size
-        self.seed = seed
-        self._check_params()
-
-    def generate(self, x: Array, y: Array | None = None, **kwargs) -> Array:
-        """The attacked images.
-
-        Args:
-            x: (n, h, w, channels) images in [0, 1].
-            y: (n,) class numbers or (n, c) one-hot: the classes to leave; None for the network's decisions.
-        Returns:
-            (n, h, w, channels) float32 in [0, 1]; an image for which no start was found is returned as it came.
-        Raises:
-            ValueError: for images or labels that are none.
-        """
-        x = checked_images(x, shape=self.estimator.input_shape)
-        y = attacked_labels(self.estimator, x, y)
-        rng = np.random.default_rng(self.seed)
-        return batch_by_batch(
-            lambda *batch: self._attack(*batch, rng=rng), x, y, batch_size=self.batch_size, description="boundary"
-        )
+    def _start(self) -> Callable[[Array, Array], Array]:
+        return partial(self._attack, rng=np.random.default_rng(self.seed))
 
     def _attack(self, x: Array, y: Array, *, rng: np.random.Generator) -> Array:
         x_adv, started = self._starts(x, y, rng=rng)

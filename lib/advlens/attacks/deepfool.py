@@ -1,18 +1,15 @@
 """DeepFool on whole batches: images that are fooled drop out, the others go on."""
 
-from typing import ClassVar
-
 import numpy as np
-from art.attacks.attack import EvasionAttack
 
-from advlens.arrays import Array, checked_images
-from advlens.attacks.inputs import MARGIN, attacked_labels, batch_by_batch, check_number, check_whole_number
-from advlens.classifier import Classifier, logit_margins
+from advlens.arrays import Array
+from advlens.attacks.inputs import MARGIN, BatchAttack, check_number, check_whole_number
+from advlens.classifier import logit_margins
 from advlens.store import versioned
 
 
 @versioned(2)
-class DeepFool(EvasionAttack):
+class DeepFool(BatchAttack):
     """Steps to the nearest linearised decision boundary, until the class changes by a margin, L2 and untargeted.
 
     With w_k = ∇f_k − ∇f_y and f'_k = f_k − f_y over the `nb_grads` most likely classes k, each iteration adds
@@ -22,7 +19,7 @@ class DeepFool(EvasionAttack):
 
     Args:
         classifier: the network attacked.
-        max_iter: iterations at most.
+        max_iter: iterations at most; where they don't suffice, the last iterate is returned.
         epsilon: the overshoot η (ART's own DeepFool: 10⁻⁶, applied once at the end).
         nb_grads: classes k considered, among them the one to leave.
         margin: the κ by which another logit must be above that of the class to leave; the default is what keeps a
@@ -32,48 +29,11 @@ class DeepFool(EvasionAttack):
     Source: Moosavi-Dezfooli et al. 2016, algorithm 2.
     """
 
-    attack_params: ClassVar[list[str]] = [
-        *EvasionAttack.attack_params,
-        "max_iter",
-        "epsilon",
-        "nb_grads",
-        "margin",
-        "batch_size",
-    ]
-    _estimator_requirements = (Classifier,)
-
-    def __init__(
-        self,
-        classifier: Classifier,
-        *,
-        max_iter: int = 100,
-        epsilon: float = 0.02,
-        nb_grads: int = 10,
-        margin: float = MARGIN,
-        batch_size: int = 512,
-    ) -> None:
-        super().__init__(estimator=classifier)
-        self.max_iter = max_iter
-        self.epsilon = epsilon
-        self.nb_grads = nb_grads
-        self.margin = margin
-        self.batch_size = batch_size
-        self._check_params()
-
-    def generate(self, x: Array, y: Array | None = None, **kwargs) -> Array:
-        """The attacked images.
-
-        Args:
-            x: (n, h, w, channels) images in [0, 1].
-            y: (n,) class numbers or (n, c) one-hot: the classes to leave; None for the network's decisions.
-        Returns:
-            (n, h, w, channels) float32 in [0, 1]; where `max_iter` did not suffice, the last iterate.
-        Raises:
-            ValueError: for images or labels that are none.
-        """
-        x = checked_images(x, shape=self.estimator.input_shape)
-        y = attacked_labels(self.estimator, x, y)
-        return batch_by_batch(self._attack, x, y, batch_size=self.batch_size, description="deepfool")
+    max_iter: int = 100
+    epsilon: float = 0.02
+    nb_grads: int = 10
+    margin: float = MARGIN
+    batch_size: int = 512
 
     def _attack(self, x: Array, y: Array) -> Array:
         x_adv, r = x.copy(), np.zeros_like(x)

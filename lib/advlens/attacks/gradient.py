@@ -1,14 +1,11 @@
 """The gradient attack: one step along the loss gradient, as short as it can be."""
 
-from typing import ClassVar
-
 import numpy as np
-from art.attacks.attack import EvasionAttack
 from art.estimators.classification import ClassifierMixin
 from art.estimators.estimator import BaseEstimator, LossGradientsMixin
 
-from advlens.arrays import Array, checked_images
-from advlens.attacks.inputs import MARGIN, attacked_labels, batch_by_batch, check_number, check_whole_number
+from advlens.arrays import Array
+from advlens.attacks.inputs import MARGIN, BatchAttack, check_number, check_whole_number
 from advlens.classifier import logit_margins
 from advlens.store import versioned
 
@@ -16,12 +13,13 @@ BLOCK = 20  # step sizes tried at once: an image that is fooled skips all later 
 
 
 @versioned(2)
-class GradientAttack(EvasionAttack):
+class GradientAttack(BatchAttack):
     """Walks along the gradient of the cross-entropy until the class changes, untargeted.
 
     With g = ∇ₓ CE(x, y), scaled so that its root mean square is 1, the steps ε = 1/`steps`, 2/`steps`, … 1 (times
     `max_epsilon`) are tried in ascending order as clip(x + ε g, 0, 1). The first that changes the class is refined:
     `fine_steps` equal steps lead from the last ε that failed to it, and the first of those that succeeds is kept.
+    An image that no step fools is returned as it came.
 
     Args:
         classifier: an `advlens.classifier.Classifier`, or another ART classifier with loss gradients.
@@ -35,50 +33,14 @@ class GradientAttack(EvasionAttack):
     within the first 20 steps, from zero.
     """
 
-    attack_params: ClassVar[list[str]] = [
-        *EvasionAttack.attack_params,
-        "steps",
-        "max_epsilon",
-        "fine_steps",
-        "margin",
-        "batch_size",
-    ]
+    steps: int = 1000
+    max_epsilon: float = 1.0
+    fine_steps: int = 20
+    margin: float = MARGIN
+    batch_size: int = 256
     _estimator_requirements = (BaseEstimator, LossGradientsMixin, ClassifierMixin)
 
-    def __init__(
-        self,
-        classifier,
-        *,
-        steps: int = 1000,
-        max_epsilon: float = 1.0,
-        fine_steps: int = 20,
-        margin: float = MARGIN,
-        batch_size: int = 256,
-    ) -> None:
-        super().__init__(estimator=classifier)
-        self.steps = steps
-        self.max_epsilon = max_epsilon
-        self.fine_steps = fine_steps
-        self.margin = margin
-        self.batch_size = batch_size
-        self._check_params()
-
-    def generate(self, x: Array, y: Array | None = None, **kwargs) -> Array:
-        """The attacked images.
-
-        Args:
-            x: (n, h, w, channels) images in [0, 1].
-            y: (n,) class numbers or (n, c) one-hot: the classes to leave; None for the network's decisions.
-        Returns:
-            (n, h, w, channels) float32 in [0, 1]; an image that no step fools is returned as it came.
-        Raises:
-            ValueError: for images or labels that are none.
-        """
-        x = checked_images(x, shape=self.estimator.input_shape)
-        y = attacked_labels(self.estimator, x, y)
-        return batch_by_batch(self._step, x, y, batch_size=self.batch_size, description="gradient attack")
-
-    def _step(self, x: Array, y: Array) -> Array:
+    def _attack(self, x: Array, y: Array) -> Array:
         one_hot = np.eye(self.estimator.nb_classes, dtype=np.float32)[y]
         g = self.estimator.loss_gradient(x, one_hot)
         g = g / (np.sqrt(np.mean(g**2, axis=(1, 2, 3), keepdims=True)) + 1e-12)

@@ -1,7 +1,6 @@
 """Intermediate level attacks: what an attack did to a layer, done again and further, from the clean image on."""
 
 from collections.abc import Callable
-from typing import ClassVar
 
 import keras
 import numpy as np
@@ -11,8 +10,8 @@ from art.attacks.evasion import BasicIterativeMethod
 from art.estimators.classification import ClassifierMixin
 from art.estimators.estimator import BaseEstimator, LossGradientsMixin
 
-from advlens.arrays import Array, checked_images, checked_seed
-from advlens.attacks.inputs import attacked_labels, batch_by_batch, check_number, check_whole_number
+from advlens.arrays import Array, checked_seed
+from advlens.attacks.inputs import BatchAttack, check_number, check_whole_number
 from advlens.networks.parts import last_convolution
 from advlens.store import versioned
 
@@ -25,7 +24,7 @@ SMALLEST = 1e-12  # a guide shorter than this is none: its image stays as it is
 
 
 @versioned(1)
-class IntermediateLevelAttack(EvasionAttack):
+class IntermediateLevelAttack(BatchAttack):
     """Moves a layer's activations along the guide that another attack has found there, L∞ and untargeted.
 
     With F the activations of `layer`, x the image and x' what the base attack makes of it, the guide is Δy′ =
@@ -34,7 +33,8 @@ class IntermediateLevelAttack(EvasionAttack):
     - the largest projection on the guide, Δy″·Δy′ (the variant "projection", ILAP), or
     - the largest cos(Δy″, Δy′) + α·‖Δy″‖/‖Δy′‖ (the variant "flexible", ILAF),
 
-    within `eps` of x and within [0, 1]. Every image has its own guide and its own loss.
+    within `eps` of x and within [0, 1]. Every image has its own guide and its own loss; one whose activations the
+    base attack left alone stays as it is.
 
     Args:
         classifier: an `advlens.classifier.Classifier`, or another ART classifier that holds a Keras network.
@@ -57,57 +57,20 @@ class IntermediateLevelAttack(EvasionAttack):
     Source: Huang et al. 2019, "Enhancing Adversarial Example Transferability with an Intermediate Level Attack".
     """
 
-    attack_params: ClassVar[list[str]] = [
-        *EvasionAttack.attack_params,
-        *("layer", "variant", "eps", "eps_step", "max_iter", "base_steps", "alpha", "guide", "base"),
-        *("batch_size", "seed"),
-    ]
+    layer: str | None = None
+    variant: str = "projection"
+    eps: float = 0.015
+    eps_step: float | None = None
+    max_iter: int = 10
+    base_steps: int = 10
+    alpha: float = 5.0
+    guide: str = "attack"
+    base: EvasionAttack | None = None
+    batch_size: int = 512
+    seed: int = 0
     _estimator_requirements = (BaseEstimator, LossGradientsMixin, ClassifierMixin)
 
-    def __init__(
-        self,
-        classifier,
-        *,
-        layer: str | None = None,
-        variant: str = "projection",
-        eps: float = 0.015,
-        eps_step: float | None = None,
-        max_iter: int = 10,
-        base_steps: int = 10,
-        alpha: float = 5.0,
-        guide: str = "attack",
-        base: EvasionAttack | None = None,
-        batch_size: int = 512,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(estimator=classifier)
-        self.layer = layer
-        self.variant = variant
-        self.eps = eps
-        self.eps_step = eps_step
-        self.max_iter = max_iter
-        self.base_steps = base_steps
-        self.alpha = alpha
-        self.guide = guide
-        self.base = base
-        self.batch_size = batch_size
-        self.seed = seed
-        self._check_params()
-
-    def generate(self, x: Array, y: Array | None = None, **kwargs) -> Array:
-        """The attacked images.
-
-        Args:
-            x: (n, h, w, channels) images in [0, 1].
-            y: (n,) class numbers or (n, c) one-hot: the classes to leave; None for the network's decisions.
-        Returns:
-            (n, h, w, channels) float32 in [0, 1]; an image whose activations the base attack left alone stays as it
-            is.
-        Raises:
-            ValueError: for images or labels that are none.
-        """
-        x = checked_images(x, shape=self.estimator.input_shape)
-        y = attacked_labels(self.estimator, x, y)
+    def _start(self) -> Callable[[Array, Array], Array]:
         base, features = self.base or self._iterative(), self._features()
         follow, rng = self._follower(features), np.random.default_rng(self.seed)
 
@@ -118,7 +81,7 @@ class IntermediateLevelAttack(EvasionAttack):
                 guides = _with_lengths_of(guides, rng.standard_normal(guides.shape, dtype=np.float32))
             return follow(x, guides).numpy()
 
-        return batch_by_batch(attack, x, y, batch_size=self.batch_size, description=f"ILA, {self.variant}")
+        return attack
 
     def _iterative(self) -> EvasionAttack:
         """The base attack where none is given."""

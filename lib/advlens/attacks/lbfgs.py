@@ -1,15 +1,13 @@
 """The box-constrained L-BFGS attack, with a search over its constant for every image, all images at once."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from art.attacks.attack import EvasionAttack
 
 from advlens.arrays import Array, checked_images
 from advlens.attacks.gradient import GradientAttack
-from advlens.attacks.inputs import MARGIN, attacked_labels, check_number, check_whole_number
-from advlens.classifier import Classifier
+from advlens.attacks.inputs import MARGIN, BatchAttack, attacked_labels, check_number, check_whole_number
 from advlens.progress import progress
 from advlens.store import versioned
 
@@ -23,7 +21,7 @@ State = dict[str, Any]
 
 
 @versioned(2)
-class LBFGS(EvasionAttack):
+class LBFGS(BatchAttack):
     """Minimises ‖x − x⁰‖² / d + c · CE(x, t) over [0, 1]^d, with the smallest c that leads to the class t.
 
     The constant weighs the cross-entropy, as in foolbox 2 (in Szegedy et al. it weighs the distance). It starts at
@@ -49,36 +47,15 @@ class LBFGS(EvasionAttack):
     compact form of Byrd, Nocedal & Schnabel 1994, on the pixels that no bound holds.
     """
 
-    attack_params: ClassVar[list[str]] = [
-        *EvasionAttack.attack_params,
-        "epsilon",
-        "max_iter",
-        "history",
-        "margin",
-        "targeted",
-        "batch_size",
-    ]
-    _estimator_requirements = (Classifier,)
+    epsilon: float = 1e-5
+    max_iter: int = 150
+    history: int = 15
+    margin: float = MARGIN
+    targeted: bool = False  # pyright: ignore[reportAssignmentType, reportIncompatibleVariableOverride]
+    batch_size: int = 256
 
-    def __init__(
-        self,
-        classifier: Classifier,
-        *,
-        epsilon: float = 1e-5,
-        max_iter: int = 150,
-        history: int = 15,
-        margin: float = MARGIN,
-        targeted: bool = False,
-        batch_size: int = 256,
-    ) -> None:
-        super().__init__(estimator=classifier)
-        self.epsilon = epsilon
-        self.max_iter = max_iter
-        self.history = history
-        self.margin = margin
-        self._targeted = targeted
-        self.batch_size = batch_size
-        self._check_params()
+    def __init__(self, *given: Any, **parameters: Any) -> None:
+        super().__init__(*given, **parameters)
         self._compile()
 
     def set_params(self, **kwargs) -> None:

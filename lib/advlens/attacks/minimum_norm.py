@@ -3,48 +3,19 @@
 Both walk whole batches in one compiled call, and keep of each image the nearest success that they ever had.
 """
 
-from typing import ClassVar
-
 import numpy as np
 import tensorflow as tf
-from art.attacks.attack import EvasionAttack
 
-from advlens.arrays import Array, checked_images
-from advlens.attacks.inputs import MARGIN, attacked_labels, batch_by_batch, check_number, check_whole_number
-from advlens.classifier import Classifier
+from advlens.arrays import Array
+from advlens.attacks.inputs import MARGIN, BatchAttack, check_number, check_whole_number
 from advlens.store import versioned
 
 TINY = 1e-12
 LAST_STEP = 0.01  # of DDN, as a share of its first
 
 
-class _MinimumNorm(EvasionAttack):
-    """What both share: labels, batches and the record of the nearest success."""
-
-    _estimator_requirements = (Classifier,)
-    batch_size: int
-
-    def generate(self, x: Array, y: Array | None = None, **kwargs) -> Array:
-        """The attacked images.
-
-        Args:
-            x: (n, h, w, channels) images in [0, 1].
-            y: (n,) class numbers or (n, c) one-hot: the classes to leave, or to reach where `targeted`; None for the
-                network's decisions.
-        Returns:
-            (n, h, w, channels) float32 in [0, 1], the nearest success of each image; itself where there was none.
-        Raises:
-            ValueError: for images or labels that are none, or no labels to reach.
-        """
-        x = checked_images(x, shape=self.estimator.input_shape)
-        if self.targeted and y is None:
-            raise ValueError("y must name the classes to reach where targeted is true, got None")
-        y = attacked_labels(self.estimator, x, y)
-        name = type(self).__name__
-        return batch_by_batch(self._nearest, x, y, batch_size=self.batch_size, description=name)
-
-    def _nearest(self, x: Array, y: Array) -> Array:
-        raise NotImplementedError
+class _MinimumNorm(BatchAttack):
+    """What both share. They return the nearest success of each image, or itself where there was none."""
 
     def _lead(self, logits: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
         """(n,) by how much the logit to reach is above all others, or any other above that of the class to leave."""
@@ -72,28 +43,14 @@ class DDN(_MinimumNorm):
     Source: Rony et al. 2019, algorithm 1.
     """
 
-    attack_params: ClassVar[list[str]] = [
-        *EvasionAttack.attack_params,
-        *("max_iter", "gamma", "init_norm", "margin", "targeted", "batch_size"),
-    ]
+    max_iter: int = 100
+    gamma: float = 0.05
+    init_norm: float = 1.0
+    margin: float = MARGIN
+    targeted: bool = False  # pyright: ignore[reportAssignmentType, reportIncompatibleVariableOverride]
+    batch_size: int = 512
 
-    def __init__(
-        self,
-        classifier: Classifier,
-        *,
-        max_iter: int = 100,
-        gamma: float = 0.05,
-        init_norm: float = 1.0,
-        margin: float = MARGIN,
-        targeted: bool = False,
-        batch_size: int = 512,
-    ) -> None:
-        super().__init__(estimator=classifier)
-        self.max_iter, self.gamma, self.init_norm, self.margin = max_iter, gamma, init_norm, margin
-        self._targeted, self.batch_size = targeted, batch_size
-        self._check_params()
-
-    def _nearest(self, x: Array, y: Array) -> Array:
+    def _attack(self, x: Array, y: Array) -> Array:
         return self._walk(tf.constant(x), tf.constant(y, tf.int32)).numpy()
 
     @tf.function(reduce_retracing=True)
@@ -147,31 +104,16 @@ class CarliniWagnerL2(_MinimumNorm):
     Source: Carlini & Wagner 2017, section VI.A, f₆; Kingma & Ba 2015 for Adam.
     """
 
-    attack_params: ClassVar[list[str]] = [
-        *EvasionAttack.attack_params,
-        *("confidence", "binary_search_steps", "max_iter", "learning_rate", "initial_const", "targeted", "batch_size"),
-    ]
+    confidence: float = 0.0
+    binary_search_steps: int = 6
+    max_iter: int = 60
+    learning_rate: float = 0.1
+    initial_const: float = 1.0
+    targeted: bool = False  # pyright: ignore[reportAssignmentType, reportIncompatibleVariableOverride]
+    batch_size: int = 512
     smoother = 0.99
 
-    def __init__(
-        self,
-        classifier: Classifier,
-        *,
-        confidence: float = 0.0,
-        binary_search_steps: int = 6,
-        max_iter: int = 60,
-        learning_rate: float = 0.1,
-        initial_const: float = 1.0,
-        targeted: bool = False,
-        batch_size: int = 512,
-    ) -> None:
-        super().__init__(estimator=classifier)
-        self.confidence, self.binary_search_steps, self.max_iter = confidence, binary_search_steps, max_iter
-        self.learning_rate, self.initial_const = learning_rate, initial_const
-        self._targeted, self.batch_size = targeted, batch_size
-        self._check_params()
-
-    def _nearest(self, x: Array, y: Array) -> Array:
+    def _attack(self, x: Array, y: Array) -> Array:
         weight = np.full(len(x), self.initial_const, np.float32)
         low, high = np.zeros(len(x), np.float32), np.full(len(x), np.inf, np.float32)
         least, nearest, images, classes = high.copy(), x, tf.constant(x), tf.constant(y, tf.int32)

@@ -1,14 +1,14 @@
 """The one-pixel attack on whole batches: a population of pixels for every image, all asked of the network together."""
 
-from typing import ClassVar
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
-from art.attacks.attack import EvasionAttack
 from art.estimators.classification import ClassifierMixin
 from art.estimators.estimator import BaseEstimator
 
-from advlens.arrays import Array, checked_images, checked_seed
-from advlens.attacks.inputs import MARGIN, attacked_labels, batch_by_batch, check_whole_number
+from advlens.arrays import Array, checked_seed
+from advlens.attacks.inputs import MARGIN, BatchAttack, check_whole_number
 from advlens.classifier import logit_margins
 from advlens.store import versioned
 
@@ -17,13 +17,13 @@ QUERIES = 4096  # candidates that the network is asked about at once: bounds the
 
 
 @versioned(2)
-class PixelAttack(EvasionAttack):
+class PixelAttack(BatchAttack):
     """Looks for the pixels whose change lowers the true class's logit most, by differential evolution, untargeted.
 
     A candidate holds `pixels` times a row, a column and a new grey level a channel. In each generation every member i
     meets one child, best + F·(a − b), of two random others a and b, with F drawn from [0.5, 1) for the generation;
     what leaves the range is drawn anew; the better of both survives. An image is done when its best candidate changes
-    the decision.
+    the decision, and stays as it came where none does.
 
     The algorithm and its number of queries are those of ART's `PixelAttack` with `es=1`, which takes one image after
     the other; the draws are others.
@@ -39,47 +39,15 @@ class PixelAttack(EvasionAttack):
     Source: Su et al. 2019 (400 candidates, 100 generations); Storn & Price 1997, "best/1/bin" with full crossover.
     """
 
-    attack_params: ClassVar[list[str]] = [
-        *EvasionAttack.attack_params,
-        *("pixels", "max_iter", "population", "batch_size", "seed"),
-    ]
+    pixels: int = 1
+    max_iter: int = 100
+    population: int = 400
+    batch_size: int = 256
+    seed: int = 0
     _estimator_requirements = (BaseEstimator, ClassifierMixin)
 
-    def __init__(
-        self,
-        classifier,
-        *,
-        pixels: int = 1,
-        max_iter: int = 100,
-        population: int = 400,
-        batch_size: int = 256,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(estimator=classifier)
-        self.pixels = pixels
-        self.max_iter = max_iter
-        self.population = population
-        self.batch_size = batch_size
-        self.seed = seed
-        self._check_params()
-
-    def generate(self, x: Array, y: Array | None = None, **kwargs) -> Array:
-        """The attacked images.
-
-        Args:
-            x: (n, h, w, channels) images in [0, 1].
-            y: (n,) class numbers or (n, c) one-hot: the classes to leave; None for the network's decisions.
-        Returns:
-            (n, h, w, channels) float32 in [0, 1]; an image whose best candidate fools nobody is returned as it came.
-        Raises:
-            ValueError: for images or labels that are none.
-        """
-        x = checked_images(x, shape=self.estimator.input_shape)
-        y = attacked_labels(self.estimator, x, y)
-        rng = np.random.default_rng(self.seed)
-        return batch_by_batch(
-            lambda *batch: self._attack(*batch, rng=rng), x, y, batch_size=self.batch_size, description="one pixel"
-        )
+    def _start(self) -> Callable[[Array, Array], Array]:
+        return partial(self._attack, rng=np.random.default_rng(self.seed))
 
     def _attack(self, x: Array, y: Array, *, rng: np.random.Generator) -> Array:
         x_adv, left = x.copy(), np.arange(len(x))

@@ -1,20 +1,18 @@
 """An attack that only turns and shifts: for each image the transformation, of a grid, that leads farthest away."""
 
 import itertools
-from typing import ClassVar
 
 import numpy as np
-from art.attacks.attack import EvasionAttack
 from scipy.ndimage import rotate, shift
 
-from advlens.arrays import Array, checked_images
-from advlens.attacks.inputs import attacked_labels, batch_by_batch, check_number, check_whole_number
-from advlens.classifier import Classifier, logit_margins
+from advlens.arrays import Array
+from advlens.attacks.inputs import BatchAttack, check_number, check_whole_number
+from advlens.classifier import logit_margins
 from advlens.store import versioned
 
 
 @versioned(1)
-class SpatialAttack(EvasionAttack):
+class SpatialAttack(BatchAttack):
     """The worst of a grid of rotations and translations, searched for each image; ART's takes one for all images.
 
     Args:
@@ -26,43 +24,13 @@ class SpatialAttack(EvasionAttack):
     Source: Engstrom et al. 2019, "grid search" (±30°, ±3 pixels).
     """
 
-    attack_params: ClassVar[list[str]] = [
-        *EvasionAttack.attack_params,
-        *("max_rotation", "rotations", "max_shift", "shifts", "batch_size"),
-    ]
-    _estimator_requirements = (Classifier,)
+    max_rotation: float = 30.0
+    rotations: int = 9
+    max_shift: int = 3
+    shifts: int = 5
+    batch_size: int = 512
 
-    def __init__(
-        self,
-        classifier: Classifier,
-        *,
-        max_rotation: float = 30.0,
-        rotations: int = 9,
-        max_shift: int = 3,
-        shifts: int = 5,
-        batch_size: int = 512,
-    ) -> None:
-        super().__init__(estimator=classifier)
-        self.max_rotation, self.rotations = max_rotation, rotations
-        self.max_shift, self.shifts, self.batch_size = max_shift, shifts, batch_size
-        self._check_params()
-
-    def generate(self, x: Array, y: Array | None = None, **kwargs) -> Array:
-        """The turned and shifted images.
-
-        Args:
-            x: (n, h, w, channels) images in [0, 1].
-            y: (n,) class numbers or (n, c) one-hot, the classes to leave; None for the network's decisions.
-        Returns:
-            (n, h, w, channels) float32 in [0, 1].
-        Raises:
-            ValueError: for images or labels that are none.
-        """
-        x = checked_images(x, shape=self.estimator.input_shape)
-        y = attacked_labels(self.estimator, x, y)
-        return batch_by_batch(self._worst, x, y, batch_size=self.batch_size, description="SpatialAttack")
-
-    def _worst(self, x: Array, y: Array) -> Array:
+    def _attack(self, x: Array, y: Array) -> Array:
         angles = np.linspace(-self.max_rotation, self.max_rotation, self.rotations)
         places = np.linspace(-self.max_shift, self.max_shift, self.shifts)
         worst, most = x, np.full(len(x), -np.inf)

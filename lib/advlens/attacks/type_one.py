@@ -2,16 +2,15 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from art.attacks.attack import EvasionAttack
 from art.estimators.classification import ClassifierMixin
 from art.estimators.estimator import BaseEstimator, LossGradientsMixin
 
 from advlens.arrays import Array, checked_images
-from advlens.attacks.inputs import attacked_labels, check_number, check_whole_number
+from advlens.attacks.inputs import BatchAttack, attacked_labels, check_number, check_whole_number
 from advlens.generative import Generator
 from advlens.progress import progress
 from advlens.store import storable, versioned
@@ -25,7 +24,7 @@ FIRST, SECOND, TINY = 0.9, 0.999, 1e-7  # Adam's, as Keras has them
 
 
 @versioned(1)
-class TypeOneAttack(EvasionAttack):
+class TypeOneAttack(BatchAttack):
     """Walks from an image's latent vector to another class's, while the network still says what it said.
 
     From z = encoder(x), Adam minimises, image by image,
@@ -53,34 +52,15 @@ class TypeOneAttack(EvasionAttack):
         the study's code.
     """
 
-    attack_params: ClassVar[list[str]] = [
-        *EvasionAttack.attack_params,
-        *("generator", "keeps_decision", "learning_rate", "max_iter", "largest_weight", "tolerance", "batch_size"),
-    ]
+    generator: Generator
+    keeps_decision: bool = True
+    learning_rate: float = 5e-3
+    max_iter: int = 20_000
+    largest_weight: float = 1e-3
+    tolerance: float = 0.01
+    batch_size: int = 512
     _estimator_requirements = (BaseEstimator, LossGradientsMixin, ClassifierMixin)
     targeted = True  # pyright: ignore[reportAssignmentType]
-
-    def __init__(
-        self,
-        classifier,
-        generator: Generator,
-        *,
-        keeps_decision: bool = True,
-        learning_rate: float = 5e-3,
-        max_iter: int = 20_000,
-        largest_weight: float = 1e-3,
-        tolerance: float = 0.01,
-        batch_size: int = 512,
-    ) -> None:
-        super().__init__(estimator=classifier)
-        self.generator = generator
-        self.keeps_decision = keeps_decision
-        self.learning_rate = learning_rate
-        self.max_iter = max_iter
-        self.largest_weight = largest_weight
-        self.tolerance = tolerance
-        self.batch_size = batch_size
-        self._check_params()
 
     def generate(self, x: Array, y: Array | None = None, **kwargs) -> Array:
         """The attacked images.
