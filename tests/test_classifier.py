@@ -9,6 +9,7 @@ from art.estimators.classification import TensorFlowV2Classifier
 from advlens import networks
 from advlens.classifier import Classifier
 from advlens.explanations import explain
+from advlens.uncertainty import MonteCarloDropout
 
 
 @pytest.fixture(scope="module")
@@ -182,19 +183,33 @@ def test_products_are_full_float32():
     assert not tf.config.experimental.tensor_float_32_execution_enabled()
 
 
-def test_half_the_images_are_tried_where_memory_does_not_suffice(max_pooling_classifier, real_images, monkeypatch):
-    classifier = Classifier(max_pooling_classifier.model, batch_size=16)
-    expected, logits = classifier.predict(real_images[:10]), classifier._compiled_logits
-
-    def small_memory(images):
+def short_of_memory(call, limit):
+    def small(images, *more):
         if len(images) > limit:
             raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
-        return logits(images)
+        return call(images, *more)
 
-    monkeypatch.setattr(classifier, "_compiled_logits", small_memory)
-    limit = 3
-    with pytest.warns(UserWarning, match="going on with 3 images at once"):
-        np.testing.assert_allclose(classifier.predict(real_images[:10]), expected, atol=1e-5)
-    limit = 0
-    with pytest.warns(UserWarning, match="out of memory"), pytest.raises(MemoryError, match="one image of"):
-        classifier.predict(real_images[:10])
+    return small
+
+
+def test_half_the_images_are_tried_where_memory_does_not_suffice(max_pooling_classifier, mnist, monkeypatch):
+    classifier, images, labels = Classifier(max_pooling_classifier.model, batch_size=16), mnist[0][:10], mnist[1][:10]
+    dropout = MonteCarloDropout(networks.build("digits_dropout_cnn"), passes=3, batch_size=16)
+    calls = {
+        (classifier, "_compiled_logits"): lambda: classifier.predict(images),
+        (classifier, "_compiled_loss_gradient"): lambda: classifier.loss_gradient(images, labels),
+        (classifier, "_class_gradient_call"): lambda: classifier.class_gradient(images, labels),
+        (dropout, "_compiled"): lambda: dropout.metrics(images)["variance"],
+    }
+    for (owner, name), call in calls.items():
+        expected, whole = call(), getattr(owner, name)
+        for limit in (3, 0):
+            built = name == "_class_gradient_call"  # it gives what is compiled for a number of classes
+            small = (lambda k: short_of_memory(whole(k), limit)) if built else short_of_memory(whole, limit)  # noqa: B023
+            monkeypatch.setattr(owner, name, small)
+            if limit:
+                with pytest.warns(UserWarning, match="going on with 3 images at once"):
+                    np.testing.assert_allclose(call(), expected, atol=1e-5)
+            else:
+                with pytest.warns(UserWarning, match="out of memory"), pytest.raises(MemoryError, match="one image of"):
+                    call()

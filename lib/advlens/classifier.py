@@ -15,6 +15,7 @@ import tensorflow as tf
 from art.estimators.classification import TensorFlowV2Classifier
 
 from advlens.arrays import Array, checked_images, checked_labels
+from advlens.memory import halve_until_it_fits
 from advlens.networks.parts import last_layer
 
 GRADIENTS_A_CALL = 10  # class gradients that one compiled call computes: bounds the size of its graph
@@ -199,22 +200,14 @@ class Classifier(TensorFlowV2Classifier):
 
     def _in_batches(self, call: Callable, *arrays: Array) -> Any:
         """What `call` gives for all images, `batch_size` at a time, or half of that where memory does not suffice."""
-        size = self.batch_size
-        while True:
-            try:
-                parts = [
-                    tf.nest.map_structure(lambda part: part.numpy(), call(*(array[i : i + size] for array in arrays)))
-                    for i in range(0, max(len(arrays[0]), 1), size)
-                ]
-                break
-            except (MemoryError, tf.errors.ResourceExhaustedError) as error:
-                if size == 1:
-                    raise MemoryError(
-                        f"one image of {self.input_shape} needs more memory than there is: close other programs, or "
-                        "use a smaller network"
-                    ) from error
-                size = -(-min(size, len(arrays[0])) // 2)
-                warnings.warn(f"out of memory: going on with {size} images at once", stacklevel=3)
+
+        def parts_of(size: int) -> list[Any]:
+            return [
+                tf.nest.map_structure(lambda part: part.numpy(), call(*(array[i : i + size] for array in arrays)))
+                for i in range(0, max(len(arrays[0]), 1), size)
+            ]
+
+        parts = halve_until_it_fits(parts_of, self.batch_size, n=len(arrays[0]), shape=self.input_shape)
         if len(parts) == 1:
             return parts[0]
         return tf.nest.map_structure(lambda *part: np.concatenate(part), *parts)

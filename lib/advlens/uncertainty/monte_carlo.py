@@ -1,14 +1,18 @@
 """Monte-Carlo dropout: one network as t thinned ones, whose predictions differ where it is unsure."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from advlens.arrays import Array, checked_images, checked_seed, checked_whole
+from advlens.memory import halve_until_it_fits
 from advlens.progress import progress
 from advlens.uncertainty.metrics import METRICS
+
+Result = TypeVar("Result")
 
 
 class MonteCarloDropout:
@@ -71,7 +75,7 @@ class MonteCarloDropout:
         Raises:
             ValueError: for anything that is not images of the network's shape.
         """
-        return np.concatenate(list(self._in_batches(images)), axis=1)
+        return np.concatenate(self._in_batches(images, lambda passes: passes), axis=1)
 
     def metrics(self, images: Array) -> dict[str, Array]:
         """All of `METRICS` by name, (n,) float64 each; only a batch's passes are held at a time.
@@ -79,19 +83,26 @@ class MonteCarloDropout:
         Raises:
             ValueError: for anything that is not images of the network's shape.
         """
-        parts = [
-            {name: metric(passes.astype(np.float64)) for name, metric in METRICS.items()}
-            for passes in self._in_batches(images)
-        ]
+        parts = self._in_batches(
+            images, lambda passes: {name: metric(passes.astype(np.float64)) for name, metric in METRICS.items()}
+        )
         return {name: np.concatenate([part[name] for part in parts]) for name in METRICS}
 
-    def _in_batches(self, images: Array) -> Iterator[Array]:
-        images = checked_images(images, shape=self.network.input_shape[1:])
-        with progress(description="monte-carlo dropout", unit="image", total=len(images)) as bar:
-            for start in range(0, len(images), self.batch_size):
-                batch = images[start : start + self.batch_size]
-                yield self._compiled(batch).numpy()
-                bar.update(len(batch))
+    def _in_batches(self, images: Array, use: Callable[[Array], Result]) -> list[Result]:
+        """What `use` makes of the passes of each batch, whose size is halved where memory does not suffice."""
+        shape = self.network.input_shape[1:]
+        images = checked_images(images, shape=shape)
+
+        def parts_of(size: int) -> list[Result]:
+            parts = []
+            with progress(description="monte-carlo dropout", unit="image", total=len(images)) as bar:
+                for start in range(0, len(images), size):
+                    batch = images[start : start + size]
+                    parts.append(use(self._compiled(batch).numpy()))
+                    bar.update(len(batch))
+            return parts
+
+        return halve_until_it_fits(parts_of, self.batch_size, n=len(images), shape=shape)
 
 
 class _Thinned(keras.layers.Layer):
