@@ -24,7 +24,7 @@ run: $(READY)  ## Execute the notebooks in order, skipping what is done, and pri
 	@$(PY) -m advlens.cli run --profile '$(PROFILE)' --dataset '$(DATASET)' --run '$(RUN)' --seed '$(SEED)'
 
 test: $(READY) data  ## Run the unit tests, then nbval on the notebooks' regression baselines
-	@$(PY) -m pytest --nbval tests
+	@$(PY) -m pytest --nbval tests --numprocesses 2 --dist loadfile
 
 lab: $(READY)  ## Open JupyterLab in the notebooks folder
 	@$(VENV)/bin/jupyter lab --notebook-dir notebooks

@@ -173,11 +173,12 @@ class LocalDimensionality(Lens):
         return {"network": self.classifier.model, "layers": self.layers, "k": self.k} | self.fitted()
 
 
-@versioned(1)
+@versioned(2)
 class ShapSignature(Lens):
-    """Shapley values of the last hidden layer's units for each logit: exact, since the last layer is linear.
+    """Shapley values of the last hidden layer's units for the predicted logit: exact, since the last layer is linear.
 
-    φ = w · (h − mean h of the training images), a column a logit and unit.
+    φ = w · (h − mean h of the training images), a column a unit. The paper takes every logit's; with a linear last layer
+    these are the same numbers, each unit's times another weight.
 
     Args:
         classifier: the task network, whose last layer is dense.
@@ -194,7 +195,7 @@ class ShapSignature(Lens):
         self.classifier = checked_classifier(classifier)
         kernel = np.asarray(last_layer(classifier.model).kernel)  # type: ignore[attr-defined]
         self.kernel = kernel.reshape(-1, kernel.shape[-1]).astype(np.float64)
-        self.columns = tuple(names_of("φ", self.kernel.size))
+        self.columns = tuple(names_of("φ", len(self.kernel)))
 
     def fit(self, images: Array, labels: Array) -> "ShapSignature":
         """Takes over the mean features."""
@@ -202,15 +203,15 @@ class ShapSignature(Lens):
         return self
 
     def measure(self, images: Array) -> pd.DataFrame:
-        """In logits; a logit's columns sum to itself minus its mean over the training images.
+        """In logits; the columns sum to the predicted logit minus its mean over the training images.
 
         Raises:
             RuntimeError: before `fit`.
         """
         _fit_first(self, "mean_")
         offsets = self.classifier.features(images) - self.mean_
-        values = offsets[:, None, :] * self.kernel.T
-        return pd.DataFrame(values.reshape(len(images), -1).astype(np.float32), columns=list(self.columns))
+        values = offsets * self.kernel.T[self.classifier.predict(images).argmax(axis=1)]
+        return pd.DataFrame(values.astype(np.float32), columns=list(self.columns))
 
     def fitted(self) -> dict[str, Array]:
         """The mean features."""
