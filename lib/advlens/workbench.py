@@ -48,6 +48,11 @@ class Workbench:
         self.folder = run_folder(run, self.data.name)
         self.store = Store(self.folder / "artifacts")
 
+    @property
+    def training(self) -> tuple[Array, Array]:
+        """The training images and labels that are used: the first `train_images`, or all."""
+        return self.data.train_images[: self.train_images], self.data.train_labels[: self.train_images]
+
     def task_network(self, network: str, *, epochs: int) -> Trained:
         """A task network of this data set by its name, trained once.
 
@@ -55,11 +60,12 @@ class Workbench:
             ValueError: for a name that is not in `networks.NETWORKS`, or epochs that are no whole number.
         """
         checked_whole(epochs, name="epochs")
+        images, labels = self.training
         return self.store.keep(
             f"task_network.{network}",
             train_task_network,
-            images=self.data.train_images[: self.train_images],
-            labels=self.data.train_labels[: self.train_images],
+            images=images,
+            labels=labels,
             builder=find_builder(network),
             num_classes=self.data.num_classes,
             epochs=epochs,

@@ -344,9 +344,7 @@ class Study:
     @cached_property
     def closeness(self) -> ClosenessSettings:
         """Closeness to the training images of the task network."""
-        data, n = self.bench.data, self.bench.train_images
-        settings = ClosenessSettings(self.classifier, bandwidths=self.bandwidths)
-        return settings.fit(data.train_images[:n], data.train_labels[:n])
+        return ClosenessSettings(self.classifier, bandwidths=self.bandwidths).fit(*self.bench.training)
 
     @cached_property
     def lens(self) -> Joined:

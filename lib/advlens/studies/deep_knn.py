@@ -216,7 +216,7 @@ class Study:
         checked_whole(attacked_images, name="deep_knn_images", least=2 * MIN_POSITIVES)
         n = checked_whole(test_images, name="test_images", least=0) or None
         order = stream(bench.seed, "deep_knn/test images").permutation(len(self.data.test_labels))[:n]
-        self.training = (self.data.train_images[: bench.train_images], self.data.train_labels[: bench.train_images])
+        self.training = bench.training
         for name, value, limit, of in (
             ("neighbours", neighbours, len(self.training[1]), "training"),
             ("deep_knn_calibration", checked_whole(held_out, name="deep_knn_calibration"), len(order), "test"),

@@ -394,9 +394,7 @@ class Study:
     @cached_property
     def detectors(self) -> dict[str, Detector]:
         """The entropy as published, as chosen and class-centred, and the closeness study's six metrics, by name."""
-        data, n = self.bench.data, self.bench.train_images
-        closeness = Closeness(self.classifier, bandwidth=bandwidth_of(data.name))
-        closeness.fit(data.train_images[:n], data.train_labels[:n])
+        closeness = Closeness(self.classifier, bandwidth=bandwidth_of(self.bench.data.name)).fit(*self.bench.training)
         masks = stream_seed(self.bench.seed, "responses/dropout masks")
         six = Joined([Uncertainty(self.classifier, passes=self.passes, seed=masks), closeness])
         columns = ("predicted", PUBLISHED_RESPONSE.name)

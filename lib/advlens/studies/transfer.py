@@ -257,12 +257,11 @@ class Study:
     @cached_property
     def detection(self) -> pd.DataFrame:
         """The long table of each victim's Deep kNN on the images that fool it, with the victim's name in front."""
-        data, n = self.bench.data, self.bench.train_images
         tables = []
         for victim in VICTIMS:
             about: dict[str, Any] = {"k": self.neighbours, "conformal_images": self.held_out, "seed": self.bench.seed}
             lens = DeepNeighbours(self.classifiers[victim], **about)
-            lens.fit(data.train_images[:n], data.train_labels[:n])
+            lens.fit(*self.bench.training)
             detector = Detector(lens, Sign(CREDIBILITY, 1), columns=(CREDIBILITY,), name="Deep kNN")
             table = self.benchmark(victim).run([detector], wanted=("roc_auc", "committed_tpr_0.05"))
             table.insert(0, "victim", victim)

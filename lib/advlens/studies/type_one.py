@@ -220,7 +220,7 @@ class Study:
         given |= {"tuning_images": tuning_images, "neighbours": neighbours, "deep_knn_calibration": held_out}
         for name, value in given.items():
             checked_whole(value, name=name)
-        training = len(bench.data.train_labels[: bench.train_images])
+        training = len(bench.training[1])
         if neighbours + held_out >= training:
             raise ValueError(
                 f"neighbours and deep_knn_calibration must be fewer than the {training} training images together, got "
@@ -237,12 +237,12 @@ class Study:
 
     def _judges(self, task_epochs: int, dropout_epochs: int) -> dict[str, Classifier]:
         """Three networks of other architectures, trained from seeds of their own."""
-        data, n = self.bench.data, self.bench.train_images
+        data, (images, labels) = self.bench.data, self.bench.training
         trained = self.bench.store.keep(
             "judge.two_conv_cnn",
             train_task_network,
-            images=data.train_images[:n],
-            labels=data.train_labels[:n],
+            images=images,
+            labels=labels,
             builder=find_builder("two_conv_cnn"),
             num_classes=data.num_classes,
             epochs=task_epochs,
@@ -279,12 +279,12 @@ class Study:
     @cached_property
     def generator(self) -> Generator:
         """The supervised variational autoencoder and its discriminator."""
-        data, n = self.bench.data, self.bench.train_images
+        data, (images, labels) = self.bench.data, self.bench.training
         return self.bench.store.keep(
             "generator",
             train_generator,
-            images=data.train_images[:n],
-            labels=data.train_labels[:n],
+            images=images,
+            labels=labels,
             num_classes=data.num_classes,
             binarised=data.name in BINARISED,
             epochs=self.generator_epochs,
@@ -303,8 +303,7 @@ class Study:
     @cached_property
     def tried(self) -> pd.DataFrame:
         """Each of `WEIGHTS` on training images that all networks classify correctly: weight, success, n."""
-        data, n = self.bench.data, self.bench.train_images
-        images, labels = data.train_images[:n], data.train_labels[:n]
+        data, (images, labels) = self.bench.data, self.bench.training
         order = stream(self.bench.seed, "type one/tuning").permutation(len(labels))[: 4 * self.tuning_images]
         chosen = order[self._correct(images[order], labels[order])][: self.tuning_images]
         away = stream(self.bench.seed, "type one/aims").integers(1, data.num_classes, len(chosen))
@@ -455,8 +454,7 @@ class Study:
     @cached_property
     def _targets(self) -> Array:
         """For each image the correctly classified training image of its aim nearest to where its attack ended."""
-        data, n = self.bench.data, self.bench.train_images
-        images, labels = data.train_images[:n], data.train_labels[:n]
+        images, labels = self.bench.training
         correct = np.flatnonzero(self.classifier.predict(images).argmax(axis=1) == labels)
         about = {"candidates": images[correct], "classes": labels[correct]}
         return images[correct][nearest_of_class(self.attack_set.adversarial, self.aims, **about)]
@@ -527,10 +525,9 @@ class Study:
     @cached_property
     def detectors(self) -> dict[str, Detector]:
         """Deep kNN by its credibility, and by the p-value of the network's decision."""
-        data, n = self.bench.data, self.bench.train_images
         lens = DeepNeighbours(
             self.classifier, k=self.neighbours, conformal_images=self.held_out, seed=self.bench.seed
-        ).fit(data.train_images[:n], data.train_labels[:n])
+        ).fit(*self.bench.training)
         named = {"Deep kNN": CREDIBILITY, "Deep kNN, of the decision": OF_DECISION}
         return {name: Detector(lens, Sign(column, 1), columns=(column,), name=name) for name, column in named.items()}
 
