@@ -101,19 +101,29 @@ class Heads:
         self, detector: Detector, attacks: Sequence[str], case: Case, number: int, parts: Sequence[Part]
     ) -> tuple[pd.DataFrame, Array]:
         """The measurements and truths of some parts of some attacks, each clean image once."""
-        frames, abouts, protocol = [], [], case.protocol
-        condition = protocol.fitted_in or case.condition
+        condition, noise = case.protocol.fitted_in or case.condition, case.protocol.noise
+        key = (tuple(attacks), condition, case.protocol, number, tuple(parts))
+        chosen, kept, truth = self._once(("rows", *key), lambda: self._chosen(*key))
+        columns = columns_of(detector)
+        measured = [self.measurements.of(detector.lens, attack, condition, noise)[columns] for attack in attacks]
+        values = np.concatenate([frame.to_numpy()[rows] for frame, rows in zip(measured, chosen, strict=True)])[kept]
+        return pd.DataFrame(values, columns=columns, index=kept), truth
+
+    def _chosen(
+        self, attacks: Sequence[str], condition: Condition, protocol: Protocol, number: int, parts: Sequence[Part]
+    ) -> tuple[list[Array], Array, Array]:
+        """The rows of each attack, which of all these are kept, and their truths: the same for all detectors."""
+        chosen, abouts = [], []
         for attack in attacks:
             about = self.measurements.samples(attack, condition, protocol.noise).about
             masks = self.masks(about, protocol, number)
             within = np.logical_or.reduce([masks[part] for part in parts])
             rows = chosen_rows(about, within, stratum=protocol.positives, negatives=protocol.negatives)
-            measured = self.measurements.of(detector.lens, attack, condition, protocol.noise)
-            frames.append(measured.loc[rows, columns_of(detector)])
+            chosen.append(np.flatnonzero(rows))
             abouts.append(about[rows])
-        frame, about = pd.concat(frames, ignore_index=True), pd.concat(abouts, ignore_index=True)
+        about = pd.concat(abouts, ignore_index=True)
         kept = ((about["role"] != Role.CLEAN.value) | ~about.duplicated(["role", "source"])).to_numpy()
-        return frame[kept], is_adversarial(about)[kept]
+        return chosen, np.flatnonzero(kept), is_adversarial(about)[kept]
 
 
 def columns_of(detector: Detector) -> list[str]:

@@ -2,6 +2,7 @@
 
 import abc
 import copy
+from contextlib import AbstractContextManager
 from functools import cache
 from typing import Any, TypeVar
 
@@ -11,7 +12,7 @@ from scipy.special import expit, log_softmax
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from advlens.arrays import Array
 from advlens.metrics import roc_auc
@@ -209,9 +210,15 @@ class Boosting(Head):
         return self.fit(rows, arrays["truth"], seed=int(arrays["seed"][0]))
 
 
-def _one_thread() -> threadpool_limits:
+def _one_thread() -> AbstractContextManager:
     """For trees on a few columns: more threads wait for each other, a hundred times as long on a busy machine."""
-    return threadpool_limits(1, user_api="openmp")
+    return _thread_pools().limit(limits=1, user_api="openmp")
+
+
+@cache
+def _thread_pools() -> ThreadpoolController:
+    """All loaded libraries are looked through for them, which takes longer than a small tree."""
+    return ThreadpoolController()
 
 
 @storable

@@ -177,8 +177,8 @@ class LocalDimensionality(Lens):
 class ShapSignature(Lens):
     """Shapley values of the last hidden layer's units for the predicted logit: exact, since the last layer is linear.
 
-    φ = w · (h − mean h of the training images), a column a unit. The paper takes every logit's; with a linear last layer
-    these are the same numbers, each unit's times another weight.
+    φ = w · (h − mean h of the training images), a column a unit. The paper takes every logit's; with a linear last
+    layer these are the same numbers, each unit's times another weight.
 
     Args:
         classifier: the task network, whose last layer is dense.
