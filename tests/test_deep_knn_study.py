@@ -51,12 +51,16 @@ def test_recovery_is_of_misclassified_images_and_signed_against_the_report(monke
     assert np.isnan([found[DEEP_KNN].estimate, above.estimate]).all()
 
 
-def test_the_promise_is_kept_by_the_conformal_count_alone():
-    rows = deep_knn.promise(np.random.default_rng(0).poisson(1.0, 600), held_out=50, seed=0)
-    conformal, published = (rows[rows["convention"] == name] for name in ("conformal", "published"))
-    assert (conformal["estimate"] <= conformal["level"] + 3 * 0.5 / np.sqrt(deep_knn.DRAWS * 50)).all()
-    assert published.iloc[0]["estimate"] > published.iloc[0]["level"]  # p = 0 happens
-    assert (rows["n"] == 550).all()
+def test_the_promise_is_kept_by_the_conformal_count_alone_and_by_nothing_where_the_images_differ():
+    rng = np.random.default_rng(0)
+    alike = deep_knn.promise(rng.poisson(1.0, 3000), rng.poisson(1.0, 600), seed=0)
+    conformal, published = (alike[alike["convention"] == name] for name in ("conformal", "published"))
+    assert (conformal["low"] <= conformal["level"]).all()
+    assert published.iloc[0]["low"] > published.iloc[0]["level"]  # p = 0 happens
+    assert (alike["n"] == 3000).all()
+    stranger = deep_knn.promise(rng.poisson(3.0, 3000), rng.poisson(1.0, 600), seed=0)
+    broken = stranger[(stranger["convention"] == "conformal") & (stranger["level"] == 0.05)].iloc[0]
+    assert broken["low"] > 0.05
 
 
 def test_measurements_are_those_of_deep_knn_on_the_same_images(mnist):

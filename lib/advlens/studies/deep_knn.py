@@ -256,6 +256,14 @@ class Study:
         return self._about_clean(self.benchmark.measured_clean(self.lens, DEFAULT))
 
     @cached_property
+    def held_out_alpha(self) -> Array:
+        """(m,) nonconformity of the held-out images, which calibrate the p-values, to their true classes."""
+        images, truth = self.data.test_images[self.held_out], self.data.test_labels[self.held_out]
+        measured = self.bench.store.keep("measured.held_out", measure, lens=self.lens, images=images)
+        alpha = measured[[nonconformity_column(label) for label in range(self.data.num_classes)]].to_numpy()
+        return alpha[np.arange(len(truth)), truth]
+
+    @cached_property
     def clean_erring(self) -> pd.DataFrame:
         """The same by the network whose error on the held-out images is nearest to the report's: of one epoch, on
         `TRAINING_SHARES`.
@@ -356,24 +364,27 @@ class Study:
 # ---------------------------------------------------------------- clean images
 
 
-def promise(alpha: Array, *, held_out: int, seed: int) -> pd.DataFrame:
-    """How often the true class's p-value is at most a level: valid p-values keep to the level on average.
+def promise(alpha: Array, held_out: Array, *, seed: int) -> pd.DataFrame:
+    """How often the true class's p-value is at most a level: valid p-values keep to the level, on average over draws.
 
-    The promise is about drawing the held-out images as well, so they are drawn anew `DRAWS` times.
+    The promise is about drawing the held-out images as well, so the intervals draw both anew, `DRAWS` times.
 
     Args:
-        alpha: (n,) nonconformity of clean images to their true classes; held_out: how many of these each draw takes.
+        alpha: (n,) nonconformity of clean images to their true classes; held_out: (m,) of those that calibrate.
     Returns:
-        convention, level, estimate (the mean over draws), low, high (the middle 95 % of draws), n (judged in each).
+        convention, level, estimate, low, high (95 % interval by bootstrap), n.
     """
     rng, rows = stream(seed, "deep_knn/promise"), []
-    drawn = [np.split(rng.permutation(alpha), [held_out]) for _ in range(DRAWS)]
+    drawn = [(rng.choice(alpha, len(alpha)), rng.choice(held_out, len(held_out))) for _ in range(DRAWS)]
     for convention in CONVENTIONS:
-        p = [p_values(judged, calibration, convention=convention) for calibration, judged in drawn]
+        p, p_drawn = (
+            [p_values(each, calibration, convention=convention) for each, calibration in pairs]
+            for pairs in ([(alpha, held_out)], drawn)
+        )
         for level in LEVELS:
-            shares = np.array([np.mean(each <= level) for each in p])
-            found = Estimate(float(shares.mean()), *map(float, np.quantile(shares, [0.025, 0.975])))
-            rows.append(_row(found, convention=convention, level=level, n=len(alpha) - held_out))
+            shares = np.array([np.mean(each <= level) for each in p_drawn])
+            found = Estimate(float(np.mean(p[0] <= level)), *map(float, np.quantile(shares, [0.025, 0.975])))
+            rows.append(_row(found, convention=convention, level=level, n=len(alpha)))
     return pd.DataFrame(rows)
 
 
