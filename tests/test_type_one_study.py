@@ -157,7 +157,7 @@ def test_walks_end_as_their_images_say(study):
     images, maps, texts = study.strip(ATTACK, study.shown[0], frames=3)
     assert images.shape == (3, 28, 28, 1)
     assert set(maps) == set(MAPS) - {IMAGE}
-    assert "judge: " in texts[0]
+    assert "judges:" in texts[0]
 
 
 def test_maps_are_compared_on_the_images_that_both_types_win(study, monkeypatch):

@@ -315,6 +315,11 @@ class Study:
         columns = (*map(k_column, self.lens.fewer), DEEP_KNN, *map(layer_column, LAYERS))
         return self.benchmark.run([self._detector(column) for column in columns], wanted=("roc_auc",))
 
+    def layers_compared(self) -> pd.DataFrame:
+        """`Benchmark.compare` of each layer alone with all layers together, in ROC-AUC."""
+        together = self.detectors[DEEP_KNN]
+        return self.benchmark.compare([(self._detector(layer_column(layer)), together) for layer in LAYERS])
+
     # ------------------------------------------------------------ decisions to look at
 
     @cached_property

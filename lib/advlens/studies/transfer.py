@@ -22,7 +22,7 @@ from advlens.benchmark.judging import with_verdicts
 from advlens.classifier import Classifier
 from advlens.datasets import split_groups
 from advlens.detectors import Detector, Sign
-from advlens.lenses import DeepNeighbours
+from advlens.lenses import MAX_SOFTMAX, DeepNeighbours
 from advlens.lenses.neighbours import CREDIBILITY
 from advlens.metrics import MIN_POSITIVES, Estimate, proportion, proportion_difference
 from advlens.progress import progress
@@ -254,19 +254,31 @@ class Study:
         source = np.concatenate([self.attacked, self.for_thresholds])
         return self.bench.benchmark(self.classifiers[victim], sets, source=source)
 
-    @cached_property
+    @property
     def detection(self) -> pd.DataFrame:
         """The long table of each victim's Deep kNN on the images that fool it, with the victim's name in front."""
-        tables = []
+        return self._detection[0]
+
+    @property
+    def detection_compared(self) -> pd.DataFrame:
+        """`Benchmark.compare` of each victim's Deep kNN with its largest softmax output, in ROC-AUC; column victim."""
+        return self._detection[1]
+
+    @cached_property
+    def _detection(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        tables, compared = [], []
         for victim in VICTIMS:
             about: dict[str, Any] = {"k": self.neighbours, "conformal_images": self.held_out, "seed": self.bench.seed}
             lens = DeepNeighbours(self.classifiers[victim], **about)
             lens.fit(*self.bench.training)
             detector = Detector(lens, Sign(CREDIBILITY, 1), columns=(CREDIBILITY,), name="Deep kNN")
-            table = self.benchmark(victim).run([detector], wanted=("roc_auc", "committed_tpr_0.05"))
+            benchmark = self.benchmark(victim)
+            table = benchmark.run([detector], wanted=("roc_auc", "committed_tpr_0.05"))
             table.insert(0, "victim", victim)
             tables.append(table)
-        return pd.concat(tables, ignore_index=True)
+            (softmax,) = (each for each in benchmark.baselines if each.name == MAX_SOFTMAX)
+            compared.append(benchmark.compare([(detector, softmax)]).assign(victim=victim))
+        return pd.concat(tables, ignore_index=True), pd.concat(compared, ignore_index=True)
 
 
 # ---------------------------------------------------------------- tables: estimate, low, high, n

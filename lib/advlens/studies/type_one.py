@@ -374,7 +374,7 @@ class Study:
 
         Returns:
             (frames, h, w, channels) images; kind of map → (frames, h, w, 1), of the decision; what the attacked network
-            predicts with its softmax, and the first judge.
+            predicts with its softmax, and what the judges do.
         """
         own = np.flatnonzero((self.labels == pair[0]) & (self.aims == pair[1]))
         won = own[self.ends[ATTACK]["cause"].to_numpy()[own] == SUCCESS]
@@ -383,10 +383,11 @@ class Study:
         network, names = self.classifier.model, self.bench.data.class_names
         maps = {name: make(network, images, "predicted").sum(axis=-1, keepdims=True) for name, make in MAPS.items()}
         said = softmax(self.classifier.logits(images).astype(np.float64), axis=1)
-        judged = next(iter(self.judges.values())).predict(images).argmax(axis=1)
+        judged = np.stack([judge.predict(images).argmax(axis=1) for judge in self.judges.values()], axis=1)
+        between = ", " if max(map(len, names)) == 1 else "\n"
         texts = [
-            f"{names[row.argmax()]} ({row.max():.2f})\njudge: {names[judge]}"
-            for row, judge in zip(said, judged, strict=True)
+            f"{names[row.argmax()]} ({row.max():.2f})\njudges:\n{between.join(names[each] for each in votes)}"
+            for row, votes in zip(said, judged, strict=True)
         ]
         return images, {name: each for name, each in maps.items() if name != IMAGE}, texts
 
