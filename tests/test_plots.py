@@ -71,6 +71,51 @@ def test_interval_points_lie_where_the_table_says():
     plt.close(figure)
 
 
+def family_table(**families: str) -> pd.DataFrame:
+    rows = [
+        {"estimate": 0.8, "low": 0.7, "high": 0.9, "label": label, "family": family, "panel": panel}
+        for label, family in families.items()
+        for panel in ("gradient, n = 1000", "deepfool, n = 1000", "lbfgs, n = 1000")
+    ]
+    return pd.DataFrame(rows)
+
+
+def drawn_intervals(table: pd.DataFrame, **options: dict):
+    columns = {name: name for name in ("estimate", "low", "high", "label", "panel", "family")}
+    return plots.intervals(table, **columns, axis="AUC", title="Intervals", **options)
+
+
+def test_interval_colours_are_named_where_there_are_several():
+    figure = drawn_intervals(family_table(KDE="closeness", all="fused"), legend={"closeness": "one metric"})
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["one metric", "several lenses"]
+    assert [line.get_color() for line in legend.get_lines()] == [
+        plots.FAMILY_COLOURS["closeness"],
+        plots.FAMILY_COLOURS["fused"],
+    ]
+    assert not drawn_intervals(family_table(KDE="closeness")).legends
+    plt.close("all")
+
+
+def test_the_legend_leaves_the_text_of_the_axis_free():
+    figure = drawn_intervals(family_table(KDE="closeness", all="fused"))
+    figure.canvas.draw()
+    text = next(each for each in figure.texts if each.get_text().startswith("AUC"))
+    lines = text.get_text().count("\n") + 1
+    box = text.get_window_extent()
+    assert box.y1 - box.height / lines > figure.legends[0].get_window_extent().y1
+    plt.close(figure)
+
+
+def test_titles_and_labels_are_as_people_know_them_and_long_titles_are_broken():
+    figure = drawn_intervals(family_table(KDE="closeness", entropy="uncertainty"))
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles == ["Gradient attack,\nn = 1000", "DeepFool,\nn = 1000", "L-BFGS,\nn = 1000"]
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["entropy", "density"]
+    assert "- Gradient attack, n = 1000" in plots.describe(figure)
+    plt.close(figure)
+
+
 def curve_table() -> pd.DataFrame:
     rows = [
         {"x": x, "y": x * slope, "low": x * slope - 0.1, "high": x * slope + 0.1, "metric": metric, "attack": attack}

@@ -46,6 +46,13 @@ ATTACK_TITLES = {
     **{"svm": "SVM"},
 }
 """The catalogue's names → as people know them."""
+OTHER_TITLES = {
+    **{"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "KDE": "density"},
+    **{"average_pooling_cnn": "average-pooling network", "two_conv_cnn": "two-convolution network"},
+    **{"digits_dropout_cnn": "dropout network", "fashion_dropout_cnn": "dropout network"},
+    **{"deep_knn_cnn": "deep k-NN network"},
+}
+"""Names of data sets, networks and metrics in the code → as people know them."""
 ATTACK_COLOURS = {
     **{"FGSM": "#E69F00", "BIM": "#D55E00", "PGD": "#882255", "MI-FGSM": "#CC79A7", "BIM, targeted": "#661100"},
     **{"DeepFool": "#0072B2", "L-BFGS": "#009E73", "Gradient attack": "#56B4E9", "Carlini–Wagner L2": "#332288"},
@@ -53,6 +60,12 @@ ATTACK_COLOURS = {
     **{"HopSkipJump": "#88CCEE", "Universal": "#AA4499", "ILAP": "#000000", "ILAF": "#777777"},
 }
 ROLE_COLOURS = {"clean": "#777777", "noisy": "#BBBBBB", "adversarial": "#D55E00", "redrawn": "#0072B2"}
+LEGEND_TITLES = {
+    **{"input": "the image itself", "image": "the image itself", "relevancy": "relevance map"},
+    **{"explanation": "explanation", "baseline": "trivial score", "neighbours": "nearest neighbours"},
+    **{"fused": "several lenses", "adversarial": "attacked"},
+}
+"""Names of families and roles → as a legend lists them, where that differs."""
 # Members of one family share its colour and differ by these.
 MEMBER_STYLES = (
     *({"linestyle": "-", "marker": "o"}, {"linestyle": "--", "marker": "s"}, {"linestyle": "-.", "marker": "^"}),
@@ -61,6 +74,8 @@ MEMBER_STYLES = (
 )
 MARKERS_A_LINE = 6  # so that a line of many points is not hidden by them
 LONGEST_TITLE = 10  # characters above a column of a gallery
+LONGEST_ROW_OF_TITLES = 66  # characters above a row of panels, before titles are broken
+MAX_LEGEND_COLUMNS = 5
 WIDTH = 9.0  # inches; at 100 dpi a figure fits GitHub's 900-pixel column
 
 
@@ -107,7 +122,7 @@ def describe(figure: Figure) -> str:
         ]
         bars = [bar.get_height() for bar in axes.patches if hasattr(bar, "get_height")]  # pyright: ignore[reportAttributeAccessIssue]
         content += [f"{len(bars)} bars, mean {np.mean(bars):.3f}"] if bars else []
-        labels = " / ".join(filter(None, (axes.get_title(), axes.get_xlabel(), axes.get_ylabel())))
+        labels = " / ".join(filter(None, (axes.get_title(), axes.get_xlabel(), axes.get_ylabel()))).replace("\n", " ")
         lines.append(f"- {labels}: {'; '.join(filter(None, content))}")
     return "\n".join(lines)
 
@@ -128,19 +143,36 @@ def _image_text(image: AxesImage) -> str:
     return f"image {values.shape[0]}×{values.shape[1]}, mean {np.nanmean(values):.3f}"
 
 
-def title_of(attack: str) -> str:
-    """An attack's name as people know it; a strength or margin after it stays.
+def title_of(name: str) -> str:
+    """The name of an attack, data set, network or metric as people know it; what stands after it stays.
 
     >>> title_of("lbfgs, margin 2")
     'L-BFGS, margin 2'
+    >>> title_of("fashion_mnist, n = 100")
+    'Fashion-MNIST, n = 100'
     """
-    name = attack if attack in ATTACK_TITLES else re.split(r"[ ,]", attack)[0]
-    return ATTACK_TITLES.get(name, name) + attack[len(name) :]
+    known = OTHER_TITLES | ATTACK_TITLES
+    first = name if name in known else re.split(r"[ ,]", name)[0]
+    return known.get(first, first) + name[len(first) :]
 
 
 def _legend(member: str) -> str:
-    """A line's name: an attack's as people know it, any other as it is."""
-    return title_of(member) if title_of(member) in ATTACK_COLOURS else member
+    """A line's name: an attack's, network's or metric's as people know it, any other as it is."""
+    title = title_of(member)
+    return title if title in ATTACK_COLOURS or member in OTHER_TITLES else member
+
+
+def _panel_title(name: str, *, of: Sequence[str], columns: int) -> str:
+    """What stands above a panel; its n on a line of its own where the titles of a row would touch."""
+    title = title_of(name)
+    crowded = max(len(title_of(each)) for each in of) * min(len(of), columns) > LONGEST_ROW_OF_TITLES and columns > 1
+    return re.sub(r", (?=n [=≤≥])", ",\n", title) if crowded else title
+
+
+def _legend_columns(count: int) -> int:
+    """How many names stand side by side, so that all rows of a legend are about as long."""
+    rows = -(-count // MAX_LEGEND_COLUMNS)
+    return -(-count // max(rows, 1))
 
 
 def _colours_of(names: Sequence[str]) -> dict[str, Any]:
@@ -158,7 +190,7 @@ def apply_style() -> None:
 
 
 def learning_curves(histories: Mapping[str, pd.DataFrame], *, title: str) -> Figure:
-    """Loss and accuracy against the epoch, training solid and validation dashed, one colour a network.
+    """Loss and accuracy against the epoch, training solid, validation (where there is any) dashed, a colour a network.
 
     Args:
         histories: name → rows with epoch, loss, accuracy and maybe val_loss, val_accuracy.
@@ -167,16 +199,17 @@ def learning_curves(histories: Mapping[str, pd.DataFrame], *, title: str) -> Fig
     figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.9))
     for colour, (name, history) in zip(sns.color_palette("colorblind"), histories.items(), strict=False):
         for axes, column in ((left, "loss"), (right, "accuracy")):
-            axes.plot(history["epoch"], history[column], color=colour, label=name)
+            axes.plot(history["epoch"], history[column], color=colour, label=title_of(name))
             if f"val_{column}" in history:
                 axes.plot(history["epoch"], history[f"val_{column}"], color=colour, linestyle="--")
+    stopped = any("val_loss" in history for history in histories.values())
     left.set(xlabel="epoch", ylabel="cross-entropy (nats)", yscale="log")
     right.set(xlabel="epoch", ylabel="accuracy")
     figure.legend(
         *right.get_legend_handles_labels(),
         loc="outside lower center",
         ncols=4,
-        title="solid: training; dashed: the images that stop it, where there are some",
+        title="solid: training; dashed: the images that stop it" if stopped else None,
     )
     figure.suptitle(title)
     return figure
@@ -238,8 +271,11 @@ def intervals(
     title: str,
     reference: float | None = None,
     columns: int | None = None,
+    legend: Mapping[str, str] | None = None,
 ) -> Figure:
     """Estimates with their intervals as points and whiskers, one panel a group, one line a label.
+
+    Where several families occur, a legend names their colours.
 
     Args:
         table: a row a point; the other arguments name its columns.
@@ -247,12 +283,15 @@ def intervals(
         axis: the text of the value axis, with its unit and n.
         reference: a value to mark with a dotted line, such as chance.
         columns: how many panels stand side by side; None for all.
+        legend: family → its name in the legend, where it is not that of `LEGEND_TITLES`.
     """
     apply_style()
     if table.empty:
         return _nothing(title)
     panels, labels = list(table[panel].unique()), list(table[label].unique())[::-1]
-    figure, grid = _panels(len(panels), columns or len(panels), height=0.25 * len(labels) + 0.9)
+    columns = columns or len(panels)
+    figure, grid = _panels(len(panels), columns, height=0.25 * len(labels) + 0.9)
+    names = [OTHER_TITLES.get(text, text) for text in labels]
     for axes, name in zip(grid.flat, panels, strict=False):
         rows = table[table[panel] == name]
         heights = rows[label].map(labels.index).to_numpy()
@@ -261,10 +300,25 @@ def intervals(
         axes.scatter(rows[estimate], heights, c=colours, s=28, zorder=3)
         if reference is not None:
             axes.axvline(reference, color="black", linestyle=":", linewidth=1)
-        axes.set(title=title_of(name), yticks=range(len(labels)), yticklabels=labels, ylim=(-0.6, len(labels) - 0.4))
-    figure.supxlabel(axis, fontsize="medium")
+        axes.set_title(_panel_title(name, of=panels, columns=columns), fontsize="medium")
+        axes.set(yticks=range(len(labels)), yticklabels=names, ylim=(-0.6, len(labels) - 0.4))
+    known = LEGEND_TITLES | dict(legend or {})
+    titles = {name: known.get(name, name) for name in map(str, table[family].unique())}
+    rows_below = _name_colours(figure, titles)
+    figure.supxlabel(axis + "\n" * rows_below, fontsize="medium")  # the layout would put both in the same place
     figure.suptitle(title)
     return figure
+
+
+def _name_colours(figure: Figure, titles: Mapping[str, str]) -> int:
+    """A legend below the panels, where there are several families: family → its name there; how many lines it takes."""
+    by_title = {title: (FAMILY_COLOURS | ROLE_COLOURS)[name] for name, title in titles.items()}
+    if len(by_title) < 2:
+        return 0
+    handles = [Line2D([], [], color=colour, marker="o", label=title) for title, colour in by_title.items()]
+    columns = _legend_columns(len(handles))
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
+    return 1 + -(-len(handles) // columns)
 
 
 def heatmaps(
@@ -350,13 +404,14 @@ def curves(
             axes.axvline(marks[name], color="black", linestyle=":", linewidth=1)
         if reference is not None:
             axes.axhline(reference, color="black", linestyle=":", linewidth=1)
-        axes.set_title(title_of(name), fontsize="medium")
+        axes.set_title(_panel_title(name, of=panels, columns=columns), fontsize="medium")
         axes.set_xlabel(x_axis if axes.get_subplotspec().is_last_row() else "")
         if texts:
             axes.set_xticks(range(len(texts)), texts, fontsize="small")
     figure.supylabel(y_axis, fontsize="medium")
     if len(groups) > 1:
-        figure.legend(*grid.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=min(len(groups), 5))
+        entries, ncols = grid.flat[0].get_legend_handles_labels(), _legend_columns(len(groups))
+        figure.legend(*entries, loc="outside lower center", ncols=ncols)
     figure.suptitle(title)
     return figure
 
