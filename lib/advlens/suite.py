@@ -69,6 +69,7 @@ class Sizes:
     Attributes:
         images: attacked images a set; slow attacks get a quarter; strengths: 1 to 3 of each attack that has them.
         epochs: of the task network; training_seeds: of each head; alarms: normal images of each hard kind.
+        clean: test images that are not attacked, four in five for thresholds, the others for false-positive rates.
     """
 
     images: int = 300
@@ -76,10 +77,11 @@ class Sizes:
     epochs: int = 8
     training_seeds: int = 3
     alarms: int = 500
+    clean: int = 2500
 
     def __post_init__(self) -> None:
-        for name in ("images", "strengths", "epochs", "training_seeds", "alarms"):
-            checked_whole(getattr(self, name), name=name)
+        for name, value in asdict(self).items():
+            checked_whole(value, name=name)
         if self.strengths > len(MARGINS):
             raise ValueError(f"strengths must be at most {len(MARGINS)}, got {self.strengths}")
 
@@ -139,7 +141,15 @@ class Suite:
     @cached_property
     def benchmark(self) -> Benchmark:
         """All of them on one network."""
-        return self.bench.benchmark(self.classifier, self.attack_sets, n_seeds=self.sizes.training_seeds)
+        return self._benchmark(self.attack_sets)
+
+    def _benchmark(self, sets: Mapping[str, AttackSet], **about: Any) -> Benchmark:
+        """A benchmark of attack sets, with as many other clean images as `sizes` says."""
+        attacked = np.unique(np.concatenate([made.source for made in sets.values()]))
+        others = np.setdiff1d(np.arange(len(self.bench.data.test_labels)), attacked)
+        others = stream(self.bench.seed, "suite/clean images").permutation(others)[: self.sizes.clean]
+        about = {"n_seeds": self.sizes.training_seeds, **about}
+        return self.bench.benchmark(self.classifier, sets, source=np.sort([*attacked, *others]), **about)
 
     @property
     def training(self) -> tuple[Array, Array]:
@@ -206,8 +216,7 @@ class Suite:
 
         Its measurements are not kept: nothing says when its code has changed.
         """
-        about = {"n_seeds": self.sizes.training_seeds, "store": None}
-        benchmark = self.bench.benchmark(self.classifier, self.attack_sets, **about)
+        benchmark = self._benchmark(self.attack_sets, store=None)
         table = benchmark.run([detector], trained_on=LEARNT, wanted=METRICS_ASKED)
         return table, benchmark.alarms([detector], self.hard_images)
 
@@ -270,7 +279,7 @@ class Suite:
             target=np.full(len(source), UNTARGETED), rng=stream(self.bench.seed, "suite/rescored twins"),
         )  # fmt: skip
         sets = self.attack_sets | {name: given}
-        benchmark = self.bench.benchmark(classifier, sets, n_seeds=self.sizes.training_seeds)
+        benchmark = self._benchmark(sets)
         learnt = (TrainedOn.OTHER_ATTACKS,)
         return benchmark.run(self.detectors, attacks=[name], trained_on=learnt, wanted=METRICS_ASKED)
 
