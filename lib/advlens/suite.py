@@ -132,19 +132,24 @@ class Suite:
     @cached_property
     def attack_sets(self) -> dict[str, AttackSet]:
         """All attack sets, by name."""
-        made = {}
-        for title, (name, parameters) in self.settings.items():
-            n = max(self.sizes.images // 4, 1) if name in SLOW else self.sizes.images
-            made[title] = self.bench.attack_set(name, self.classifier, n=n, title=title, **parameters)
-        return made
+        return {title: self.attack_set(title, *each) for title, each in self.settings.items()}
+
+    def attack_set(self, title: str, attack: str, parameters: Mapping[str, Any]) -> AttackSet:
+        """An attack of the catalogue on this network, on as many images as `sizes` says."""
+        n = max(self.sizes.images // 4, 1) if attack in SLOW else self.sizes.images
+        return self.bench.attack_set(attack, self.classifier, n=n, title=title, **parameters)
 
     @cached_property
     def benchmark(self) -> Benchmark:
         """All of them on one network."""
-        return self._benchmark(self.attack_sets)
+        return self.benchmark_of(self.attack_sets)
 
-    def _benchmark(self, sets: Mapping[str, AttackSet], **about: Any) -> Benchmark:
-        """A benchmark of attack sets, with as many other clean images as `sizes` says."""
+    def benchmark_of(self, sets: Mapping[str, AttackSet], **about: Any) -> Benchmark:
+        """A benchmark of attack sets on this network, with as many other clean images as `sizes` says.
+
+        Args:
+            about: of `Benchmark`, where it differs.
+        """
         attacked = np.unique(np.concatenate([made.source for made in sets.values()]))
         others = np.setdiff1d(np.arange(len(self.bench.data.test_labels)), attacked)
         others = stream(self.bench.seed, "suite/clean images").permutation(others)[: self.sizes.clean]
@@ -216,7 +221,7 @@ class Suite:
 
         Its measurements are not kept: nothing says when its code has changed.
         """
-        benchmark = self._benchmark(self.attack_sets, store=None)
+        benchmark = self.benchmark_of(self.attack_sets, store=None)
         table = benchmark.run([detector], trained_on=LEARNT, wanted=METRICS_ASKED)
         return table, benchmark.alarms([detector], self.hard_images)
 
@@ -279,7 +284,7 @@ class Suite:
             target=np.full(len(source), UNTARGETED), rng=stream(self.bench.seed, "suite/rescored twins"),
         )  # fmt: skip
         sets = self.attack_sets | {name: given}
-        benchmark = self._benchmark(sets)
+        benchmark = self.benchmark_of(sets)
         learnt = (TrainedOn.OTHER_ATTACKS,)
         return benchmark.run(self.detectors, attacks=[name], trained_on=learnt, wanted=METRICS_ASKED)
 

@@ -13,9 +13,8 @@ import pandas as pd
 
 from advlens.benchmark import query
 from advlens.benchmark.judging import BAR
-from advlens.classifier import Classifier
 from advlens.detectors import Detector
-from advlens.workbench import Workbench
+from advlens.suite import Suite
 
 REVIEWED = {  # the review's name → the catalogue's; DNR, SFAD and NIC are not remade
     "KD+BU": "kd bu",
@@ -46,29 +45,22 @@ PASA: Mapping[str, tuple[float, ...]] = {
 PASA_EPSILONS = (8 / 255, 16 / 255, 32 / 255, 64 / 255)
 
 
-def review(
-    bench: Workbench, classifier: Classifier, detectors: Sequence[Detector], *, images: int, training_seeds: int
-) -> pd.DataFrame:
+def review(suite: Suite, detectors: Sequence[Detector]) -> pd.DataFrame:
     """The review's table: TPR at 5 % FPR of detectors that learn from the attack where they learn at all.
 
     Args:
-        detectors: fitted; those that the review lists are found by their names.
-        images: how many are attacked.
+        suite: whose network is attacked; detectors: its own; those that the review lists are found by their names.
     Returns:
         A row an attack and detector, trivial baselines among them: attack, detector, family, published (NaN where the
         review has none, and for data other than digits), estimate, low, high, n.
     """
-    sets = {
-        title: bench.attack_set(title.split()[0], classifier, n=images, title=title, **about)
-        for title, (about, _) in REVIEW.items()
-    }
-    benchmark = bench.benchmark(classifier, sets, n_seeds=training_seeds)
-    table = query(benchmark.run(detectors, wanted=(BAR,)), metric=BAR)
+    sets = {title: suite.attack_set(title, title.split()[0], about) for title, (about, _) in REVIEW.items()}
+    table = query(suite.benchmark_of(sets).run(detectors, wanted=(BAR,)), metric=BAR)
     known = {
         (attack, ours): said
         for attack, (_, published) in REVIEW.items()
         for ours, said in zip(REVIEWED.values(), published, strict=True)
-        if bench.data.name == "mnist"
+        if suite.bench.data.name == "mnist"
     }
     pairs = zip(table["attack"], table["detector"], strict=True)
     table["published"] = [known.get(pair, np.nan) for pair in pairs]
@@ -76,9 +68,7 @@ def review(
     return table[columns].rename(columns={"n_positive": "n"})
 
 
-def pasa(
-    bench: Workbench, classifier: Classifier, detector: Detector, *, images: int, training_seeds: int
-) -> pd.DataFrame:
+def pasa(suite: Suite, detector: Detector) -> pd.DataFrame:
     """PASA's own run: ROC-AUC by attack and ε, against clean images alone and with noisy twins of the same norm.
 
     Returns:
@@ -87,10 +77,9 @@ def pasa(
     cells = [(attack, eps, said) for attack, row in PASA.items() for eps, said in zip(PASA_EPSILONS, row, strict=True)]
     names = [f"{attack} {round(255 * eps)}/255" for attack, eps, _ in cells]
     sets = {
-        name: bench.attack_set(attack, classifier, n=images, title=name, eps=eps)
-        for name, (attack, eps, _) in zip(names, cells, strict=True)
+        name: suite.attack_set(name, attack, {"eps": eps}) for name, (attack, eps, _) in zip(names, cells, strict=True)
     }
-    benchmark = bench.benchmark(classifier, sets, n_seeds=training_seeds, baselines=())
+    benchmark = suite.benchmark_of(sets, baselines=())
     table = query(benchmark.run([detector], negatives=("clean", "matched"), wanted=("roc_auc",)), metric="roc_auc")
     about = pd.DataFrame(cells, columns=["kind", "eps", "published"]).assign(attack=names)
     table = table.merge(about, on="attack")
