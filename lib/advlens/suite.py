@@ -227,7 +227,7 @@ class Suite:
 
     @cached_property
     def caught(self) -> pd.DataFrame:
-        """Which successful attacks are flagged at the threshold that clean images give for 5 %.
+        """Which successful attacks are flagged where 5 % of their clean images and noisy twins are.
 
         Returns:
             A row an attacked test image, indexed by attack and source; a column a detector that could be fitted without
@@ -241,7 +241,7 @@ class Suite:
                 if scored is not None:
                     rows = scored.judged(stratum=Stratum.SUCCESS, negatives=Negatives.MATCHED)
                     found = rows["is_adversarial"]
-                    at = [[threshold_at_fpr(clean, NOMINAL_FPR)] for clean in scored.threshold_scores]
+                    at = [[threshold_at_fpr(normal, NOMINAL_FPR)] for normal in rows["scores"][:, ~found]]
                     flagged = (rows["scores"][:, found] > np.array(at)).mean(axis=0)
                     columns[detector.name] = pd.Series(flagged, index=rows["source"][found])
             frames.append(pd.concat({attack: pd.DataFrame(columns)}, names=["attack", "source"]))
