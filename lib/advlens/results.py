@@ -38,8 +38,8 @@ SECTIONS = (
         "headline-benchmark",
         "13-worst",
         ("13_benchmark",),
-        "The attack that is caught least, the mean over attacks, the normal images that are flagged most often, on how many "
-        "attacks the rate is above the best trivial score's, and seconds for 1,000 images. TPR at 5 % FPR.",
+        "The attack that is caught least, the mean over attacks, the normal images that are flagged most often, on how "
+        "many attacks the rate is above the best trivial score's, and seconds for 1,000 images. TPR at 5 % FPR.",
     ),
     Section(
         "Input and relevancy classifiers",
