@@ -100,3 +100,13 @@ def frame_of(values: Array, prefix: str) -> pd.DataFrame:
 def names_of(prefix: str, count: int) -> list[str]:
     """The columns of `frame_of`."""
     return [f"{prefix} {number}" for number in range(count)]
+
+
+def fit_first(lens: Lens, attribute: str) -> None:
+    """Stops where a lens lacks what `fit` gives it.
+
+    Raises:
+        RuntimeError: where it has not seen training images.
+    """
+    if not hasattr(lens, attribute):
+        raise RuntimeError(f"{lens.name} has seen no training images yet: call fit(images, labels) first")

@@ -7,7 +7,7 @@ import pandas as pd
 
 from advlens.arrays import Array, checked_images, checked_labels, checked_seed, checked_whole
 from advlens.classifier import Classifier, checked_classifier
-from advlens.lenses.base import Lens
+from advlens.lenses.base import Lens, fit_first
 from advlens.metrics.two_samples import gaussian_kernel, median_distance
 from advlens.random import stream
 from advlens.store import versioned
@@ -54,8 +54,7 @@ class KernelMeans(Lens):
         Raises:
             RuntimeError: before `fit`.
         """
-        if not hasattr(self, "images_"):
-            raise RuntimeError(f"{self.name} has seen no training images yet: call fit(images, labels) first")
+        fit_first(self, "images_")
         decided = self.classifier.logits(images).argmax(axis=1)
         similarity = gaussian_kernel(np.asarray(images), self.images_, self.bandwidth_) @ self._shares
         own = np.take_along_axis(similarity, decided[:, None], axis=1)[:, 0]

@@ -18,7 +18,7 @@ from advlens.lenses.autoencoders import (
     train_autoencoders,
     weights_of,
 )
-from advlens.lenses.base import Lens
+from advlens.lenses.base import Lens, fit_first
 from advlens.random import stream, stream_seed
 from advlens.store import digest, versioned
 
@@ -36,11 +36,6 @@ def divergence(p: Array, q: Array) -> Array:
     """
     middle = (p + q) / 2
     return (rel_entr(p, middle) + rel_entr(q, middle)).sum(axis=1) / 2
-
-
-def _fit_first(lens: Lens) -> None:
-    if not hasattr(lens, "networks_"):
-        raise RuntimeError(f"{lens.name} has seen no training images yet: call fit(images, labels) first")
 
 
 @versioned(1)
@@ -90,7 +85,7 @@ class MagNet(Lens):
         Raises:
             RuntimeError: before `fit`.
         """
-        _fit_first(self)
+        fit_first(self, "networks_")
         values = self._distances(checked_images(images, shape=self.classifier.input_shape))
         pairs = zip(self.normal_.T, values.T, strict=True)
         above = len(self.normal_) - np.max([np.searchsorted(*pair) for pair in pairs], axis=0)
@@ -172,7 +167,7 @@ class MapReconstruction(Lens):
         Raises:
             RuntimeError: before `fit`.
         """
-        _fit_first(self)
+        fit_first(self, "networks_")
         maps, decided = self._maps(checked_images(images, shape=self.classifier.input_shape))
         errors = np.empty(len(maps))
         for each in np.unique(decided):

@@ -8,7 +8,7 @@ from art.defences.detector.evasion.subsetscanning.scanner import Scanner
 
 from advlens.arrays import Array, checked_images, checked_seed, checked_whole
 from advlens.classifier import Classifier, checked_classifier
-from advlens.lenses.base import Lens
+from advlens.lenses.base import Lens, fit_first
 from advlens.random import stream
 from advlens.store import versioned
 
@@ -56,8 +56,7 @@ class SubsetScanning(Lens):
         Raises:
             RuntimeError: before `fit`.
         """
-        if not hasattr(self, "sorted_"):
-            raise RuntimeError(f"{self.name} has seen no training images yet: call fit(images, labels) first")
+        fit_first(self, "sorted_")
         images = checked_images(images, shape=self.classifier.input_shape)
         parts = [self._scores(images[i : i + AT_ONCE]) for i in range(0, len(images), AT_ONCE)]
         return pd.DataFrame({self.columns[0]: np.concatenate(parts)})

@@ -10,7 +10,7 @@ from scipy.spatial.distance import cdist
 
 from advlens.arrays import Array, checked_images, checked_labels, checked_seed, checked_whole
 from advlens.classifier import Classifier, checked_classifier
-from advlens.lenses.base import Lens, names_of
+from advlens.lenses.base import Lens, fit_first, names_of
 from advlens.networks.parts import last_layer
 from advlens.random import stream
 from advlens.store import versioned
@@ -26,11 +26,6 @@ def _pooled(classifier: Classifier, images: Array, names: Sequence[str]) -> dict
 
 def _hidden(classifier: Classifier) -> list[str]:
     return [layer.name for layer in classifier.model.layers if layer.weights]
-
-
-def _fit_first(lens: Lens, attribute: str) -> None:
-    if not hasattr(lens, attribute):
-        raise RuntimeError(f"{lens.name} has seen no training images yet: call fit(images, labels) first")
 
 
 @versioned(1)
@@ -71,7 +66,7 @@ class Mahalanobis(Lens):
         Raises:
             RuntimeError: before `fit`.
         """
-        _fit_first(self, "means_")
+        fit_first(self, "means_")
         images, squares = checked_images(images, shape=self.classifier.input_shape), []
         for name, own in _pooled(self.classifier, images, self.layers).items():
             offsets = own[:, None] - self.means_[name]
@@ -146,7 +141,7 @@ class LocalDimensionality(Lens):
         Raises:
             RuntimeError: before `fit`.
         """
-        _fit_first(self, "images_")
+        fit_first(self, "images_")
         images = checked_images(images, shape=self.classifier.input_shape)
         found, columns = self.classifier.layer_activations(images, self.layers), {}
         for column, name in zip(self.columns, self.layers, strict=True):
@@ -208,7 +203,7 @@ class ShapSignature(Lens):
         Raises:
             RuntimeError: before `fit`.
         """
-        _fit_first(self, "mean_")
+        fit_first(self, "mean_")
         offsets = self.classifier.features(images) - self.mean_
         values = offsets * self.kernel.T[self.classifier.predict(images).argmax(axis=1)]
         return pd.DataFrame(values.astype(np.float32), columns=list(self.columns))
