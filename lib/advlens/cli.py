@@ -107,7 +107,7 @@ def evaluate(
     bench = Workbench(run=run, dataset=dataset, seed=_seed(seed))
     about = suite.Sizes(images=images, strengths=strengths, training_seeds=seeds)
     made = suite.Suite(bench, about, attacks=[name for name in attacks.split(",") if name])
-    entrant = entrants.make(found, made.classifier, *made.training, name=detector.partition(":")[2])
+    entrant = entrants.make(found, made.classifier, *bench.training, name=detector.partition(":")[2])
     table, alarms = made.evaluate(entrant)
     print(worst_first(table, entrant.name).round(3).to_markdown(index=False))
     if entry:

@@ -156,12 +156,6 @@ class Suite:
         about = {"n_seeds": self.sizes.training_seeds, **about}
         return self.bench.benchmark(self.classifier, sets, source=np.sort([*attacked, *others]), **about)
 
-    @property
-    def training(self) -> tuple[Array, Array]:
-        """The task network's training images, (m, h, w, channels), and classes, (m,)."""
-        data, n = self.bench.data, self.bench.train_images
-        return data.train_images[:n], data.train_labels[:n]
-
     @cached_property
     def singles(self) -> dict[str, Detector]:
         """The catalogue's detectors that need no network of their own, fitted to the training images."""
@@ -169,7 +163,7 @@ class Suite:
         # Its study says that entropy rises: turned around by images of the attack, it would have learnt from it.
         about: dict[str, dict[str, Any]] = {"all_six": bandwidth, "kd_bu": bandwidth, "local_entropy": {"direction": 1}}
         made = {name: create(name, self.classifier, **about.get(name, {})) for name in DETECTORS}
-        return {name: each.fit(*self.training) for name, each in made.items()}
+        return {name: each.fit(*self.bench.training) for name, each in made.items()}
 
     @cached_property
     def fusions(self) -> dict[str, Detector]:
@@ -193,6 +187,11 @@ class Suite:
     def detectors(self) -> list[Detector]:
         """All detectors; the trivial baselines are the benchmark's own."""
         return [*self.singles.values(), *self.fusions.values()]
+
+    @property
+    def entrants(self) -> list[Detector]:
+        """All detectors, and the trivial baselines."""
+        return [*self.detectors, *self.benchmark.baselines]
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -233,10 +232,10 @@ class Suite:
             A row an attacked test image, indexed by attack and source; a column a detector that could be fitted without
             the attack's family, with the share of its training seeds that flag the image.
         """
-        frames, entrants = [], [*self.detectors, *self.benchmark.baselines]
+        frames = []
         for attack in self.attack_sets:
             columns = {}
-            for detector in entrants:
+            for detector in self.entrants:
                 scored = self.benchmark.scores(detector, attack, trained_on=TrainedOn.OTHER_FAMILIES)
                 if scored is not None:
                     rows = scored.judged(stratum=Stratum.SUCCESS, negatives=Negatives.MATCHED)
@@ -251,13 +250,13 @@ class Suite:
     def seconds(self) -> pd.Series:
         """Seconds for 1,000 images, by detector, on this machine: its lens on 100 images, the second time."""
         images, timed = self.bench.data.test_images[:100], {}
-        for each in [*self.detectors, *self.benchmark.baselines]:
+        for each in self.entrants:
             if id(each.lens) not in timed:
                 each.lens.measure(images)
                 start = time.perf_counter()
                 each.lens.measure(images)
                 timed[id(each.lens)] = 1000 / len(images) * (time.perf_counter() - start)
-        return pd.Series({each.name: timed[id(each.lens)] for each in [*self.detectors, *self.benchmark.baselines]})
+        return pd.Series({each.name: timed[id(each.lens)] for each in self.entrants})
 
     def rescore(self, name: str, attacked: Array, source: Array) -> pd.DataFrame:
         """The long table of images that somebody else attacked, by detectors that did not learn from them.

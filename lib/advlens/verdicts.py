@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from advlens.datasets import CLASS_NAMES
 from advlens.paths import project_root
 
 README = Path("README.md")
@@ -67,7 +68,7 @@ def verdict_numbers() -> dict[str, str]:
 
 def _read(table: str, index: str) -> list[pd.DataFrame]:
     """A published table of each data set that has it, digits first, as text."""
-    paths = [project_root() / "figures" / folder / f"{table}.csv" for folder in ("mnist", "fashion_mnist")]
+    paths = [project_root() / "figures" / folder / f"{table}.csv" for folder in CLASS_NAMES]
     return [pd.read_csv(path, dtype=str, keep_default_na=False).set_index(index) for path in paths if path.exists()]
 
 
