@@ -409,11 +409,19 @@ class Study:
 
     def as_published(self) -> pd.DataFrame:
         """The long table of the study's own protocol: attacks against their originals, without a split."""
+        return self._published
+
+    @cached_property
+    def _published(self) -> pd.DataFrame:
         about = {"protocols": (AS_PUBLISHED,), "attacks": self.attacks, "wanted": METRICS}
         return self.benchmark.run([self.published_detector], **about)
 
     def corrected(self) -> pd.DataFrame:
         """The long table of the corrected protocol, against clean and noisy images, each alone, and the control."""
+        return self._corrected
+
+    @cached_property
+    def _corrected(self) -> pd.DataFrame:
         return self.benchmark.run(
             list(self.detectors.values()),
             negatives=("matched", "clean", "noisy", "hard images"),
