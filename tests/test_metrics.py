@@ -19,7 +19,6 @@ from advlens.metrics import (
     average_precision,
     calibration_error,
     claim_verdict,
-    compare,
     curve_values,
     evaluate,
     expected_calibration_error,
@@ -31,6 +30,7 @@ from advlens.metrics import (
     proportion,
     proportion_difference,
     roc_auc,
+    samples,
     share_difference_over_seeds,
     share_over_seeds,
     threshold_at_fpr,
@@ -405,6 +405,14 @@ def test_calibration_errors_are_given_where_all_of_it_happened():
     assert 0 <= found.low < 0.1 < found.high < 0.35
 
 
+def compare(a, b, truth, source, *, commit=False, **about):
+    """Paired differences of all metrics; with thresholds committed from the normal rows themselves if asked."""
+    first, second = (
+        samples(each, truth, source, threshold_scores=each[~truth] if commit else None, **about) for each in (a, b)
+    )
+    return {name: sample.minus(second[name]) for name, sample in first.items()}
+
+
 def test_comparison_is_paired_and_has_a_sign():
     scores, truth, source = detection_problem(n=400)
     worse = scores + np.random.default_rng(1).normal(size=400)
@@ -419,10 +427,7 @@ def test_comparison_is_paired_and_has_a_sign():
     assert gap.high - gap.low < 0.8 * np.hypot(a.high - a.low, b.high - b.low)
     aucs = [curve_values(each, truth, **drawn(source, draws=1000, seed=0))["roc_auc"] for each in (scores, worse)]
     assert (gap.low, gap.high) == pytest.approx(np.quantile(aucs[0] - aucs[1], [0.025, 0.975]), abs=0.01)
-    committed = compare(
-        *(scores, worse, truth, source),
-        **{"threshold_scores_a": scores[~truth], "threshold_scores_b": worse[~truth], "seed": 0},
-    )
+    committed = compare(scores, worse, truth, source, commit=True, seed=0)
     assert committed["committed_tpr_0.05"].estimate == found["tpr_at_fpr_0.05"].estimate
 
 
@@ -552,10 +557,9 @@ def test_wrong_input_is_named_with_its_value_and_the_remedy(changes, sentence):
 
 
 def test_wrong_input_of_the_other_functions_is_named():
-    scores, truth, _ = detection_problem(n=10)
+    _, truth, _ = detection_problem(n=10)
     for call, sentence in (
         (lambda: threshold_at_fpr(np.array([np.nan]), 0.05), "clean_scores must be finite"),
-        (lambda: compare(scores, scores[:5], truth, np.arange(10), seed=0), r"scores_b must have shape \(10,\)"),
         (lambda: proportion(np.array([0, 2]), np.arange(2)), r"flags must be .* in \[0, 1\], got int64"),
         (lambda: mean(truth, np.arange(10), seed=0), "values must be numbers, got bool"),
         (lambda: mean(np.array([np.nan]), np.arange(1), seed=0), "values must be finite, got nan at row 0"),

@@ -113,6 +113,10 @@ def _chosen(found: dict[str, tuple[str, dict[str, Any]]], attacks: Sequence[str]
     return {title: each for title, each in found.items() if not attacks or {title, each[0]} & set(attacks)}
 
 
+def _sources(sets: Mapping[str, AttackSet]) -> Array:
+    return np.unique(np.concatenate([made.source for made in sets.values()]))
+
+
 class Suite:
     """The suite on one run's data set.
 
@@ -150,7 +154,7 @@ class Suite:
         Args:
             about: of `Benchmark`, where it differs.
         """
-        attacked = np.unique(np.concatenate([made.source for made in sets.values()]))
+        attacked = _sources(sets)
         others = np.setdiff1d(np.arange(len(self.bench.data.test_labels)), attacked)
         others = stream(self.bench.seed, "suite/clean images").permutation(others)[: self.sizes.clean]
         about = {"n_seeds": self.sizes.training_seeds, **about}
@@ -208,8 +212,8 @@ class Suite:
         """Kind → normal images: noisy, blurred, paler, turned, from a JPEG file, misclassified."""
         data, n = self.bench.data, self.sizes.alarms
         decided = self.classifier.predict(data.test_images).argmax(axis=1)
-        taken = np.unique(np.concatenate([made.source for made in self.attack_sets.values()]))
-        free = np.setdiff1d(np.arange(len(data.test_labels)), [*taken, *self.benchmark.threshold_source])
+        taken = [*_sources(self.attack_sets), *self.benchmark.threshold_source]
+        free = np.setdiff1d(np.arange(len(data.test_labels)), taken)
         right, wrong = (free[(decided == data.test_labels)[free] == which] for which in (True, False))
         kinds = hard_negatives(data.test_images[right[:n]], seed=self.bench.seed)
         kinds["misclassified"] = data.test_images[wrong[:n]]

@@ -3,7 +3,6 @@
 import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -16,7 +15,6 @@ from advlens.attacks import AttackSet
 from advlens.benchmark.fitting import Case, Heads, columns_of
 from advlens.benchmark.judging import (
     BAR,
-    MISSING,
     Scored,
     count_rows,
     difference,
@@ -314,7 +312,7 @@ class Benchmark:
             drawn = {"threshold": case.protocol.threshold, "seed": self._draws_seed}
             found = estimates(scored, bar, wanted, **limits, **drawn)
             own = {**row, **counts, "stratum": stratum.value, "negatives": negatives.value}
-            yield from ({**own, "metric": name, **asdict(each)} for name, each in found.items())
+            yield from (each.row(**own, metric=name) for name, each in found.items())
 
     @property
     def _draws_seed(self) -> int:
@@ -339,12 +337,12 @@ class Benchmark:
                 limits["threshold_scores"] = scores_of(heads, threshold, name=detector.name)
             for kind, shown in images.items():
                 measured = self.measurements.of_others(detector.lens, kind, shown)[columns_of(detector)]
-                found = MISSING
+                found = metrics.MISSING
                 if heads:
                     scores = scores_of(heads, measured, name=detector.name)
                     found = metrics.flagged_share(scores, np.arange(len(shown)), **limits)
                 about = {"kind": kind, "detector": detector.name, "family": _text(detector.family), "n": len(shown)}
-                rows.append({**about, **asdict(found)})
+                rows.append(found.row(**about))
         return pd.DataFrame(rows)[["kind", "detector", "family", "estimate", "low", "high", "n"]]
 
     def roc_curves(
@@ -415,7 +413,7 @@ class Benchmark:
                 found = difference(first, second, metric, **limits)
                 judged = None if first is None else first.judged(**words)
                 named = {"attack": attack, "a": a.name, "b": "" if b is None else b.name, "metric": metric}
-                rows.append({**named, **asdict(found), **count_rows(judged)})
+                rows.append(found.row(**named) | count_rows(judged))
         return with_verdicts(pd.DataFrame(rows), metrics.MARGINS[metric] if margin is None else margin)
 
 

@@ -26,7 +26,6 @@ from advlens.benchmark.vocabulary import (
 from advlens.detectors import Head
 from advlens.metrics import Estimate
 
-MISSING = Estimate(float("nan"), float("nan"), float("nan"))
 BAR = f"tpr_at_fpr_{NOMINAL_FPR:g}"
 HIGHEST = 1e300  # stands for a score of infinity, which no metric takes
 
@@ -115,7 +114,7 @@ def estimates(
     wanted = [name for name in wanted if not control or name == "roc_auc"]
     judged = None if scored is None else scored.judged(stratum=stratum, negatives=negatives)
     if judged is None or scored is None or not has_both(judged):
-        return dict.fromkeys(wanted, MISSING)
+        return dict.fromkeys(wanted, metrics.MISSING)
     thresholds = threshold_scores(scored, judged, threshold)
     found: dict[str, Any] = metrics.intervals_of(samples(scored, stratum, negatives, threshold, seed))
     rates = (
@@ -140,7 +139,7 @@ def estimates(
         limits = {"stratum": stratum, "negatives": negatives, "threshold": threshold, "seed": seed}
         found[ABOVE_BASELINE] = difference(scored, bar, BAR, **limits)
     plain = {name: Estimate(each.estimate, each.low, each.high) for name, each in found.items()}
-    return {name: plain.get(name, MISSING) for name in wanted}
+    return {name: plain.get(name, metrics.MISSING) for name in wanted}
 
 
 def difference(
@@ -154,11 +153,10 @@ def difference(
     seed: int,
 ) -> metrics.Difference:
     """What detector a has above detector b in one metric, on the same rows and draws."""
-    nothing = metrics.Difference(*(float("nan"),) * 4)
     if a is None or b is None:
-        return nothing
+        return metrics.MISSING_DIFFERENCE
     if not has_both(a.judged(stratum=stratum, negatives=negatives)):
-        return nothing
+        return metrics.MISSING_DIFFERENCE
     first, second = (samples(each, stratum, negatives, threshold, seed)[metric] for each in (a, b))
     return first.minus(second)
 
@@ -182,6 +180,8 @@ def threshold_scores(scored: Scored, judged: Mapping[str, Any], threshold: Thres
 
 
 def with_verdicts(table: pd.DataFrame, margin: float) -> pd.DataFrame:
+    """A table of differences with p_adjusted (Holm's, over its rows), margin and verdict; earlier ones are replaced."""
+    table = table.drop(columns=["p_adjusted", "margin", "verdict"], errors="ignore")
     decidable = table["n_positive"] >= metrics.MIN_POSITIVES
     adjusted = metrics.holm(table["p_value"].where(decidable).to_numpy())
     verdicts = []

@@ -14,7 +14,6 @@ from advlens.metrics.estimates import (
     MIN_NEGATIVES,
     PREVALENCES,
     calibration_error,
-    compare,
     evaluate,
     flagged_share,
     intervals_of,
@@ -22,6 +21,8 @@ from advlens.metrics.estimates import (
     samples,
 )
 from advlens.metrics.intervals import (
+    MISSING,
+    MISSING_DIFFERENCE,
     Difference,
     Estimate,
     Sample,
@@ -40,6 +41,8 @@ __all__ = [
     "MARGINS",
     "MIN_NEGATIVES",
     "MIN_POSITIVES",
+    "MISSING",
+    "MISSING_DIFFERENCE",
     "NOMINAL_FPRS",
     "PREVALENCES",
     "ClaimVerdict",
@@ -53,7 +56,6 @@ __all__ = [
     "average_precision",
     "calibration_error",
     "claim_verdict",
-    "compare",
     "curve_values",
     "evaluate",
     "expected_calibration_error",

@@ -17,7 +17,6 @@ from advlens.metrics.curves import (
 )
 from advlens.metrics.intervals import (
     DRAWS,
-    Difference,
     Estimate,
     Sample,
     auc_size,
@@ -79,36 +78,6 @@ def intervals_of(made: Mapping[str, Sample]) -> dict[str, Estimate]:
         for each in PREVALENCES:
             found[f"precision_at_prevalence_{each:g}"] = precision_estimate(tpr, false_alarms, prevalence=each)
     return found
-
-
-def compare(
-    scores_a: Array,
-    scores_b: Array,
-    is_adversarial: Array,
-    source: Array,
-    *,
-    seed: int,
-    threshold_scores_a: Array | None = None,
-    threshold_scores_b: Array | None = None,
-    fprs: Sequence[float] = (0.05,),
-    draws: int = DRAWS,
-) -> dict[str, Difference]:
-    """What detector a has above detector b on the same rows, both evaluated on the same draws.
-
-    Args:
-        scores_a, scores_b: (n,) or (s, n) finite, higher = more adversarial; of the same images, in the same order.
-        is_adversarial, source, seed, fprs, draws: as in `evaluate`.
-        threshold_scores_a, threshold_scores_b: as `threshold_scores` in `evaluate`, of the same images.
-    Returns:
-        The metrics of `evaluate` (without precisions and calibration error) → `Difference`, positive where a is better.
-    Raises:
-        ValueError: as `evaluate` does.
-    """
-    about = {"seed": seed, "fprs": fprs, "draws": draws}
-    a = samples(scores_a, is_adversarial, source, threshold_scores=threshold_scores_a, name="scores_a", **about)
-    checked_scores(scores_b, name="scores_b", n=np.shape(scores_a)[-1], seeds=True)
-    b = samples(scores_b, is_adversarial, source, threshold_scores=threshold_scores_b, name="scores_b", **about)
-    return {name: sample.minus(b[name]) for name, sample in a.items() if name in b}
 
 
 def flagged_share(

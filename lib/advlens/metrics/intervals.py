@@ -4,8 +4,9 @@ Sources, not rows, are what is independent: all rows made of one image are drawn
 are nested: seeds are drawn, then sources.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -31,8 +32,9 @@ class Estimate:
     low: float
     high: float
 
-
-MISSING = Estimate(float("nan"), float("nan"), float("nan"))
+    def row(self, **about: Any) -> dict[str, Any]:
+        """A table's row: what it is about, then the numbers."""
+        return about | asdict(self)
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,10 @@ class Difference(Estimate):
     """The first detector's metric minus the second's, with its paired interval and two-sided p-value."""
 
     p_value: float
+
+
+MISSING = Estimate(float("nan"), float("nan"), float("nan"))
+MISSING_DIFFERENCE = Difference(float("nan"), float("nan"), float("nan"), float("nan"))
 
 
 @dataclass(frozen=True, eq=False)

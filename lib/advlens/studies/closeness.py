@@ -487,7 +487,7 @@ class Study:
             average = mean(measured[metric].to_numpy()[mask], np.flatnonzero(mask), seed=self.bench.seed)
             known = self.published.means.get(metric, (np.nan, np.nan))[place]
             about = {"metric": metric, "outcome": outcome, "published": known}
-            rows.append({**about, **dataclasses.asdict(average), "n": int(mask.sum())})
+            rows.append(average.row(**about, n=int(mask.sum())))
         return pd.DataFrame(rows)
 
     def success_by_strength(self, strengths: Sequence[float], *, images: int) -> pd.DataFrame:
@@ -585,7 +585,7 @@ def success_by_strength(
         for eps in progress(strengths, description=f"{name} by strength", unit="strength"):
             moved = attacked(entry, classifier, images, labels, eps=eps, seed=seed)
             share = proportion(classifier.predict(moved).argmax(axis=1) != labels, source)
-            rows.append({"attack": name, "eps": eps, **dataclasses.asdict(share), "n": len(images)})
+            rows.append(share.row(attack=name, eps=eps, n=len(images)))
     return pd.DataFrame(rows)
 
 
@@ -633,7 +633,7 @@ def walk_means(walks: Mapping[str, pd.DataFrame], metrics: Sequence[str], *, see
         for eps, steps in walked.groupby("eps"):
             average = mean(steps[metric].to_numpy(), steps["image"].to_numpy(), seed=seed)
             about = {"attack": attack, "metric": metric, "eps": eps}
-            rows.append({**about, **dataclasses.asdict(average), "n": len(steps)})
+            rows.append(average.row(**about, n=len(steps)))
     return pd.DataFrame(rows)
 
 
@@ -650,7 +650,7 @@ def end_differences(walks: Mapping[str, pd.DataFrame], metrics: Sequence[str], *
     for metric in metrics if both else []:
         average = mean((after[metric] - before[metric]).to_numpy(), np.array(both), seed=seed)
         about = {"metric": metric, "difference": f"{second} − {first}"}
-        rows.append({**about, **dataclasses.asdict(average), "n": len(both)})
+        rows.append(average.row(**about, n=len(both)))
     return pd.DataFrame(rows, columns=["metric", "difference", "estimate", "low", "high", "n"])
 
 
@@ -702,7 +702,7 @@ def crossing_shares(crossed: Mapping[str, pd.DataFrame], strengths: Sequence[flo
         shares["KL divergence peaks on the decision's step"] = table["KL peak"] == table["decision"]
         for share, found in shares.items() if len(table) else ():
             estimate = proportion(found.to_numpy(), table["image"].to_numpy())
-            rows.append({"attack": attack, "share": share, **dataclasses.asdict(estimate), "n": len(table)})
+            rows.append(estimate.row(attack=attack, share=share, n=len(table)))
     return pd.DataFrame(rows, columns=["attack", "share", "estimate", "low", "high", "n"])
 
 

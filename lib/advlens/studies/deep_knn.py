@@ -3,7 +3,6 @@
 The method itself is `advlens.neighbours`'s business; poisoned training data are `studies.poisoning`'s.
 """
 
-import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -389,7 +388,7 @@ def promise(alpha: Array, held_out: Array, *, seed: int) -> pd.DataFrame:
         for level in LEVELS:
             shares = np.array([np.mean(each <= level) for each in p_drawn])
             found = Estimate(float(np.mean(p[0] <= level)), *map(float, np.quantile(shares, [0.025, 0.975])))
-            rows.append(_row(found, convention=convention, level=level, n=len(alpha)))
+            rows.append(found.row(convention=convention, level=level, n=len(alpha)))
     return pd.DataFrame(rows)
 
 
@@ -404,16 +403,13 @@ def correctness(clean: pd.DataFrame, *, seed: int) -> tuple[pd.DataFrame, pd.Dat
     for name, decision in PROBABILITIES.items():
         values, right = clean[name].to_numpy(), (clean[decision] == clean["truth"]).to_numpy()
         error = calibration_error(values, right, source, bins=BINS, seed=seed)
-        errors.append(_row(error, probability=name, n=len(clean)))
+        errors.append(error.row(probability=name, n=len(clean)))
         tenth = np.minimum((values * BINS).astype(int), BINS - 1)
         for inside in (tenth == number for number in np.unique(tenth)):
             if inside.sum() >= MIN_POSITIVES:
                 about = {"probability": name, "mean": float(values[inside].mean()), "n": int(inside.sum())}
-                rows.append(_row(proportion(right[inside], source[inside]), **about))
+                rows.append(proportion(right[inside], source[inside]).row(**about))
     return pd.DataFrame(rows), pd.DataFrame(errors)
-
-
-NO_ESTIMATE, NO_DIFFERENCE = Estimate(np.nan, np.nan, np.nan), Difference(np.nan, np.nan, np.nan, np.nan)
 
 
 def recovery(clean: pd.DataFrame) -> tuple[Estimate, Difference, int]:
@@ -426,10 +422,10 @@ def recovery(clean: pd.DataFrame) -> tuple[Estimate, Difference, int]:
     wrong = clean[clean["predicted"] != clean["truth"]]
     is_right, n = (wrong["label"] == wrong["truth"]).to_numpy(), len(wrong)
     if not n:
-        return NO_ESTIMATE, NO_DIFFERENCE, 0
+        return metrics.MISSING, metrics.MISSING_DIFFERENCE, 0
     share = proportion(is_right, wrong["source"].to_numpy())
     if abs(n / len(clean) - PUBLISHED_ERROR) > ALIKE * PUBLISHED_ERROR:
-        return share, NO_DIFFERENCE, n
+        return share, metrics.MISSING_DIFFERENCE, n
     counts = (int(is_right.sum()), n, PUBLISHED_RECOVERED, PUBLISHED_MISCLASSIFIED)
     low, high = confint_proportions_2indep(*counts, method="agresti-caffo")
     gained = share.estimate - PUBLISHED_RECOVERED / PUBLISHED_MISCLASSIFIED
@@ -446,10 +442,6 @@ def errors_found(clean: pd.DataFrame, *, seed: int) -> tuple[dict[str, Estimate]
     wrong, source = (clean["predicted"] != clean["truth"]).to_numpy(), clean["source"].to_numpy()
     scores = {name: clean[name].to_numpy(np.float64) for name in (DEEP_KNN, MAX_SOFTMAX)}
     if wrong.all() or not wrong.any():
-        return dict.fromkeys(scores, NO_ESTIMATE), NO_DIFFERENCE
+        return dict.fromkeys(scores, metrics.MISSING), metrics.MISSING_DIFFERENCE
     both = {name: metrics.samples(each, wrong, source, seed=seed)["roc_auc"] for name, each in scores.items()}
     return {name: sample.interval() for name, sample in both.items()}, both[DEEP_KNN].minus(both[MAX_SOFTMAX])
-
-
-def _row(estimate: Estimate, **about: Any) -> dict[str, Any]:
-    return about | dataclasses.asdict(estimate)

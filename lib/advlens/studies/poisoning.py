@@ -496,10 +496,6 @@ def is_correct(rows: pd.DataFrame, decided: str = "predicted") -> Array:
     return (rows[decided] == rows["truth"]).to_numpy()
 
 
-def _row(estimate: Estimate, **about: Any) -> dict[str, Any]:
-    return about | {name: getattr(estimate, name) for name in ("estimate", "low", "high")}
-
-
 def credibility_groups(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Group → rows of `train_on_poison`: correct and misclassified test images, poisoned training images."""
     test, correct = rows[rows["role"] == "test"], is_correct(rows[rows["role"] == "test"])
@@ -523,7 +519,7 @@ def variance_differences(rows: pd.DataFrame) -> pd.DataFrame:
         }
         for group in (CORRECT, MISCLASSIFIED):
             gap = (by_seed[POISONED] - by_seed[group]).dropna()
-            made.append(_row(average_over_seeds(gap), kind=kind, group=group, n=len(groups[group])))
+            made.append(average_over_seeds(gap).row(kind=kind, group=group, n=len(groups[group])))
     return pd.DataFrame(made)
 
 
@@ -544,10 +540,10 @@ def recovered(rows: pd.DataFrame) -> pd.DataFrame:
     error = share_over_seeds(sizes["wrong"] / sizes["tested"], trials=sizes["tested"].mean())
     return pd.DataFrame(
         [
-            _row(error, metric="error", n=int(sizes["tested"].sum())),
-            _row(share_over_seeds(gained, trials=max(wrong, 1)), metric="recovered", n=int((~correct).sum())),
-            _row(share_over_seeds(lost, trials=max(right, 1)), metric="lost", n=int(correct.sum())),
-            _row(average_over_seeds(net), metric="net", n=int(sizes["tested"].sum())),
+            error.row(metric="error", n=int(sizes["tested"].sum())),
+            share_over_seeds(gained, trials=max(wrong, 1)).row(metric="recovered", n=int((~correct).sum())),
+            share_over_seeds(lost, trials=max(right, 1)).row(metric="lost", n=int(correct.sum())),
+            average_over_seeds(net).row(metric="net", n=int(sizes["tested"].sum())),
         ]
     )
 
@@ -568,7 +564,7 @@ def influence(rows: pd.DataFrame, layers: Sequence[str], *, of: str = "poisoned"
             # A share of 75 neighbours, averaged over images: no share of images, which would be far less precise.
             shares, images = own.groupby("seed")[f"{of} in {layer}"].mean(), own["source"].nunique()
             about = {"kind": kind, "group": group, "layer": layer, "n": len(own), "images": images}
-            made.append(_row(_percent(average_over_seeds(shares, bounds=(0, 1))), **about))
+            made.append(_percent(average_over_seeds(shares, bounds=(0, 1))).row(**about))
     return pd.DataFrame(made)
 
 
@@ -594,10 +590,10 @@ def influence_growth(rows: pd.DataFrame, layers: Sequence[str]) -> pd.DataFrame:
     for (kind, group), own in growth.items():
         if group == POISONED:
             continue
-        made.append(_row(average_over_seeds(own), growth="growth", **about[kind, group]))
+        made.append(average_over_seeds(own).row(growth="growth", **about[kind, group]))
         if kind != CONTROL:
             above = (own - growth[CONTROL, group]).dropna()
-            made.append(_row(average_over_seeds(above), growth="above control", **about[kind, group]))
+            made.append(average_over_seeds(above).row(growth="above control", **about[kind, group]))
     return pd.DataFrame(made)
 
 
@@ -617,10 +613,10 @@ def obedience(rows: pd.DataFrame) -> pd.DataFrame:
         obeyed = (poison["predicted"] == poison["given"]).groupby(poison["seed"]).mean()
         both = np.array([pair in anyway for pair in zip(wrong["seed"], wrong["source"], strict=True)], bool)
         points = len(poison) / len(obeyed)  # of each seed, drawn anew
-        made.append(_row(share_over_seeds(obeyed, trials=points), kind=kind, metric="obeyed", n=len(poison)))
+        made.append(share_over_seeds(obeyed, trials=points).row(kind=kind, metric="obeyed", n=len(poison)))
         if len(wrong):
             share = proportion(both, wrong["source"].to_numpy())
-            made.append(_row(share, kind=kind, metric="wrong anyway", n=len(wrong)))
+            made.append(share.row(kind=kind, metric="wrong anyway", n=len(wrong)))
     return pd.DataFrame(made)
 
 
@@ -631,7 +627,7 @@ def ranking_aucs(defences: Mapping[str, Sequence[Defence]]) -> pd.DataFrame:
         truths = [run.points["is_poisoned"].to_numpy(bool) for run in runs]
         aucs = [roc_auc(run.points[ranking].to_numpy(), truth) for run, truth in zip(runs, truths, strict=True)]
         n = sum(int(truth.sum()) for truth in truths)
-        made.append(_row(average_over_seeds(aucs, bounds=(0, 1)), kind=kind, ranking=ranking, n=n))
+        made.append(average_over_seeds(aucs, bounds=(0, 1)).row(kind=kind, ranking=ranking, n=n))
     return pd.DataFrame(made)
 
 
@@ -654,10 +650,10 @@ def outcomes(defences: Mapping[str, Sequence[Defence]]) -> pd.DataFrame:
             about = {"kind": kind, "ranking": ranking}
             for metric, count in (("accuracy", "tested"), ("success", "attacked"), ("recall", "poisoned")):
                 n, trials = int(own[count].sum()), float(own[count].mean())
-                made.append(_row(share_over_seeds(own[metric], trials=trials), metric=metric, n=n, **about))
+                made.append(share_over_seeds(own[metric], trials=trials).row(metric=metric, n=n, **about))
                 if ranking != NOTHING and metric != "recall":
                     gained = share_difference_over_seeds(own[metric], before[metric], trials=trials)
-                    made.append(_row(gained, metric=f"{metric} gained", n=n, **about))
+                    made.append(gained.row(metric=f"{metric} gained", n=n, **about))
     return pd.DataFrame(made)
 
 
@@ -675,5 +671,5 @@ def credibility_of_decisions(rows: pd.DataFrame, *, bins: int = 5, seed: int) ->
         for each in np.unique(number):
             inside = own[number == each]
             share = proportion(is_correct(inside, "label"), inside["source"].to_numpy())
-            made.append(_row(share, group=group, bin=float(edges[each : each + 2].mean()), n=len(inside)))
+            made.append(share.row(group=group, bin=float(edges[each : each + 2].mean()), n=len(inside)))
     return pd.DataFrame(made)

@@ -245,7 +245,7 @@ class Study:
             found = difference(both, alone, "roc_auc", **about)
             named = {"attack": attack, "a": f"image + softmax + {name}", "b": "image + softmax", "metric": "roc_auc"}
             judged = None if both is None else both.judged(**limits)
-            rows.append({**named, **dataclasses.asdict(found), **count_rows(judged)})
+            rows.append(found.row(**named, **count_rows(judged)))
         return with_verdicts(pd.DataFrame(rows), metrics.MARGINS["roc_auc"])
 
     # ------------------------------------------------------------ files and maps
@@ -363,4 +363,4 @@ def _correlation(maps: Array, others: Array) -> Array:
 
 def _mean_of(values: Array, source: Array, *, seed: int) -> dict[str, float]:
     there = np.isfinite(values)
-    return {**dataclasses.asdict(metrics.mean(values[there], source[there], seed=seed)), "n": int(there.sum())}
+    return metrics.mean(values[there], source[there], seed=seed).row(n=int(there.sum()))

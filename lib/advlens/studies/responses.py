@@ -316,10 +316,7 @@ class Study:
                 if said is not None:
                     values = said[np.arange(len(won)), classes]
                     found[metric] = (mean(values, won.source, seed=self.bench.seed), len(won))
-            rows += [
-                {"attack": name, "metric": metric, **dataclasses.asdict(each), "n": n}
-                for metric, (each, n) in found.items()
-            ]
+            rows += [each.row(attack=name, metric=metric, n=n) for metric, (each, n) in found.items()]
         return pd.DataFrame(rows)
 
     def entropy_changes(self) -> pd.DataFrame:
@@ -338,7 +335,7 @@ class Study:
             for role in ("adversarial", "noisy") if len(values) else ():
                 change = (values[role] - values["clean"]).to_numpy()
                 found = mean(change, values.index.to_numpy(), seed=self.bench.seed)
-                rows.append({"attack": name, "role": role, **dataclasses.asdict(found), "n": len(values)})
+                rows.append(found.row(attack=name, role=role, n=len(values)))
         return pd.DataFrame(rows)
 
     # ------------------------------------------------------------ detection

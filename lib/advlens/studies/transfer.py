@@ -24,7 +24,7 @@ from advlens.datasets import split_groups
 from advlens.detectors import Detector, Sign
 from advlens.lenses import MAX_SOFTMAX, DeepNeighbours
 from advlens.lenses.neighbours import CREDIBILITY
-from advlens.metrics import MIN_POSITIVES, Estimate, proportion, proportion_difference
+from advlens.metrics import MIN_POSITIVES, proportion, proportion_difference
 from advlens.progress import progress
 from advlens.random import stream, stream_seed
 from advlens.store import artifact
@@ -261,7 +261,7 @@ class Study:
 
     @property
     def detection_compared(self) -> pd.DataFrame:
-        """`Benchmark.compare` of each victim's Deep kNN with its largest softmax output, in ROC-AUC; column victim."""
+        """`Benchmark.compare` of each victim's Deep kNN with its largest softmax output, in AUC (Holm over all)."""
         return self._detection[1]
 
     @cached_property
@@ -278,7 +278,8 @@ class Study:
             tables.append(table)
             (softmax,) = (each for each in benchmark.baselines if each.name == MAX_SOFTMAX)
             compared.append(benchmark.compare([(detector, softmax)]).assign(victim=victim))
-        return pd.concat(tables, ignore_index=True), pd.concat(compared, ignore_index=True)
+        told = pd.concat(compared, ignore_index=True)
+        return pd.concat(tables, ignore_index=True), with_verdicts(told, told["margin"].iloc[0])
 
 
 # ---------------------------------------------------------------- tables: estimate, low, high, n
@@ -296,7 +297,7 @@ def success(fooled: pd.DataFrame, *, by: Sequence[str] = ("method", "eps")) -> p
     for key, frame in fooled[fooled["part"] == "test"].groupby(list(by), sort=False):
         for network, values in _by_network(frame).items():
             source = frame["source"].to_numpy()
-            share = _row(proportion(values, source), network=network, n=len(frame))
+            share = proportion(values, source).row(network=network, n=len(frame))
             rows.append(dict(zip(by, key, strict=True)) | share)
     return pd.DataFrame(rows)
 
@@ -314,7 +315,7 @@ def differences(fooled: pd.DataFrame, variant: str) -> pd.DataFrame:
         theirs = judged[(judged["method"] == rival) & (judged["eps"] == eps)].set_index("source")
         a, b = (_by_network(frame)[ALL_VICTIMS] for frame in (ours, theirs.loc[ours["source"]]))
         gained = proportion_difference(a, b, ours["source"].to_numpy())
-        found.append({"rival": rival, "eps": eps, **dataclasses.asdict(gained), "n_positive": len(ours)})
+        found.append(gained.row(rival=rival, eps=eps, n_positive=len(ours)))
     table = with_verdicts(pd.DataFrame(found), MARGIN)
     return table.rename(columns={"n_positive": "n"})[["rival", "eps", "estimate", "low", "high", "n", "verdict"]]
 
@@ -324,10 +325,6 @@ def _by_network(frame: pd.DataFrame) -> dict[str, Array]:
     networks = [name for name in (*SOURCES, *VICTIMS) if name in frame]
     values = {name: frame[name].to_numpy(np.float64) for name in networks}
     return values | {ALL_VICTIMS: frame[list(VICTIMS)].to_numpy(np.float64).mean(axis=1)}
-
-
-def _row(estimate: Estimate, **about: Any) -> dict[str, Any]:
-    return about | dataclasses.asdict(estimate)
 
 
 def _check_strengths(strengths: Sequence[float]) -> tuple[float, ...]:

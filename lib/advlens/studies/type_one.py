@@ -165,9 +165,7 @@ def rates(ends: Mapping[str, pd.DataFrame], judges: Sequence[str], *, seed: int)
         won = frame[frame["cause"] == SUCCESS]
         for name in ("distance", "steps") if len(won) else ():
             found[name] = mean(won[name].to_numpy(float), won["source"].to_numpy(), seed=seed), len(won)
-        rows += [
-            {"kind": kind, "metric": name, **dataclasses.asdict(each), "n": n} for name, (each, n) in found.items()
-        ]
+        rows += [each.row(kind=kind, metric=name, n=n) for name, (each, n) in found.items()]
     return pd.DataFrame(rows)
 
 
@@ -471,7 +469,7 @@ class Study:
             if len(own) >= MIN_SHOWN:
                 share = proportion(nearer(own), own["source"].to_numpy())
                 about = {"type": kind, "map": name, "measure": measure}
-                rows.append({**about, **dataclasses.asdict(share), "n": len(own)})
+                rows.append(share.row(**about, n=len(own)))
         return pd.DataFrame(rows, columns=["type", "map", "measure", "estimate", "low", "high", "n"])
 
     def nearer_differences(self) -> pd.DataFrame:
@@ -504,7 +502,7 @@ class Study:
             for to in ("start", "target") if len(part) >= MIN_SHOWN else ():
                 average = mean(part[to].to_numpy(float), part["source"].to_numpy(), seed=self.bench.seed)
                 about = {"stop": stop, "map": name, "measure": measure, "to": to}
-                rows.append({**about, **dataclasses.asdict(average), "n": len(part)})
+                rows.append(average.row(**about, n=len(part)))
         return pd.DataFrame(rows, columns=["stop", "map", "measure", "to", "estimate", "low", "high", "n"])
 
     # ------------------------------------------------------------ detection
