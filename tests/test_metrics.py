@@ -407,6 +407,7 @@ def test_calibration_errors_are_given_where_all_of_it_happened():
 
 def compare(a, b, truth, source, *, commit=False, **about):
     """Paired differences of all metrics; with thresholds committed from the normal rows themselves if asked."""
+    about = {"fprs": (0.05,)} | about
     first, second = (
         samples(each, truth, source, threshold_scores=each[~truth] if commit else None, **about) for each in (a, b)
     )
