@@ -15,6 +15,7 @@ from tests.tolerance import TolerantText
         ("10,000 images", "10,000 images"),
         ("**0.912**: confirmed", "0.908: open"),
         ("0.912 [0.9, 1.0] (entropy)", "0.908 [0.9, 1.0] (mutual information)"),
+        ("0.91 [0.9, 1.0] (all lenses, boosting, FGSM 77/255)", "0.90 [0.9, 1.0] (deep knn, PGD, L2 2)"),
     ],
 )
 def test_rounding_passes(text, other):
@@ -32,6 +33,7 @@ def test_rounding_passes(text, other):
         ("0.912: confirmed", "0.912"),
         ("0.912 [0.9, 1.0] (entropy)", "0.912 [0.9, 1.0]"),
         ("n = 80", "n = 60"),
+        ("0.9 [0.8, 1.0] (n = 80)", "0.9 [0.8, 1.0] (n = 60)"),
         ("n = 4", "n = 3"),
         ("TPR 0.75", "TPR 0.5"),
         ("AUC 0.80", "AUC 0.68"),

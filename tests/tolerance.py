@@ -1,7 +1,8 @@
 """Texts that are equal where their words are and their numbers are close.
 
 Words that only say on which side of a bound a number lies, bold type that says the same, and the name in parentheses of
-what was chosen by its figure, which stands before it, follow the numbers: where these are close, either may stand.
+what was chosen by its figure, which stands before it with its interval, follow the numbers: where these are close, any
+may stand.
 """
 
 import math
@@ -14,7 +15,7 @@ VERDICT = re.compile(
     r"\b(confirmed|refuted|open|carries over|does not carry over|higher|lower|no meaningful difference|undecided|"
     r"supported|contradicted)\b"
 )
-CHOSEN = re.compile(r"(?<=\]) \([A-Za-z -]+\)")
+CHOSEN = re.compile(r"(?<=\]) \([^()=]+\)")
 PADDING = re.compile(r"[ \-]{2,}")  # tables are padded to their widest cell
 
 
@@ -35,12 +36,15 @@ class TolerantText(str):
 
 
 def _words(text: str) -> str:
-    unjudged = CHOSEN.sub(" (chosen)", VERDICT.sub("verdict", text.replace("**", "")))
-    return PADDING.sub(" ", NUMBER.sub("#", unjudged))
+    return PADDING.sub(" ", NUMBER.sub("#", VERDICT.sub("verdict", _unnamed(text).replace("**", ""))))
+
+
+def _unnamed(text: str) -> str:
+    return CHOSEN.sub(" (chosen)", text)
 
 
 def _numbers(text: str) -> list[float]:
-    values = []
+    values, text = [], _unnamed(text)
     for match in NUMBER.finditer(text):
         value = float(match.group().replace(",", "").replace("−", "-"))
         values.append(value / 100 if text[match.end() : match.end() + 1] == "%" else value)
