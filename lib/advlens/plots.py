@@ -72,6 +72,7 @@ MEMBER_STYLES = (
     *({"linestyle": ":", "marker": "D"}, {"linestyle": (0, (5, 1)), "marker": "v"}),
     {"linestyle": (0, (1, 1)), "marker": "P"},
 )
+WORDS_ABREAST = 60  # letters of column names that fit side by side under a panel
 MARKERS_A_LINE = 6  # so that a line of many points is not hidden by them
 LONGEST_TITLE = 10  # characters above a column of a gallery
 LONGEST_ROW_OF_TITLES = 66  # characters above a row of panels, before titles are broken
@@ -332,14 +333,15 @@ def heatmaps(
     title: str,
     axis: str,
     columns: int = 2,
+    reference: float = 0.5,
 ) -> Figure:
     """A value by two categories as coloured cells with a text in each, one panel a group.
 
     Args:
         table: a row a cell; `row`, `column`, `value`, `text` and `panel` name its columns. Categories stand in their
             order.
-        axis: the text of the colour bar, with its unit and n; colours run from 0 to 1 with white at one half.
-        columns: how many panels stand side by side.
+        axis: the text of the colour bar, with its unit and n; colours run from 0 to 1.
+        columns: how many panels stand side by side; reference: the value that is white, such as chance.
     """
     apply_style()
     panels, labels = list(table[panel].unique()), list(table[row].unique())
@@ -351,10 +353,19 @@ def heatmaps(
             .reindex(index=labels, columns=list(table[column].unique()))
             for values in (value, text)
         )
-        style = {"vmin": 0, "vmax": 1, "center": 0.5, "cmap": "PuOr_r", "cbar": False, "annot_kws": {"size": "x-small"}}
+        style = {
+            "vmin": 0,
+            "vmax": 1,
+            "center": reference,
+            "cmap": "PuOr_r",
+            "cbar": False,
+            "annot_kws": {"size": "x-small"},
+        }
         sns.heatmap(cells, annot=texts, fmt="", ax=axes, **style)
         axes.set(title=name, xlabel=column, ylabel=row if axes.get_subplotspec().is_first_col() else "")
         axes.tick_params(axis="y", rotation=0)
+        if sum(len(str(name)) for name in cells.columns) > WORDS_ABREAST:
+            axes.set_xticklabels(axes.get_xticklabels(), rotation=35, ha="right", rotation_mode="anchor")
     figure.colorbar(grid.flat[0].collections[0], ax=grid.flat[: len(panels)], label=axis, shrink=0.9)
     figure.suptitle(title)
     return figure

@@ -51,11 +51,12 @@ def review(suite: Suite, detectors: Sequence[Detector]) -> pd.DataFrame:
     Args:
         suite: whose network is attacked; detectors: its own; those that the review lists are found by their names.
     Returns:
-        A row an attack and detector, trivial baselines among them: attack, detector, family, published (NaN where the
-        review has none, and for data other than digits), estimate, low, high, n.
+        A row an attack, detector (trivial baselines among them) and negatives (clean images, as in the review; with
+        noisy twins): attack, detector, family, negatives, published (NaN where the review has none, and for data other
+        than digits), estimate, low, high, n.
     """
     sets = {title: suite.attack_set(title, title.split()[0], about) for title, (about, _) in REVIEW.items()}
-    table = query(suite.benchmark_of(sets).run(detectors, wanted=(BAR,)), metric=BAR)
+    table = query(suite.benchmark_of(sets).run(detectors, negatives=("clean", "matched"), wanted=(BAR,)), metric=BAR)
     known = {
         (attack, ours): said
         for attack, (_, published) in REVIEW.items()
@@ -64,7 +65,7 @@ def review(suite: Suite, detectors: Sequence[Detector]) -> pd.DataFrame:
     }
     pairs = zip(table["attack"], table["detector"], strict=True)
     table["published"] = [known.get(pair, np.nan) for pair in pairs]
-    columns = ["attack", "detector", "family", "published", "estimate", "low", "high", "n_positive"]
+    columns = ["attack", "detector", "family", "negatives", "published", "estimate", "low", "high", "n_positive"]
     return table[columns].rename(columns={"n_positive": "n"})
 
 
