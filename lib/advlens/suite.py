@@ -19,6 +19,7 @@ from advlens.attacks import AttackSet
 from advlens.attacks.attack_set import UNTARGETED
 from advlens.attacks.crafting import judged
 from advlens.benchmark import Benchmark, Family, Negatives, Stratum, TrainedOn, hard_negatives
+from advlens.benchmark.judging import has_both
 from advlens.benchmark.vocabulary import NOMINAL_FPR
 from advlens.closeness import bandwidth_of
 from advlens.detectors import Boosting, Detector, Fisher, Logistic, create
@@ -241,8 +242,8 @@ class Suite:
             columns = {}
             for detector in self.entrants:
                 scored = self.benchmark.scores(detector, attack, trained_on=TrainedOn.OTHER_FAMILIES)
-                if scored is not None:
-                    rows = scored.judged(stratum=Stratum.SUCCESS, negatives=Negatives.MATCHED)
+                rows = scored and scored.judged(stratum=Stratum.SUCCESS, negatives=Negatives.MATCHED)
+                if rows and has_both(rows):
                     found = rows["is_adversarial"]
                     at = [[threshold_at_fpr(normal, NOMINAL_FPR)] for normal in rows["scores"][:, ~found]]
                     flagged = (rows["scores"][:, found] > np.array(at)).mean(axis=0)
