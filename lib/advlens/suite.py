@@ -253,15 +253,28 @@ class Suite:
 
     @cached_property
     def seconds(self) -> pd.Series:
-        """Seconds for 1,000 images, by detector, on this machine: its lens on 100 images, the second time."""
+        """Seconds for 1,000 images, by detector, on this machine."""
+        return self.seconds_of(self.entrants)
+
+    def seconds_of(self, detectors: Sequence[Detector]) -> pd.Series:
+        """Seconds for 1,000 images of some detectors, by name: the lens on 100 images, the second time."""
         images, timed = self.bench.data.test_images[:100], {}
-        for each in self.entrants:
+        for each in detectors:
             if id(each.lens) not in timed:
                 each.lens.measure(images)
                 start = time.perf_counter()
                 each.lens.measure(images)
                 timed[id(each.lens)] = 1000 / len(images) * (time.perf_counter() - start)
-        return pd.Series({each.name: timed[id(each.lens)] for each in self.entrants})
+        return pd.Series({each.name: timed[id(each.lens)] for each in detectors})
+
+    @property
+    def margins(self) -> dict[str, float]:
+        """Attack → the logit margin that it stops at, of those that look for the nearest image."""
+        return {
+            title: about[BY_MARGIN[name]]
+            for title, (name, about) in self.settings.items()
+            if BY_MARGIN.get(name) in about
+        }
 
     def rescore(self, name: str, attacked: Array, source: Array) -> pd.DataFrame:
         """The long table of images that somebody else attacked, by detectors that did not learn from them.
@@ -300,7 +313,7 @@ class Suite:
             partial = folder / f".partial-{name}.parquet"
             table.to_parquet(partial, index=False)
             partial.rename(folder / f"{name}.parquet")
-        write_entries(
-            entries(self.table, self.alarms, dataset=self.bench.data.name, settings=self.about), folder / "entries"
-        )
+        about = {"dataset": self.bench.data.name, "settings": self.about, "margins": self.margins}
+        made = entries(self.table, self.alarms, **about, seconds=dict(self.seconds), caught=self.caught)
+        write_entries(made, folder / "entries")
         return folder / "table.parquet"
