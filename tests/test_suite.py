@@ -1,5 +1,7 @@
 """The benchmark suite, as small as it can be: attacks, detectors, fusions, false alarms, and what resumes."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,7 +12,7 @@ from advlens.attacks import CATALOGUE
 from advlens.benchmark import LONG_TABLE, hard_negatives, query, worst_first
 from advlens.benchmark.evaluation import as_detector
 from advlens.detectors import Fisher, names
-from advlens.entries import read_entries
+from advlens.entries import catches, read_entries
 from advlens.image_files import through
 from advlens.suite import Sizes, Suite, settings
 from advlens.workbench import Workbench
@@ -77,7 +79,17 @@ def test_alarms_are_shares_of_normal_images(made):
 
 
 def test_a_second_suite_measures_nothing_again(made, monkeypatch):
+    monkeypatch.setattr("advlens.entries.MIN_POSITIVES", 5)
     made.write()
+    written = {entry["detector"]: entry for entry in read_entries(made.bench.folder / "benchmark" / "entries")}
+    assert (
+        {"energy", "all lenses, logistic", "max softmax"}
+        <= set(written)
+        == set(written["energy"]["catches"]) | {"energy"}
+    )
+    assert all(entry["seconds_per_1000"] > 0 for entry in written.values())
+    margins = {row["attack"]: row["margin"] for row in written["energy"]["results"]}
+    assert (margins["deepfool, margin 5"], margins["fgsm 77/255"]) == (5, None)
     monkeypatch.setattr(
         suite, "settings", lambda *_: {n: s for n, s in settings("digits", 2).items() if s[0] in ATTACKS}
     )
@@ -86,6 +98,23 @@ def test_a_second_suite_measures_nothing_again(made, monkeypatch):
     again = Suite(made.bench, made.sizes)
     pd.testing.assert_frame_equal(again.table, pd.read_parquet(made.bench.folder / "benchmark" / "table.parquet"))
     assert set((made.bench.folder / "artifacts").iterdir()) == before
+
+
+def test_an_attack_that_never_succeeds_leaves_no_row_of_what_is_caught():
+    some = {"is_adversarial": np.arange(40) < 20, "scores": np.arange(40)[None] % 20.0, "source": np.arange(40)}
+    none = {"is_adversarial": np.zeros(0, bool), "scores": np.zeros((1, 0)), "source": np.zeros(0, int)}
+    judged = {"fgsm": some, "one_pixel": none}
+
+    def scores(_, attack, **__):
+        return SimpleNamespace(judged=lambda **__: judged[attack])
+
+    benchmark = SimpleNamespace(scores=scores)
+    own = SimpleNamespace(attack_sets=judged, entrants=[SimpleNamespace(name="energy")], benchmark=benchmark)
+    caught = Suite.caught.func(own)  # pyright: ignore[reportAttributeAccessIssue, reportArgumentType]
+    assert caught.index.names == ["attack", "source"]
+    assert set(caught.index.get_level_values("attack")) == {"fgsm"}
+    assert caught["energy"].tolist() == [0.0] * 19 + [1.0]  # the highest of 20 normal scores but one is the threshold
+    assert catches(caught.assign(other=0.0))["energy"]["other"] == {"share": 0.05, "missed": 20}
 
 
 def test_p_values_are_joined_as_scipy_joins_them():
@@ -177,3 +206,4 @@ def test_the_command_prints_the_table_and_writes_an_entry(made, tmp_path, monkey
     (entry,) = read_entries(tmp_path)
     assert (entry["detector"], entry["measured_by"], entry["settings"]["attacks"]) == ("dark", "A. Person", ["fgsm"])
     assert entry["best_attack_so_far"] in first
+    assert entry["seconds_per_1000"] is not None

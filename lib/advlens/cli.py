@@ -112,6 +112,7 @@ def evaluate(
     print(worst_first(table, entrant.name).round(3).to_markdown(index=False))
     if entry:
         about = {"dataset": bench.data.name, "settings": made.about, "measured_by": by}
+        about |= {"margins": made.margins, "seconds": dict(made.seconds_of([entrant]))}
         print(write_entry(entry_of(entrant.name, table, alarms, **about), entry))
 
 
@@ -149,6 +150,8 @@ def leaderboard(dataset: Dataset = "", run: Run = "standard") -> None:
 
     for name in (("mnist", "fashion_mnist") if dataset == "all" else (dataset,)) if dataset else ():
         made = _artifacts(run, name).parent / "benchmark" / "entries"
+        if not made.is_dir():
+            raise FileNotFoundError(f"{made} is no folder: run `advlens benchmark --dataset {name} --run {run}` first")
         shutil.copytree(made, project_root() / FOLDER / "entries", dirs_exist_ok=True)
     print(write_page())
 

@@ -7,30 +7,54 @@ source; the page is made from them and from nothing else.
 import json
 import math
 import re
+import reprlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jinja2
+import matplotlib as mpl
+import numpy as np
 import pandas as pd
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import best_match
+from matplotlib.colors import to_hex
+from skimage.color import rgb2xyz
 
 import advlens
-from advlens.benchmark import query
+from advlens.benchmark import Knowledge, Stratum, TrainedOn, query
 from advlens.benchmark.judging import BAR
 from advlens.benchmark.vocabulary import ABOVE_BASELINE
-from advlens.metrics import MIN_POSITIVES
+from advlens.metrics import MARGINS, MIN_POSITIVES
 from advlens.paths import project_root
+from advlens.plots import FAMILY_COLOURS, LEGEND_TITLES, title_of
+
+
+def _of_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "properties": fields, "required": [name for name in fields if name not in OPTIONAL]}
+
 
 FOLDER = Path("docs") / "leaderboard"
-METRIC = BAR
-NEEDED = {
-    **{"detector": str, "family": str, "dataset": str, "version": str, "measured_by": str, "settings": dict},
-    **{"results": list, "alarms": dict, "best_attack_so_far": str, "potentially_unreliable": bool, "footnote": str},
+OPTIONAL = ("seconds_per_1000", "catches", "margin")
+TEXT, OBJECT = {"type": "string"}, {"type": "object"}
+SHARE = {"type": ["number", "null"], "minimum": 0, "maximum": 1}
+AMOUNT = {"type": ["number", "null"], "minimum": 0}
+COUNT = {"type": "integer", "minimum": 0}
+RESULT: dict[str, Any] = {
+    **{"attack": TEXT, "trained_on": {"enum": [word.value for word in TrainedOn]}},
+    **{"knowledge": {"enum": [word.value for word in Knowledge]}, "condition": TEXT, "stratum": TEXT},
+    **{"tpr": SHARE, "low": SHARE, "high": SHARE, "roc_auc": SHARE},
+    **{"above_baseline": {"type": ["number", "null"], "minimum": -1, "maximum": 1}, "n": COUNT, "margin": AMOUNT},
 }
-RESULT = {
-    **{"attack": str, "trained_on": str, "knowledge": str, "condition": str, "stratum": str},
-    **{"tpr": float, "low": float, "high": float, "roc_auc": float, "above_baseline": float, "n": int},
+ENTRY: dict[str, Any] = {
+    **dict.fromkeys(("detector", "family", "dataset", "version", "measured_by"), TEXT),
+    **{"settings": OBJECT, "alarms": OBJECT | {"additionalProperties": SHARE}, "best_attack_so_far": TEXT},
+    **{"potentially_unreliable": {"type": "boolean"}, "footnote": TEXT, "seconds_per_1000": AMOUNT},
+    "catches": OBJECT | {"additionalProperties": _of_fields({"share": SHARE, "missed": COUNT})},
+    "results": {"type": "array", "items": _of_fields(RESULT)},
 }
+"""Field → its JSON schema, of an entry and of each of its results; all but `OPTIONAL` are needed."""
+SCHEMA = Draft202012Validator(_of_fields(ENTRY))
 
 
 def entries(
@@ -40,37 +64,71 @@ def entries(
     dataset: str,
     settings: Mapping[str, Any],
     measured_by: str = "Advlens",
+    margins: Mapping[str, float] | None = None,
+    seconds: Mapping[str, float] | None = None,
+    caught: pd.DataFrame | None = None,
 ) -> list[dict[str, Any]]:
     """One entry a detector of a suite's tables.
 
     Args:
         table, alarms: of `suite.Suite`; dataset: their data set's name; settings: sizes and seeds of the run.
+        margins: attack → the logit margin that it stops at, of those that stop at one.
+        seconds: detector → seconds for 1,000 images; caught: of `suite.Suite`, for what detectors catch of each other's
+            misses. An entry lacks what isn't given.
     """
-    matched = query(table, negatives="matched", stratum="success")
+    matched = query(table, negatives="matched")
     keys = ["detector", "family", "attack", "trained_on", "knowledge", "condition", "stratum", "n_positive"]
     wide = matched.pivot(index=keys, columns="metric", values="estimate").reset_index()
-    bounds = query(matched, metric=METRIC).set_index(keys)[["low", "high"]]
-    wide = wide.join(bounds, on=keys).rename(columns={METRIC: "tpr", "n_positive": "n"})
-    wide = wide.rename(columns={ABOVE_BASELINE: "above_baseline"})
+    bounds = query(matched, metric=BAR).set_index(keys)[["low", "high"]]
+    wide = wide.join(bounds, on=keys).rename(columns={BAR: "tpr", "n_positive": "n"})
+    wide = wide.rename(columns={ABOVE_BASELINE: "above_baseline"}).assign(margin=wide["attack"].map(margins or {}))
     wide = wide[wide["n"] >= MIN_POSITIVES]
     flagged = alarms.pivot(index="detector", columns="kind", values="estimate")
+    found = {} if caught is None else catches(caught)
     made = []
     for (detector, family), own in wide.groupby(["detector", "family"], sort=False):
-        rows = [{name: kind(row[name]) for name, kind in RESULT.items()} for row in own.to_dict("records")]
-        known = own.dropna(subset="tpr").sort_values("tpr")
-        worst = known["attack"].iloc[0] if len(known) else ""
+        known = own[own["stratum"] == Stratum.SUCCESS.value].dropna(subset="tpr").sort_values("tpr")
         alarmed = flagged[flagged.index == detector].to_dict("records")
+        unreliable = Knowledge.ADAPTIVE.value not in set(own["knowledge"])
         made.append(
             {
                 **{"detector": str(detector), "family": str(family), "dataset": dataset},
                 **{"version": advlens.__version__, "measured_by": measured_by, "settings": dict(settings)},
-                "results": rows,
+                "results": own[list(RESULT)].to_dict("records"),
                 "alarms": {str(kind): float(share) for kind, share in (alarmed or [{}])[0].items()},
-                **{"best_attack_so_far": str(worst), "potentially_unreliable": True},
-                "footnote": "oblivious attackers only: nobody who knows the detector has attacked it yet",
+                "best_attack_so_far": str(known["attack"].iloc[0]) if len(known) else "",
+                "potentially_unreliable": unreliable,
+                "footnote": "nobody who knows the detector has attacked it yet" if unreliable else "",
+                "seconds_per_1000": float(f"{(seconds or {}).get(str(detector), math.nan):.2g}"),
+                "catches": found.get(str(detector), {}),
             }
         )
     return [_rounded(entry) for entry in made]
+
+
+def catches(caught: pd.DataFrame) -> dict[str, dict[str, dict[str, float]]]:
+    """What each detector catches of another's misses, over all attacks.
+
+    Args:
+        caught: of `suite.Suite`, a row an attacked image and a column a detector, the share of seeds that flag it.
+    Returns:
+        Detector → the other → {"share": of the images that the other misses, how many the detector flags, "missed": how
+        many those are}; where seeds disagree, parts of images count. The share is NaN under `MIN_POSITIVES`.
+
+    >>> catches(pd.DataFrame({"a": [1.0] * 30 + [0.0] * 30, "b": [1.0] * 15 + [0.0] * 45}))["a"]
+    {'b': {'share': 0.3333333333333333, 'missed': 45}}
+    """
+    known, flags, missed = (each.fillna(0).astype(float) for each in (caught.notna(), caught, 1 - caught))
+    n, both = missed.T @ known, missed.T @ flags  # both judged the image, and the row's detector missed it
+    shares = (both / n).where(n >= MIN_POSITIVES)
+    return {
+        str(one): {
+            str(other): {"share": float(shares.loc[other, one]), "missed": round(n.loc[other, one])}  # pyright: ignore
+            for other in caught
+            if other != one
+        }
+        for one in caught
+    }
 
 
 def entry_of(detector: str, table: pd.DataFrame, alarms: pd.DataFrame, **about: Any) -> dict[str, Any]:
@@ -102,7 +160,7 @@ def write_entry(entry: Mapping[str, Any], path: Path) -> Path:
 
 
 def read_entries(folder: Path) -> list[dict[str, Any]]:
-    """All entries of a folder, checked.
+    """All entries of a folder, checked against `SCHEMA`.
 
     Raises:
         ValueError: for a file that is no entry, naming what is wrong with it.
@@ -110,7 +168,7 @@ def read_entries(folder: Path) -> list[dict[str, Any]]:
     found = []
     for path in sorted(folder.glob("*.json")):
         try:
-            entry = json.loads(path.read_text())
+            entry = json.loads(path.read_text(), parse_constant=_refuse)
         except ValueError as error:
             raise ValueError(f"{path.name} is no JSON ({error}): see docs/extending.md") from error
         _check(entry, path.name)
@@ -118,20 +176,23 @@ def read_entries(folder: Path) -> list[dict[str, Any]]:
     return found
 
 
+def _refuse(word: str) -> None:
+    raise ValueError(f"{word} is no number there, write null")
+
+
 def _check(entry: Any, name: str) -> None:
-    if not isinstance(entry, dict):
-        raise ValueError(f"{name} must hold one entry, an object, got {type(entry).__name__}")
-    for field, kind in NEEDED.items():
-        if not isinstance(entry.get(field), kind):
-            raise ValueError(f"{name}: {field} must be a {kind.__name__}, got {entry.get(field)!r}")
+    wrong = best_match(SCHEMA.iter_errors(entry))
+    if wrong:
+        at = " ".join(filter(None, (f"{name}:", wrong.json_path[2:])))
+        told = wrong.message.replace(repr(wrong.instance), reprlib.repr(wrong.instance))
+        raise ValueError(f"{at} {told}: see docs/extending.md")
     for row in entry["results"]:
-        missing = sorted(set(RESULT) - set(row)) if isinstance(row, dict) else sorted(RESULT)
-        if missing:
-            raise ValueError(f"{name}: each of results needs {', '.join(missing)}")
-        for field in ("tpr", "low", "high", "roc_auc"):
-            value = row[field]
-            if value is not None and not (isinstance(value, int | float) and 0 <= value <= 1):
-                raise ValueError(f"{name}: {field} must lie in [0, 1] or be null, got {value!r}")
+        bounds = [row[field] for field in ("low", "tpr", "high") if row[field] is not None]
+        if bounds != sorted(bounds):
+            raise ValueError(f"{name}: low ≤ tpr ≤ high must hold, got {bounds} for {row['attack']}")
+    attacks = {row["attack"] for row in entry["results"]}
+    if entry["best_attack_so_far"] not in {*attacks, ""}:
+        raise ValueError(f"{name}: best_attack_so_far must be one of results, got {entry['best_attack_so_far']!r}")
 
 
 def _rounded(value: Any) -> Any:
@@ -144,11 +205,31 @@ def _rounded(value: Any) -> Any:
 
 def page(found: Iterable[Mapping[str, Any]]) -> str:
     """The page: sortable and filterable in the browser, worst case first, without a server or network."""
+    found = list(found)
+    attacks = {row["attack"] for entry in found for row in entry["results"]}
+    names = {*attacks, *(attack.split(",")[0] for attack in attacks), *(entry["dataset"] for entry in found)}
+    data = {
+        "fields": list(RESULT),
+        "entries": [
+            {**entry, "results": [[row.get(field) for field in RESULT] for row in entry["results"]]} for entry in found
+        ],
+        "titles": LEGEND_TITLES | {name: title_of(name) for name in sorted(names)},
+        **{"colours": FAMILY_COLOURS, "meaningful": MARGINS[BAR]},
+    }
     folder = Path(__file__).parent / "templates"
     loader = jinja2.Environment(loader=jinja2.FileSystemLoader(folder), autoescape=True, keep_trailing_newline=True)
     # "<" can't end the script that the data stands in.
-    data = json.dumps(list(found), ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
-    return loader.get_template("leaderboard.html").render(data=data, version=advlens.__version__)
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    about = {"version": advlens.__version__, "shades": _shades(), "least": MIN_POSITIVES}
+    return loader.get_template("leaderboard.html").render(data=text, **about)
+
+
+def _shades() -> list[tuple[str, str]]:
+    """21 colours from 0 to 1 that the colour-blind tell apart, each with black or white, whichever contrasts more."""
+    shades = mpl.colormaps["cividis"](np.linspace(0, 1, 21))[:, :3]
+    equal = np.sqrt(1.05 * 0.05) - 0.05  # the luminance that contrasts with both alike, by WCAG 2's formula
+    texts = np.where(rgb2xyz(shades)[:, 1] > equal, "#000", "#fff")
+    return [(to_hex(shade), str(text)) for shade, text in zip(shades, texts, strict=True)]
 
 
 def write_page() -> Path:

@@ -19,6 +19,7 @@ from advlens.attacks import AttackSet
 from advlens.attacks.attack_set import UNTARGETED
 from advlens.attacks.crafting import judged
 from advlens.benchmark import Benchmark, Family, Negatives, Stratum, TrainedOn, hard_negatives
+from advlens.benchmark.judging import has_both
 from advlens.benchmark.vocabulary import NOMINAL_FPR
 from advlens.closeness import bandwidth_of
 from advlens.detectors import Boosting, Detector, Fisher, Logistic, create
@@ -241,8 +242,8 @@ class Suite:
             columns = {}
             for detector in self.entrants:
                 scored = self.benchmark.scores(detector, attack, trained_on=TrainedOn.OTHER_FAMILIES)
-                if scored is not None:
-                    rows = scored.judged(stratum=Stratum.SUCCESS, negatives=Negatives.MATCHED)
+                rows = scored and scored.judged(stratum=Stratum.SUCCESS, negatives=Negatives.MATCHED)
+                if rows and has_both(rows):
                     found = rows["is_adversarial"]
                     at = [[threshold_at_fpr(normal, NOMINAL_FPR)] for normal in rows["scores"][:, ~found]]
                     flagged = (rows["scores"][:, found] > np.array(at)).mean(axis=0)
@@ -252,15 +253,28 @@ class Suite:
 
     @cached_property
     def seconds(self) -> pd.Series:
-        """Seconds for 1,000 images, by detector, on this machine: its lens on 100 images, the second time."""
+        """Seconds for 1,000 images, by detector, on this machine."""
+        return self.seconds_of(self.entrants)
+
+    def seconds_of(self, detectors: Sequence[Detector]) -> pd.Series:
+        """Seconds for 1,000 images of some detectors, by name: the lens on 100 images, the second time."""
         images, timed = self.bench.data.test_images[:100], {}
-        for each in self.entrants:
+        for each in detectors:
             if id(each.lens) not in timed:
                 each.lens.measure(images)
                 start = time.perf_counter()
                 each.lens.measure(images)
                 timed[id(each.lens)] = 1000 / len(images) * (time.perf_counter() - start)
-        return pd.Series({each.name: timed[id(each.lens)] for each in self.entrants})
+        return pd.Series({each.name: timed[id(each.lens)] for each in detectors})
+
+    @property
+    def margins(self) -> dict[str, float]:
+        """Attack → the logit margin that it stops at, of those that look for the nearest image."""
+        return {
+            title: about[BY_MARGIN[name]]
+            for title, (name, about) in self.settings.items()
+            if BY_MARGIN.get(name) in about
+        }
 
     def rescore(self, name: str, attacked: Array, source: Array) -> pd.DataFrame:
         """The long table of images that somebody else attacked, by detectors that did not learn from them.
@@ -299,7 +313,7 @@ class Suite:
             partial = folder / f".partial-{name}.parquet"
             table.to_parquet(partial, index=False)
             partial.rename(folder / f"{name}.parquet")
-        write_entries(
-            entries(self.table, self.alarms, dataset=self.bench.data.name, settings=self.about), folder / "entries"
-        )
+        about = {"dataset": self.bench.data.name, "settings": self.about, "margins": self.margins}
+        made = entries(self.table, self.alarms, **about, seconds=dict(self.seconds), caught=self.caught)
+        write_entries(made, folder / "entries")
         return folder / "table.parquet"
