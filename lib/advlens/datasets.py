@@ -39,9 +39,10 @@ CLASS_NAMES = {
     ),
 }
 
-USER_NAMES = (("x", "y"), ("x_train", "y_train"), ("images", "labels"))  # of training arrays in a user's file
-USER_TEST_NAMES = {"images": ("test_images", "test_labels")}  # of its test arrays; for others:
-USER_TEST = ("x_test", "y_test")
+USER_NAMES = (  # of the training and the test arrays in a user's file
+    *(("x", "y", "x_test", "y_test"), ("x_train", "y_train", "x_test", "y_test")),
+    ("images", "labels", "test_images", "test_labels"),
+)
 USER_TEST_SHARE = 0.2
 USER_SPLIT_SEED = 0
 USER_MAX_CLASSES = 1000
@@ -161,13 +162,12 @@ def _load_named(name: str, raw_dir: Path) -> DataSet:
 
 def _load_user(path: Path) -> DataSet:
     arrays = _read_npz(path)
-    names = next((pair for pair in USER_NAMES if pair[0] in arrays), USER_NAMES[0])
-    test_names = USER_TEST_NAMES.get(names[0], USER_TEST)
+    names = next((names for names in USER_NAMES if names[0] in arrays), USER_NAMES[0])
     try:
-        class_names = _with_numbers(arrays, names[1], test_names[1])
-        images, labels = _user_pair(arrays, *names)
-        if any(name in arrays for name in test_names):
-            test_images, test_labels = _user_pair(arrays, *test_names)
+        class_names = _with_numbers(arrays, names[1], names[3])
+        images, labels = _user_pair(arrays, *names[:2])
+        if any(name in arrays for name in names[2:]):
+            test_images, test_labels = _user_pair(arrays, *names[2:])
             if test_images.shape[1:] != images.shape[1:]:
                 raise ValueError(
                     f"x_test holds images of shape {test_images.shape[1:]}, expected {images.shape[1:]} "

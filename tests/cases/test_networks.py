@@ -300,7 +300,11 @@ def test_a_subclassed_model_is_taken_without_its_layers(images):
     np.testing.assert_allclose(softmax(classifier.predict(images), axis=1), expected, **CLOSE)
     assert craft("fgsm", classifier, images, expected.argmax(axis=1), eps=0.2).success.any()
     create("total_variation", classifier).calibrate(images).detect(images)
-    for call in (lambda: classifier.features(images), lambda: DeepNeighbours(classifier)):
+    for call in (
+        lambda: classifier.features(images),
+        lambda: DeepNeighbours(classifier),
+        lambda: explain(given, images),
+    ):
         with pytest.raises(ValueError, match="the layers of 'subclassed', a Subclassed, can't be seen"):
             call()
 

@@ -182,9 +182,10 @@ class _Collector:
 
     def network(self, network: keras.Model, tensor: str, prefix: str) -> str:
         """Collects the layers of `network`, which takes `tensor`; returns the tensor that it makes."""
-        from advlens.networks.parts import name_in  # here: the worker process has no Keras 3
+        from advlens.networks.parts import name_in, weighted_layers  # here: the worker process has no Keras 3
 
         config = _configuration(network)
+        weighted_layers(network)  # all of them can be seen
         tensors: dict[tuple[str, int], str] = {}
         waiting = [
             (entry, use) for entry in config["layers"] for use in range(len(entry.get("inbound_nodes", [0])) or 1)

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import h5py
 import keras
 
 PARTS = "layers|models|ops|activations|initializers|regularizers|constraints|dtype_policies"
@@ -31,8 +30,8 @@ def open_network(path: str | Path) -> keras.Model:
     path = Path(path).expanduser()
     if (path / "saved_model.pb").is_file():
         raise ValueError(f"{path} is a SavedModel, which has functions and no layers: {REBUILD}")
-    if path.is_file() and h5py.is_hdf5(path):
-        raise ValueError(f"{path} {_hdf5_kind(path)}")
+    if path.is_file() and _starts(path) == b"\x89HDF":
+        raise ValueError(f"{path} {_hdf5_kind(path.read_bytes())}")
     if path.suffix != ".keras" or not path.is_file():
         raise ValueError(
             f"network must be a Keras model or the path of a .keras file, got {str(path)!r}"
@@ -53,14 +52,18 @@ def open_network(path: str | Path) -> keras.Model:
         raise ValueError(f"{path} can't be opened ({' '.join(str(error).split())[:300]}): save it again") from error
 
 
-def _hdf5_kind(path: Path) -> str:
-    with h5py.File(path) as file:
-        if "model_config" not in file.attrs:
-            return "holds weights alone: build the network, network.load_weights(path), and pass the network"
-        version = str(file.attrs.get("keras_version", "unknown"))
-    if version.startswith("2."):
-        return f"holds a network of Keras {version}: build the same in Keras 3, network.load_weights(path), and pass it"
-    return "holds a network in Keras' former format: open it by keras.models.load_model(path) and pass the network"
+def _starts(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(4)
+
+
+def _hdf5_kind(content: bytes) -> str:
+    if b"model_config" in content:  # the name of an attribute of files that hold more than weights
+        return (
+            "holds a network in Keras' former format: open it by keras.models.load_model(path), or, where Keras 3 "
+            "can't, build the same and network.load_weights(path), and pass the network"
+        )
+    return "holds weights alone: build the network, network.load_weights(path), and pass the network"
 
 
 def _read(path: Path) -> tuple[Any, str]:

@@ -1,6 +1,7 @@
 """Layers of a network by their names, and by the role that they have in it."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 from keras import layers
@@ -26,7 +27,7 @@ def tensors_of(network: keras.Model) -> Tensors:
     """The tensors of a network, on whose layers they are made anew."""
     inputs, outputs = {}, {}
 
-    def call(layer: keras.Operation, *args, **options) -> keras.KerasTensor:
+    def call(layer: keras.Operation, *args, **options) -> Any:
         made = layer(*args, **options)
         inputs.setdefault(name_in(network, layer), args[0])
         outputs.setdefault(name_in(network, layer), made)
@@ -67,7 +68,9 @@ def weighted_layers(network: keras.Model) -> dict[str, layers.Layer]:
         for layer in network.layers
         if layer.weights and not isinstance(layer, layers.Normalization)
     }
-    hidden = [name for name, layer in found.items() if isinstance(layer, keras.Model)]
+    hidden = [
+        name for name, layer in found.items() if isinstance(layer, keras.Model) and not getattr(layer, "inputs", None)
+    ]
     if hidden:
         raise ValueError(
             f"the layers of {hidden[0]!r}, a {type(found[hidden[0]]).__name__}, can't be seen: build it as Sequential "

@@ -20,7 +20,7 @@ Tensor = keras.KerasTensor
 Range = tuple[float | Sequence[float], float | Sequence[float]]
 
 IDLE = (layers.Dropout, layers.GaussianNoise, layers.GaussianDropout, layers.AlphaDropout, layers.Identity)
-HEADS = {"softmax": "a softmax", "sigmoid": "a sigmoid"}
+HEADS = ("softmax", "sigmoid")
 
 
 def unfolded(network: keras.Model, *, input_range: Range | None = None, bgr: bool = False) -> keras.Model:
@@ -43,13 +43,13 @@ def unfolded(network: keras.Model, *, input_range: Range | None = None, bgr: boo
         return network  # what is wrong with it is said by the classifier
     if input_range is None and not bgr and (hasattr(network, FULL_NAMES) or _is_flat(network, graph)):
         return network
-    image = keras.Input(graph.inputs[0].shape[1:], name="image")
+    image: Any = keras.Input(graph.inputs[0].shape[1:], name="image")
     flattening = _Flattening()
     output, said = flattening.logits(flattening.run(graph, _scaled(image, input_range, bgr, flattening.reversed), ""))
     if flattening.left_out:
         said = [*said, f"is taken without {', '.join(flattening.left_out)}, which act in training alone"]
     if said:
-        warnings.warn(f"network {network.name!r} {' and '.join(said)}", stacklevel=2)
+        warnings.warn(f"network {network.name!r} {' and '.join(said)}", stacklevel=1)  # here: once, whoever asks
     flat = keras.Model(image, output, name=network.name)
     setattr(flat, FULL_NAMES, flattening.names)
     return flat
@@ -62,7 +62,7 @@ class _Flattening:
         self.names: dict[str, str] = {}  # a layer's own name → its full one, of those in networks inside
         self.left_out: list[str] = []
         self.reversed: dict[int, Tensor] = {}  # by id, tensors that the next layer takes in reverse order of channels
-        self._layers: dict[str, Any] = {}
+        self._layers: dict[tuple[str, bool], Any] = {}  # by full name, and whether its kernel is reversed
         self._made: dict[int, tuple[Any, Tensor, Tensor]] = {}  # by the output's id: its layer, the input, itself
 
     def run(self, graph: Any, inputs: Any, prefix: str) -> Any:
@@ -82,10 +82,9 @@ class _Flattening:
         kernel_reversed = is_reversed and type(operation) is layers.Conv2D and operation.groups == 1
         if is_reversed and not kernel_reversed and not isinstance(operation, layers.ZeroPadding2D):
             args = (keras.ops.flip(args[0], axis=-1), *args[1:])
-        layer = self._layers.get(name)
-        is_new = layer is None
-        if layer is None:
-            layer = self._layers[name] = self._layer(operation, args, name, copied=bool(prefix) or kernel_reversed)
+        key, is_copied = (name, kernel_reversed), bool(prefix) or kernel_reversed
+        is_new = key not in self._layers
+        layer = self._layers[key] = self._layer(operation, args, name, is_copied) if is_new else self._layers[key]
         if isinstance(layer, layers.Layer) and not isinstance(operation, layers.Layer):
             tensors = [each for each in args if isinstance(each, Tensor)]
             args, options = (tensors if len(tensors) > 1 else tensors[0],), {}
@@ -99,11 +98,11 @@ class _Flattening:
                 self.reversed[id(made)] = made
         return made
 
-    def _layer(self, operation: Any, args: tuple, name: str, *, copied: bool) -> Any:
+    def _layer(self, operation: Any, args: tuple, name: str, is_copied: bool) -> Any:
         """The layer that does what the operation does, under that name; the operation itself where it can."""
         layer = _as_layer(operation, args)
         if layer is None:
-            if not copied or isinstance(operation, keras.Model):
+            if not is_copied or isinstance(operation, keras.Model):
                 return operation
             try:
                 layer = type(operation).from_config(operation.get_config())
@@ -123,14 +122,11 @@ class _Flattening:
         head, is_binary = _activation(layer), end.shape[1:] == (1,)
         if head not in HEADS and not (is_binary and head == "linear"):
             return output, []
-        is_fused = bool(getattr(layer, "weights", None)) and head in HEADS
+        is_fused = head in HEADS and bool(getattr(layer, "weights", None))
         if head in HEADS and not is_fused:
             layer, source, end = self._maker(source)
-        said = (
-            f"ends in {HEADS[head]}: it is cut off, so that outputs are logits" if head in HEADS else "has one output"
-        )
-        if is_binary:
-            said += ": the logits are (0, z) of classes 0 and 1"
+        said = f"ends in a {head}: it is cut off, so that outputs are logits" if head in HEADS else "has one output"
+        said += ": the logits are (0, z) of classes 0 and 1" if is_binary else ""
         return _linear(layer, source, end, is_fused=is_fused, is_binary=is_binary), [said]
 
     def _maker(self, tensor: Tensor) -> tuple[Any, Tensor, Tensor]:
@@ -199,8 +195,8 @@ def _is_flat(network: keras.Model, graph: Any) -> bool:
 
 
 def _is_augmentation(layer: Any) -> bool:
-    kind = type(layer).__name__
-    return isinstance(layer, layers.Layer) and kind.startswith("Random") and kind != "RandomCrop"  # which may resize
+    kind = type(layer)
+    return kind.__module__.startswith("keras.") and kind.__name__.startswith("Random") and kind != layers.RandomCrop
 
 
 def _activation(layer: Any) -> str:

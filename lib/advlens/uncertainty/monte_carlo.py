@@ -1,7 +1,7 @@
 """Monte-Carlo dropout: one network as t thinned ones, whose predictions differ where it is unsure."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
@@ -124,7 +124,7 @@ def _split(network: keras.Model, masks: Mapping[str, Array]) -> tuple[keras.Mode
     """The network up to the first layer that is thinned, and from there on, thinned; both share its weights."""
     entering = []
 
-    def call(layer: keras.Operation, *args, **options) -> keras.KerasTensor:
+    def call(layer: keras.Operation, *args, **options) -> Any:
         if isinstance(layer, _Thinned) and not entering:
             entering.append(args[0])
         return layer(*args, **options)
