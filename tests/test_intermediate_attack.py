@@ -230,7 +230,7 @@ def test_bad_input_is_named(classifier, images):
     other = Classifier(keras.models.clone_model(classifier.model))
     base = BasicIterativeMethod(classifier, targeted=True, verbose=False)
     for parameters, error, message in (
-        ({"layer": "conv9"}, ValueError, "no layer is called 'conv9': choose among conv1, conv2, flatten, logits"),
+        ({"layer": "conv9"}, ValueError, "no layer is called 'conv9': choose one of conv1, conv2, flatten, logits"),
         ({"variant": "ilap"}, ValueError, "variant must be one of projection, flexible, got 'ilap'"),
         ({"guide": "none"}, ValueError, "guide must be one of attack, random, got 'none'"),
         ({"eps": 0}, ValueError, "eps must be a positive number, got 0"),

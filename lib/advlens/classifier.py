@@ -13,12 +13,18 @@ import keras
 import numpy as np
 import tensorflow as tf
 from art.estimators.classification import TensorFlowV2Classifier
+from scipy.stats import binomtest
 
 from advlens.arrays import Array, checked_images, checked_labels
 from advlens.memory import halve_until_it_fits
-from advlens.networks.parts import last_layer
+from advlens.networks.files import REBUILD, open_network
+from advlens.networks.parts import FULL_NAMES, Tensors, last_layer, layer_called, name_in, tensors_of
+from advlens.networks.unfolding import Range, unfolded
 
 GRADIENTS_A_CALL = 10  # class gradients that one compiled call computes: bounds the size of its graph
+RANGES = ((0, 255), (-1, 1))  # in which most networks that do not take [0, 1] take images
+ASKED = 500  # images by which a network's range is known
+SMALLEST = 1e-30  # probability whose logarithm is taken
 
 
 class Classifier(TensorFlowV2Classifier):
@@ -29,29 +35,41 @@ class Classifier(TensorFlowV2Classifier):
     size an attack asks for, so memory stays bounded for any number of images.
 
     Args:
-        network: (n, h, w, channels) images in [0, 1] → (n, c) logits, or the path of such a network's .keras file. A
-            softmax at the end, or a sigmoid of one output (classes 0 and 1), is cut off, with a warning.
+        network: a Keras network of (n, h, w, channels) images → (n, c) logits, or the path of its .keras file. A
+            softmax or sigmoid at the end is cut off, and networks inside it are unfolded: see `unfolded`.
+        input_range, bgr: the values and the order of channels that the network takes: see `unfolded`. Images are in
+            [0, 1] and RGB here, whatever it takes.
         batch_size: images that the network sees at once.
     Raises:
-        TypeError: for what is no Keras model.
-        ValueError: for a network without one image input and one (n, c) output, one that ends in probabilities that
-            can't be cut off, or one whose weights are not finite.
+        TypeError: for what is no Keras 3 model.
+        ValueError: for a network without one image input and one (n, c) output, one whose channels come first, whose
+            outputs are random, or whose weights are not finite, and for a bad range.
     """
 
-    def __init__(self, network: keras.Model | str | Path, *, batch_size: int = 512) -> None:
+    def __init__(
+        self,
+        network: keras.Model | str | Path,
+        *,
+        input_range: Range | None = None,
+        bgr: bool = False,
+        batch_size: int = 512,
+    ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        network = with_logits(_loaded(network) if isinstance(network, str | Path) else network)
+        network = open_network(network) if isinstance(network, str | Path) else network
+        network = unfolded(network, input_range=input_range, bgr=bgr)
         input_shape, num_classes = _checked_shapes(network)
+        network = _checked_outputs(network, input_shape)
         super().__init__(
             model=network,
             nb_classes=num_classes,
             input_shape=input_shape,
             loss_object=keras.losses.CategoricalCrossentropy(from_logits=True, reduction="sum"),
+            optimizer=keras.optimizers.Adam(),  # pyright: ignore[reportArgumentType]
             clip_values=(0.0, 1.0),
             preprocessing=None,
         )
-        self.batch_size = batch_size
+        self.input_range, self.batch_size = input_range, batch_size
         images = tf.TensorSpec((None, *input_shape), tf.float32)
         targets = tf.TensorSpec((None, num_classes), tf.float32)
         self._compiled_logits = tf.function(self._logits, input_signature=[images])
@@ -59,14 +77,6 @@ class Classifier(TensorFlowV2Classifier):
         self._compiled_loss_gradient = tf.function(self._gradient, input_signature=[images, targets])
         self._compiled_class_gradients: dict[int, Callable] = {}
         self._compiled_activations: dict[tuple[str, ...], Callable] = {}
-        outputs = self.predict(np.full((1, *input_shape), 0.5, np.float32))
-        if not np.isfinite(outputs).all():
-            raise ValueError(f"network {network.name!r} gives NaN or infinity: its weights are broken, train it again")
-        if _are_probabilities(outputs):
-            raise ValueError(
-                f"network {network.name!r} ends in probabilities, not logits: drop its softmax and train with "
-                "from_logits=True"
-            )
 
     def logits(self, images: Array) -> Array:
         """The network's output, (n, c) float32, for (n, h, w, channels) images in [0, 1].
@@ -93,13 +103,11 @@ class Classifier(TensorFlowV2Classifier):
             ValueError: for a name that no layer has.
         """
         images, names = checked_images(images, shape=self.input_shape), tuple(names)
-        known = [layer.name for layer in self.model.layers]
         for name in names:
-            if name not in known:
-                raise ValueError(f"no layer is called {name!r}: choose among {', '.join(known)}")
+            layer_called(self.model, name)
         if names not in self._compiled_activations:
-            outputs = {name: self.model.get_layer(name).output for name in names}
-            self._compiled_activations[names] = _compiled(keras.Model(self.model.inputs, outputs))
+            outputs = {name: self._tensors.outputs[name] for name in names}
+            self._compiled_activations[names] = _compiled(keras.Model(self._tensors.image, outputs))
         return self._in_batches(self._compiled_activations[names], images)
 
     def to_parts(self) -> dict[str, keras.Model]:
@@ -190,7 +198,17 @@ class Classifier(TensorFlowV2Classifier):
 
     @functools.cached_property
     def _compiled_features(self) -> Callable:
-        return _compiled(keras.Model(self.model.inputs, last_layer(self.model).input))
+        last = name_in(self.model, last_layer(self.model))
+        return _compiled(keras.Model(self._tensors.image, self._tensors.inputs[last]))
+
+    @functools.cached_property
+    def _tensors(self) -> Tensors:
+        return tensors_of(self.model)
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "a Classifier is not pickled: model.save('mine.keras') writes it, Classifier('mine.keras') reads"
+        )
 
     def _one_hot(self, y: Array) -> Array:
         y = np.asarray(y)
@@ -229,6 +247,30 @@ def as_classifier(model: "Classifier | keras.Model | str | Path") -> Classifier:
     return model if isinstance(model, Classifier) else Classifier(model)
 
 
+def check_range(classifier: Classifier, images: Array, labels: Array) -> None:
+    """Stops where labelled images show that a network takes other values than [0, 1].
+
+    Args:
+        images: (n, h, w, channels) in [0, 1]; labels: (n,) classes.
+    Raises:
+        ValueError: where the network, whose range was not stated, is at chance, and is not in another range.
+    """
+    if classifier.input_range is not None:
+        return
+    images, labels = images[:ASKED], labels[:ASKED]
+    n, chance = len(labels), 1 / classifier.nb_classes
+    correct = int((classifier.predict(images).argmax(axis=1) == labels).sum())
+    if binomtest(correct, n, chance, alternative="greater").pvalue < 0.01:
+        return
+    for low, high in RANGES:
+        found = int((classifier.predict(low + (high - low) * images).argmax(axis=1) == labels).sum())
+        if found > correct + 3 * np.sqrt(n) and binomtest(found, n, chance, alternative="greater").pvalue < 1e-4:
+            raise ValueError(
+                f"the network classifies {correct} of {n} images in [0, 1] correctly, as by chance, and {found} of "
+                f"them in [{low}, {high}]: pass Classifier(network, input_range=({low}, {high}))"
+            )
+
+
 def logit_margins(logits: Array, labels: Array) -> Array:
     """(n,) largest logit of another class minus that of the label: above 0 where the label is left.
 
@@ -244,43 +286,6 @@ def logit_margins(logits: Array, labels: Array) -> Array:
     return others.max(axis=1) - logits[rows, labels]
 
 
-def _loaded(path: str | Path) -> keras.Model:
-    path = Path(path).expanduser()
-    if path.suffix != ".keras" or not path.is_file():
-        raise ValueError(f"network must be a Keras model or the path of a .keras file, got {str(path)!r}")
-    return keras.models.load_model(path, compile=False)  # pyright: ignore[reportReturnType]
-
-
-def with_logits(network: keras.Model) -> keras.Model:
-    """The network without a softmax or a binary sigmoid at its end: the same decisions, and exact logits."""
-    if not isinstance(network, keras.Model) or not network.built or not getattr(network, "layers", None):
-        return network  # what is wrong with it is said later
-    last = network.layers[-1]
-    head = (
-        "softmax" if isinstance(last, keras.layers.Softmax) else getattr(getattr(last, "activation", 0), "__name__", "")
-    )
-    is_binary = head == "sigmoid" and network.outputs[0].shape[1:] == (1,)
-    if not is_binary and head != "softmax":
-        return network
-    warnings.warn(f"network {network.name!r} ends in a {head}: it is cut off, so that outputs are logits", stacklevel=3)
-    if isinstance(last, keras.layers.Softmax | keras.layers.Activation):
-        outputs = last.input
-    else:
-
-        def linear(layer: keras.layers.Layer) -> keras.layers.Layer:
-            changed = {"activation": "linear"} if layer.name == last.name else {}
-            return layer.__class__.from_config(layer.get_config() | changed)
-
-        cut = keras.models.clone_model(network, clone_function=linear)
-        cut.set_weights(network.get_weights())
-        network, outputs = cut, cut.outputs[0]
-    if is_binary:  # logits (0, z) of classes 0 and 1
-        both = keras.layers.Dense(2, use_bias=False, trainable=False, name="both_classes")
-        outputs = both(outputs)
-        both.set_weights([np.array([[0.0, 1.0]], np.float32)])
-    return keras.Model(network.inputs, outputs, name=network.name)
-
-
 def _float32(values: Array) -> Array:
     return np.asarray(values).astype(np.float32, copy=False)
 
@@ -289,16 +294,42 @@ def _compiled(network: keras.Model) -> Callable:
     return tf.function(lambda x: network(x, training=False), reduce_retracing=True)
 
 
-def _are_probabilities(outputs: Array) -> bool:
-    return bool((outputs >= 0).all() and np.allclose(outputs.sum(axis=1), 1, atol=1e-4))
+def _checked_outputs(network: keras.Model, input_shape: tuple[int, ...]) -> keras.Model:
+    """The network, which gives the same finite values for the same images; probabilities as their logarithms."""
+    images = np.random.default_rng(0).random((2, *input_shape), np.float32)
+    outputs, again = (np.asarray(network(images, training=False)) for _ in range(2))
+    if not np.isfinite(outputs).all():
+        raise ValueError(f"network {network.name!r} gives NaN or infinity: its weights are broken, train it again")
+    if not np.allclose(outputs, again, rtol=1e-3, atol=1e-5):
+        raise ValueError(
+            f"network {network.name!r} gives outputs that differ by {np.abs(outputs - again).max():.2g} for the same "
+            "images: let what is random in it act in training alone, as keras.layers.Dropout does"
+        )
+    if (outputs < 0).any() or not np.allclose(outputs.sum(axis=1), 1, atol=1e-4):
+        return network
+    warnings.warn(f"network {network.name!r} ends in probabilities: logits are their logarithms", stacklevel=3)
+    logits = keras.ops.log(keras.ops.maximum(network.outputs[0], SMALLEST))
+    made = keras.Model(network.inputs[0], logits, name=network.name)
+    setattr(made, FULL_NAMES, getattr(network, FULL_NAMES, {}))
+    return made
 
 
 def _checked_shapes(network: keras.Model) -> tuple[tuple[int, int, int], int]:
     """The (h, w, channels) and the number of classes of a network that a `Classifier` can hold."""
     if not isinstance(network, keras.Model):
-        raise TypeError(f"network must be a Keras 3 model, got {type(network).__name__}")
-    if not network.built or len(network.inputs) != 1 or len(network.outputs) != 1:
-        raise ValueError(f"network {network.name!r} must be built and have one input and one output")
+        is_of_keras_2 = type(network).__module__.startswith("tf_keras")
+        remedy = f", a model of Keras 2: {REBUILD}" if is_of_keras_2 else ""
+        raise TypeError(f"network must be a Keras 3 model, got {type(network).__name__}{remedy}")
+    if not network.built or not getattr(network, "inputs", None):
+        raise ValueError(f"network {network.name!r} must be built: call it once, on a batch of images")
+    if len(network.inputs) != 1 or len(network.outputs) != 1:
+        ends = f"{len(network.inputs)} and {len(network.outputs)}"
+        raise ValueError(
+            f"network {network.name!r} must have one input and one output, got {ends}: make it such a Model"
+        )
+    first = [each.name for each in network.layers if getattr(each, "data_format", None) == "channels_first"]
+    if first:
+        raise ValueError(f"layers {', '.join(first)} take the channels first: build them with channels_last")
     input_shape, output_shape = tuple(network.inputs[0].shape[1:]), tuple(network.outputs[0].shape[1:])
     if len(input_shape) != 3 or None in input_shape:
         raise ValueError(f"network {network.name!r} must take images of a fixed (h, w, channels), got {input_shape}")

@@ -4,13 +4,14 @@ Where the files come from is in `downloads`.
 """
 
 import os
+import warnings
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from advlens.arrays import Array, checked_images, checked_labels, checked_seed
+from advlens.arrays import Array, checked_images, checked_labels, checked_seed, class_numbers, largest_value
 from advlens.downloads import (
     SHA256,
     TEST_IMAGES,
@@ -38,6 +39,10 @@ CLASS_NAMES = {
     ),
 }
 
+USER_NAMES = (  # of the training and the test arrays in a user's file
+    *(("x", "y", "x_test", "y_test"), ("x_train", "y_train", "x_test", "y_test")),
+    ("images", "labels", "test_images", "test_labels"),
+)
 USER_TEST_SHARE = 0.2
 USER_SPLIT_SEED = 0
 USER_MAX_CLASSES = 1000
@@ -86,10 +91,11 @@ def load(name_or_path: str | os.PathLike, *, raw_dir: str | os.PathLike | None =
     """A data set by name, fetched and verified where need be, or from a user's own file.
 
     Args:
-        name_or_path: "mnist", "fashion_mnist", or the path of an .npz file with `x`, (n, h, w) or
-            (n, h, w, channels), uint8 or floats in [0, 1], and `y`, (n,) class numbers from 0. Its optional
-            `x_test` and `y_test` are the test set; else every class gives a fifth of its images to it,
-            always the same ones.
+        name_or_path: "mnist", "fashion_mnist", or the path of an .npz file with `x` and `y` (or `x_train` and
+            `y_train`, or `images` and `labels`): (n, h, w) or (n, h, w, channels) floats in [0, 1] or whole numbers,
+            and (n,) or (n, 1) class numbers or names, or (n, c) one-hot. Its optional `x_test` and `y_test` (or
+            `test_images` and `test_labels`) are the test set; else every class gives a fifth of its images to it,
+            always the same ones. Warnings say by what whole numbers are divided, and which number a class is given.
         raw_dir: the folder that holds `mnist/` and `fashion_mnist/`; None for `raw` in the data folder.
     Raises:
         TypeError: for what is neither a name nor a path.
@@ -156,10 +162,12 @@ def _load_named(name: str, raw_dir: Path) -> DataSet:
 
 def _load_user(path: Path) -> DataSet:
     arrays = _read_npz(path)
+    names = next((names for names in USER_NAMES if names[0] in arrays), USER_NAMES[0])
     try:
-        images, labels = _user_pair(arrays, "x", "y")
-        if "x_test" in arrays or "y_test" in arrays:
-            test_images, test_labels = _user_pair(arrays, "x_test", "y_test")
+        class_names = _with_numbers(arrays, names[1], names[3])
+        images, labels = _user_pair(arrays, *names[:2])
+        if any(name in arrays for name in names[2:]):
+            test_images, test_labels = _user_pair(arrays, *names[2:])
             if test_images.shape[1:] != images.shape[1:]:
                 raise ValueError(
                     f"x_test holds images of shape {test_images.shape[1:]}, expected {images.shape[1:]} "
@@ -169,7 +177,7 @@ def _load_user(path: Path) -> DataSet:
             test = _user_test_mask(labels)
             test_images, test_labels = images[test], labels[test]
             images, labels = images[~test], labels[~test]
-        class_names = _user_class_names(np.union1d(labels, test_labels))
+        class_names = class_names or _user_class_names(np.union1d(labels, test_labels))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     return DataSet(path.stem, images, labels, test_images, test_labels, class_names)
@@ -200,8 +208,7 @@ def _user_pair(arrays: dict[str, Array], images_name: str, labels_name: str) -> 
             raise ValueError(f"array {name!r} is missing, the file holds {sorted(arrays)}: save it under that name")
     images, labels = arrays[images_name], arrays[labels_name]
     try:
-        images = _unit_images(images) if images.dtype == np.uint8 else images
-        images = checked_images(images[..., None] if images.ndim == 3 else images)
+        images = _user_images(images)
     except ValueError as error:
         raise ValueError(f"{images_name}: {error}") from None
     try:
@@ -209,6 +216,40 @@ def _user_pair(arrays: dict[str, Array], images_name: str, labels_name: str) -> 
     except ValueError as error:
         raise ValueError(f"{labels_name}: {error}") from None
     return images, labels
+
+
+def _user_images(images: Array) -> Array:
+    """(n, h, w) or (n, h, w, channels) floats in [0, 1], or bool or whole numbers, which are scaled by their range."""
+    if images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[3] not in (1, 3):
+        raise ValueError(f"images of shape {images.shape} have their channels first: save x.transpose(0, 2, 3, 1)")
+    if images.ndim in (3, 4) and images.dtype.kind in "biu":
+        white = largest_value(images)
+        if images.dtype != np.uint8 or (white == 1 and images.any()):
+            warnings.warn(
+                f"images of {images.dtype} have values up to {int(images.max())}: divided by {white}", stacklevel=5
+            )
+        images = images.astype(np.float32) / np.float32(white)
+    return checked_images(images[..., None] if images.ndim == 3 else images)
+
+
+def _with_numbers(arrays: dict[str, Array], *names: str) -> tuple[str, ...]:
+    """Puts class numbers from 0 in place of names, or of numbers from 1, and returns the classes' names if it did."""
+    found = [arrays[name] for name in names if name in arrays]
+    if all(labels.dtype.kind in "US" for labels in found) and found:
+        classes = np.unique(np.concatenate([labels.ravel() for labels in found]))
+    else:
+        classes = np.unique(np.concatenate([class_numbers(labels).ravel() for labels in found] or [[0]]))
+        if not np.array_equal(classes, np.arange(1, len(classes) + 1)) or len(classes) < 2:
+            return ()
+    for name in names:
+        if name in arrays:
+            labels = arrays[name] if arrays[name].dtype.kind in "US" else class_numbers(arrays[name])
+            arrays[name] = np.searchsorted(classes, labels).reshape(len(labels))
+    shown = classes.astype(str)
+    warnings.warn(
+        f"classes are numbered {', '.join(f'{each!s}: {i}' for i, each in enumerate(shown[:20]))}", stacklevel=4
+    )
+    return tuple(shown.tolist())
 
 
 def _user_test_mask(labels: Array) -> Array:

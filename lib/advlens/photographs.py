@@ -9,23 +9,26 @@ from PIL import Image, ImageOps
 from advlens.arrays import Array, checked_whole
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+MODES = {1: "L", 3: "RGB"}  # Pillow's, by the channels
 EXAMPLES = ("astronaut", "chelsea", "coffee", "rocket")  # all in the public domain
 
 
-def load_photographs(folder: str | Path = "", *, size: int = 224) -> tuple[list[str], Array]:
+def load_photographs(folder: str | Path = "", *, size: int = 224, channels: int = 3) -> tuple[list[str], Array]:
     """The pictures of a folder, cropped to their middle square and resized.
 
     Args:
         folder: holds pictures (`SUFFIXES`), taken in the order of their names; "" for `EXAMPLES` of scikit-image.
-        size: side of the square in pixels.
+        size: side of the square in pixels; channels: 3 for colours, 1 for grey levels, into which colours are turned.
     Returns:
-        Names, and (n, size, size, 3) float32 in [0, 1].
+        Names, and (n, size, size, channels) float32 in [0, 1].
     Raises:
         TypeError: for a folder that is no path.
         FileNotFoundError: for a folder that is none, or holds no picture.
-        ValueError: for a size that is no whole number, or a file that is no picture of 8 bits, naming it.
+        ValueError: for a size that is no whole number, other channels, or a file that is no picture of 8 bits.
     """
     checked_whole(size, name="size")
+    if channels not in MODES:
+        raise ValueError(f"channels must be 1 or 3, got {channels!r}")
     if not isinstance(folder, str | Path):
         raise TypeError(f'folder must be a path, or "" for the examples, got {type(folder).__name__}')
     if not str(folder):
@@ -39,9 +42,11 @@ def load_photographs(folder: str | Path = "", *, size: int = 224) -> tuple[list[
             )
         pictures = {file.name: _opened(file) for file in files}
     squares = [
-        ImageOps.fit(picture.convert("RGB"), (size, size), Image.Resampling.BICUBIC) for picture in pictures.values()
+        ImageOps.fit(picture.convert(MODES[channels]), (size, size), Image.Resampling.BICUBIC)
+        for picture in pictures.values()
     ]
-    return list(pictures), np.stack([np.asarray(square, np.float32) / 255 for square in squares])
+    pixels = np.stack([np.asarray(square, np.float32) / 255 for square in squares])
+    return list(pictures), pixels.reshape(len(pixels), size, size, channels)
 
 
 def _opened(file: Path) -> Image.Image:

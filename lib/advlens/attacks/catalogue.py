@@ -36,7 +36,7 @@ from advlens.attacks.lbfgs import LBFGS
 from advlens.attacks.minimum_norm import DDN, CarliniWagnerL2
 from advlens.attacks.pixel import PixelAttack
 from advlens.attacks.spatial import SpatialAttack
-from advlens.classifier import Classifier, as_classifier
+from advlens.classifier import Classifier, as_classifier, check_range
 
 EPS = 77 / 255  # of attacks that have one: 0.3 on the grid of 8-bit images
 CATALOGUE: dict[str, CatalogueEntry] = {
@@ -181,6 +181,7 @@ def craft(
     entry, classifier = find_attack(name), as_classifier(model)
     images = checked_images(images, shape=classifier.input_shape)
     labels = attacked_labels(classifier, images, labels)
+    check_range(classifier, images, labels)
     source = np.arange(len(images)) if source is None else np.asarray(source)
     correct = np.flatnonzero(classifier.predict(images).argmax(axis=1) == labels)
     left_out = len(images) - len(correct)

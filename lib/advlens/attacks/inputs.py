@@ -101,10 +101,6 @@ def attacked_labels(classifier, x: Array, y: Array | None) -> Array:
     """
     if y is None:
         return classifier.predict(x).argmax(axis=1)
-    y = np.asarray(y)
-    if y.ndim == 2:
-        one_hot = ((y == 0) | (y == 1)).all() and (y.sum(axis=1) == 1).all()
-        if y.shape[1] != classifier.nb_classes or not one_hot:
-            raise ValueError(f"two-dimensional labels must be (n, {classifier.nb_classes}) one-hot, got {y.shape}")
-        y = y.argmax(axis=1)
+    if np.ndim(y) == 2 and np.shape(y)[1] not in (1, classifier.nb_classes):
+        raise ValueError(f"two-dimensional labels must be (n, {classifier.nb_classes}) one-hot, got {np.shape(y)}")
     return checked_labels(y, n=len(x), num_classes=classifier.nb_classes)  # pyright: ignore[reportArgumentType]

@@ -12,7 +12,7 @@ from art.estimators.estimator import BaseEstimator, LossGradientsMixin
 
 from advlens.arrays import Array, checked_seed
 from advlens.attacks.inputs import BatchAttack, check_number, check_whole_number
-from advlens.networks.parts import last_convolution
+from advlens.networks.parts import last_convolution, layer_called, name_in, tensors_of
 from advlens.store import versioned
 
 VARIANTS = ("projection", "flexible")
@@ -101,8 +101,8 @@ class IntermediateLevelAttack(BatchAttack):
     def _features(self) -> Callable[[Array | tf.Tensor], tf.Tensor]:
         """Compiled, from images to the layer's activations, (n, h, w, channels) to (n, d)."""
         network = self.estimator.model
-        layer = last_convolution(network) if self.layer is None else network.get_layer(self.layer)
-        part = keras.Model(network.inputs, layer.output)
+        tensors = tensors_of(network)
+        part = keras.Model(tensors.image, tensors.outputs[self.layer or name_in(network, last_convolution(network))])
         return tf.function(lambda x: tf.reshape(part(x, training=False), (tf.shape(x)[0], -1)), reduce_retracing=True)
 
     def _follower(self, features: Callable[[Array | tf.Tensor], tf.Tensor]) -> Callable[..., tf.Tensor]:
@@ -147,11 +147,10 @@ class IntermediateLevelAttack(BatchAttack):
         network = getattr(self.estimator, "model", None)
         if not isinstance(network, keras.Model):
             raise TypeError(f"the classifier must hold a Keras network, got {type(network).__name__}")
-        known = [layer.name for layer in network.layers]
         if self.layer is None:
             last_convolution(network)
-        elif self.layer not in known:
-            raise ValueError(f"no layer is called {self.layer!r}: choose among {', '.join(known)}")
+        else:
+            layer_called(network, self.layer)
 
     def _check_base(self) -> None:
         if self.base is None:

@@ -13,7 +13,7 @@ from advlens.attacks import AttackSet, craft
 from advlens.benchmark.benchmark import Benchmark
 from advlens.benchmark.protocol import CORRECTED, Protocol
 from advlens.benchmark.vocabulary import Family, Negatives
-from advlens.classifier import Classifier, as_classifier
+from advlens.classifier import Classifier, as_classifier, check_range
 from advlens.detectors import Detector, Sign
 from advlens.lenses import Lens
 from advlens.random import stream, stream_seed
@@ -110,6 +110,7 @@ def evaluate(
     classifier = as_classifier(model)
     x = checked_images(x, shape=classifier.input_shape)
     y = checked_labels(y, n=len(x), num_classes=classifier.nb_classes)
+    check_range(classifier, x, y)
     if isinstance(attacks, str):
         raise TypeError(f"attacks must be a sequence of names, got {attacks!r}: pass [{attacks!r}]")
     entries = detector if isinstance(detector, Mapping) else {None: detector}

@@ -3,6 +3,7 @@
 import json
 import warnings
 from collections.abc import Sequence
+from hashlib import blake2b
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,12 @@ import numpy as np
 import pandas as pd
 from art.defences.detector.evasion import EvasionDetector
 
-from advlens.arrays import Array
+from advlens.arrays import Array, checked_images, checked_labels
+from advlens.classifier import check_range
 from advlens.detectors.heads import HEADS, Head
 from advlens.lenses import Lens
 from advlens.metrics import threshold_at_fpr
 from advlens.store.files import read_part, write_part
-from advlens.store.keys import digest
 
 FILE = "detector.json"
 
@@ -30,7 +31,7 @@ class Detector(EvasionDetector):
         recipe: the catalogue's name and parameters, by which `load` builds it again.
 
     Attributes:
-        threshold_: what `calibrate` committed; images that score above it, or whose score is NaN, are called
+        threshold_: what `calibrate` committed; images that score above it, or whose score is not finite, are called
             adversarial. observed_fpr_: its false-positive rate on the images that it was committed from.
     """
 
@@ -57,8 +58,13 @@ class Detector(EvasionDetector):
 
     def fit(self, x: Array, y: Array, batch_size: int = 128, nb_epochs: int = 20, **kwargs: Any) -> "Detector":
         """Fits the lens to the task network's training images, (n, h, w, channels), and classes, (n,)."""
+        for lens in getattr(self.lens, "lenses", [self.lens]):
+            if hasattr(lens, "classifier"):
+                x = checked_images(x, shape=lens.classifier.input_shape)
+                check_range(lens.classifier, x, checked_labels(y, n=len(x), num_classes=lens.classifier.nb_classes))
+                break
         self.lens.fit(x, y)
-        self._fitted_to = digest(np.asarray(x, np.float32))
+        self._fitted_to = _digests(x)
         return self
 
     def learn(self, images: Array, is_adversarial: Array, *, seed: int = 0, **more: Any) -> "Detector":
@@ -87,8 +93,13 @@ class Detector(EvasionDetector):
             raise ValueError(
                 f"clean_images must be {fewest} or more for a false-positive rate of {fpr:g}, got {len(clean_images)}"
             )
-        if digest(np.asarray(clean_images, np.float32)) == getattr(self, "_fitted_to", None):
-            warnings.warn("the detector was fitted to these images: its threshold is too low on others", stacklevel=2)
+        seen = len(_digests(clean_images) & getattr(self, "_fitted_to", set()))
+        if seen:
+            warnings.warn(
+                f"the detector was fitted to {seen} of these {len(clean_images)} images: its threshold is too low for "
+                "others",
+                stacklevel=2,
+            )
         scores = self.scores(clean_images)
         self.threshold_ = threshold_at_fpr(scores, fpr)
         self.observed_fpr_ = float((scores > self.threshold_).mean())
@@ -114,17 +125,15 @@ class Detector(EvasionDetector):
         if self.threshold_ is None:
             raise RuntimeError("this detector has no threshold yet: call calibrate(clean_images, fpr=...) first")
         scores = self.scores(x)
-        broken = np.isnan(scores)
+        broken = ~np.isfinite(scores)
         if broken.any():
-            warnings.warn(f"{broken.sum()} of {len(scores)} scores are NaN: these images are flagged", stacklevel=2)
+            what = f"{broken.sum()} of {len(scores)} scores are NaN or infinite"
+            warnings.warn(f"{what}: these images are flagged", stacklevel=2)
         report = {"scores": scores, "threshold": self.threshold_, "observed_fpr": self.observed_fpr_}
         return report, (scores > self.threshold_) | broken
 
     def _measured(self, images: Array) -> pd.DataFrame:
-        images = np.asarray(images)
-        if images.ndim == 3:
-            raise ValueError(f"images must be (n, h, w, channels), got one of shape {images.shape}: pass images[None]")
-        measured = self.lens.measure(images)
+        measured = self.lens.measure(checked_images(images))
         return measured if self.columns is None else measured[self.columns]
 
     # ------------------------------------------------------------ plain files
@@ -151,6 +160,11 @@ class Detector(EvasionDetector):
 
     def __reduce__(self) -> Any:
         raise TypeError("a detector is not pickled: save(folder) writes plain files, detectors.load reads them")
+
+
+def _digests(images: Array) -> set[bytes]:
+    """Of each image, by which one is known again."""
+    return {blake2b(image.tobytes(), digest_size=16).digest() for image in np.asarray(images, np.float32)}
 
 
 def restore(detector: Detector, folder: Path, about: dict[str, Any]) -> Detector:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from advlens.arrays import Array, checked_images, checked_labels
-from advlens.networks.parts import last_convolution, last_layer
+from advlens.networks.parts import last_convolution, last_layer, layer_called, name_in, tensors_of
 
 if TYPE_CHECKING:
     import keras
@@ -37,9 +37,12 @@ def class_activation_maps(
     """
     import keras
 
+    from advlens.networks.unfolding import unfolded
+
+    network = unfolded(network)
     images = checked_images(images, shape=network.input_shape[1:])
-    logits, pooling = last_layer(network), _pooling(network)
-    inside = keras.Model(network.inputs[0], [pooling.input, network.outputs[0]])
+    logits, pooling, tensors = last_layer(network), _pooling(network), tensors_of(network)
+    inside = keras.Model(tensors.image, [tensors.inputs[name_in(network, pooling)], tensors.logits])
 
     def of_batch(images: tf.Tensor, neurons: tf.Tensor | None) -> Array:
         channels, outputs = (each.numpy() for each in inside(images, training=False))
@@ -69,17 +72,15 @@ def grad_cam(
     import keras
     import tensorflow as tf
 
+    from advlens.networks.unfolding import unfolded
+
+    network = unfolded(network)
     images = checked_images(images, shape=network.input_shape[1:])
-    known = [each.name for each in network.layers]
-    if layer is not None and layer not in known:
-        raise ValueError(f"no layer is called {layer!r}: choose one of {', '.join(known)}")
-    chosen = last_convolution(network) if layer is None else network.get_layer(layer)
-    if len(chosen.output.shape) != 4:  # pyright: ignore[reportAttributeAccessIssue]
-        raise ValueError(f"layer {chosen.name!r} has no places, its outputs are {chosen.output.shape}: choose another")  # pyright: ignore[reportAttributeAccessIssue]
-    # Of a copy: a network from a file was built twice, and a layer knows its output of the first time.
-    copy = keras.models.clone_model(network)
-    copy.set_weights(network.get_weights())
-    inside = keras.Model(copy.inputs[0], [copy.get_layer(chosen.name).output, copy.outputs[0]])
+    name = name_in(network, last_convolution(network) if layer is None else layer_called(network, layer))
+    tensors = tensors_of(network)
+    if len(shape := tensors.outputs[name].shape) != 4:
+        raise ValueError(f"layer {name!r} has no places, its outputs are {shape}: choose another")
+    inside = keras.Model(tensors.image, [tensors.outputs[name], tensors.logits])
 
     def of_batch(images: tf.Tensor, neurons: tf.Tensor | None) -> Array:
         with tf.GradientTape(watch_accessed_variables=False) as tape:

@@ -182,7 +182,10 @@ class _Collector:
 
     def network(self, network: keras.Model, tensor: str, prefix: str) -> str:
         """Collects the layers of `network`, which takes `tensor`; returns the tensor that it makes."""
+        from advlens.networks.parts import name_in, weighted_layers  # here: the worker process has no Keras 3
+
         config = _configuration(network)
+        weighted_layers(network)  # all of them can be seen
         tensors: dict[tuple[str, int], str] = {}
         waiting = [
             (entry, use) for entry in config["layers"] for use in range(len(entry.get("inbound_nodes", [0])) or 1)
@@ -195,8 +198,9 @@ class _Collector:
                     tensors[name, use] = tensor
                 elif sources is None or all(source in tensors for source in sources):
                     inputs = [tensor] if sources is None else [tensors[source] for source in sources]
-                    own = prefix + name + (f", use {use + 1}" if use else "")
-                    made = tensors[name, use] = self.layer(network.get_layer(name), inputs, own)
+                    layer = network.get_layer(name)
+                    own = prefix + name_in(network, layer) + (f", use {use + 1}" if use else "")
+                    made = tensors[name, use] = self.layer(layer, inputs, own)
                     tensor = made if sources is None else tensor
             waiting = [(entry, use) for entry, use in waiting if (entry["config"]["name"], use) not in tensors]
             if len(tensors) == before:

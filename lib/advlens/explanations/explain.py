@@ -135,9 +135,10 @@ explain.methods = methods  # type: ignore[attr-defined]
 
 
 def _network_of(network: keras.Model | Classifier) -> keras.Model:
-    from advlens.classifier import Classifier, with_logits  # here: the worker process has no Keras 3
+    from advlens.classifier import Classifier  # here: the worker process has no Keras 3
+    from advlens.networks.unfolding import unfolded
 
-    return network.model if isinstance(network, Classifier) else with_logits(network)
+    return network.model if isinstance(network, Classifier) else unfolded(network)
 
 
 def _warn_of_branches(description: Description, method: str, start: str) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from advlens.arrays import Array
 from advlens.explanations.explain import explain
-from advlens.networks.parts import last_convolution
+from advlens.networks.parts import FULL_NAMES, last_convolution, layer_called, name_in, tensors_of
 
 if TYPE_CHECKING:
     import keras
@@ -42,17 +42,19 @@ def responses(
     Notes:
         From a layer, all its activations are projected back at once: deconvnet and guided backpropagation start from
         the activations themselves, as in their papers, the gradient is that of their sum. A layer's activations are its
-        outputs: where the ReLU is a layer of its own, name that one. Of a network whose convolutions lie in a network
-        of its own (a nested backbone), name a layer too. What iNNvestigate takes, `explain` says.
+        outputs: where the ReLU is a layer of its own, name that one. What iNNvestigate takes, `explain` says.
     Source: Simonyan et al. 2014; Zeiler & Fergus 2014; Springenberg et al. 2015.
     """
+    from advlens.networks.unfolding import unfolded  # here: the worker process has no Keras 3
+
     if not hasattr(network, "get_layer"):
         raise TypeError(f"network must be a Keras model, got {type(network).__name__}: of a Classifier pass .model")
     if method not in METHODS:
         raise ValueError(f"no response method is called {method!r}: choose one of {', '.join(METHODS)}")
     if of == PREDICTED:
         return explain(network, images, method=method, batch_size=batch_size)
-    layer = last_convolution(network).name if of == LAST_CONVOLUTION else of
+    network = unfolded(network)
+    layer = name_in(network, last_convolution(network)) if of == LAST_CONVOLUTION else of
     return explain(up_to(network, layer), images, method=method, neuron="all", batch_size=batch_size)
 
 
@@ -64,8 +66,9 @@ def up_to(network: keras.Model, layer: str) -> keras.Model:
     """
     import keras  # here, so that the explanations' worker process, which has tf_keras, can load this package
 
-    known = [each.name for each in network.layers]
-    if layer not in known:
-        raise ValueError(f"no layer is called {layer!r}: choose one of {', '.join(known)}")
-    outputs = keras.layers.Flatten(name="responses")(network.get_layer(layer).output)
-    return keras.Model(network.inputs, outputs, name=f"{network.name}_up_to_{layer}")
+    layer_called(network, layer)
+    tensors = tensors_of(network)
+    outputs = keras.layers.Flatten(name="responses")(tensors.outputs[layer])
+    part = keras.Model(tensors.image, outputs, name=f"{network.name}_up_to_{layer.replace('/', '.')}")
+    setattr(part, FULL_NAMES, getattr(network, FULL_NAMES, {}))
+    return part

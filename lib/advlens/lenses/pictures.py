@@ -14,6 +14,7 @@ from advlens.explanations.responses import LAST_CONVOLUTION, responses
 from advlens.image_files import CODECS, through
 from advlens.lenses.base import Lens, frame_of, names_of
 from advlens.networks.parts import last_layer as logits_layer
+from advlens.networks.parts import name_in
 from advlens.store import versioned
 
 
@@ -107,8 +108,9 @@ class Relevancy(Lens):
     def maps(self, images: Array) -> Array:
         """(n, h, w, channels) relevances before colours and codec."""
         images = checked_images(images, shape=self.classifier.input_shape)
-        layer = logits_layer(self.classifier.model).name if self.last_layer else None
-        maps = explain(self.classifier.model, images, method=self.method, neuron=self.neuron, from_layer=layer)
+        network = self.classifier.model
+        layer = name_in(network, logits_layer(network)) if self.last_layer else None
+        maps = explain(network, images, method=self.method, neuron=self.neuron, from_layer=layer)
         return _as_square(maps) if self.last_layer else maps
 
     def to_parts(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from advlens.classifier import Classifier, checked_classifier
 from advlens.explanations.explain import explain
 from advlens.explanations.similarity import rank_correlation
 from advlens.lenses.base import Lens
+from advlens.networks.parts import weighted_layers
 from advlens.random import stream
 from advlens.store import versioned
 
@@ -188,8 +189,8 @@ class LeaveOneOut(Lens):
 
     def __init__(self, classifier: Classifier, *, layers: tuple[str, ...] | None = None, patch: int = 4) -> None:
         self.classifier = checked_classifier(classifier)
-        own = [layer.name for layer in classifier.model.layers if layer.weights]
-        self.layers, self.patch = tuple(layers or own), checked_whole(patch, name="patch")
+        self.layers = tuple(layers or weighted_layers(classifier.model))
+        self.patch = checked_whole(patch, name="patch")
         self.columns = tuple(f"spread at {name}" for name in self.layers)
 
     def measure(self, images: Array) -> pd.DataFrame:

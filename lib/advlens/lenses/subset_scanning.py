@@ -9,6 +9,7 @@ from art.defences.detector.evasion.subsetscanning.scanner import Scanner
 from advlens.arrays import Array, checked_images, checked_seed, checked_whole
 from advlens.classifier import Classifier, checked_classifier
 from advlens.lenses.base import Lens, fit_first
+from advlens.networks.parts import weighted_layers
 from advlens.random import stream
 from advlens.store import versioned
 
@@ -40,7 +41,7 @@ class SubsetScanning(Lens):
         self, classifier: Classifier, *, layer: str | None = None, reference: int = 1000, seed: int = 0
     ) -> None:
         self.classifier, self.seed = checked_classifier(classifier), checked_seed(seed)
-        self.layer = layer or next(each.name for each in classifier.model.layers if each.weights)
+        self.layer = layer or next(iter(weighted_layers(classifier.model)))
         self.reference = checked_whole(reference, name="reference")
 
     def fit(self, images: Array, labels: Array) -> "SubsetScanning":

@@ -11,7 +11,7 @@ from scipy.spatial.distance import cdist
 from advlens.arrays import Array, checked_images, checked_labels, checked_seed, checked_whole
 from advlens.classifier import Classifier, checked_classifier
 from advlens.lenses.base import Lens, fit_first, names_of
-from advlens.networks.parts import last_layer
+from advlens.networks.parts import last_layer, weighted_layers
 from advlens.random import stream
 from advlens.store import versioned
 
@@ -22,10 +22,6 @@ def _pooled(classifier: Classifier, images: Array, names: Sequence[str]) -> dict
     """Layer → (n, d) float64 activations; those of feature maps averaged over their places."""
     found = classifier.layer_activations(images, names)
     return {name: (a.mean(axis=(1, 2)) if a.ndim == 4 else a).astype(np.float64) for name, a in found.items()}
-
-
-def _hidden(classifier: Classifier) -> list[str]:
-    return [layer.name for layer in classifier.model.layers if layer.weights]
 
 
 @versioned(1)
@@ -45,7 +41,7 @@ class Mahalanobis(Lens):
 
     def __init__(self, classifier: Classifier, *, layers: Sequence[str] | None = None) -> None:
         self.classifier = checked_classifier(classifier)
-        self.layers = list(layers or _hidden(classifier))
+        self.layers = list(layers or weighted_layers(classifier.model))
         self.columns = tuple(f"mahalanobis at {name}" for name in self.layers)
 
     def fit(self, images: Array, labels: Array) -> "Mahalanobis":
@@ -116,7 +112,7 @@ class LocalDimensionality(Lens):
         seed: int = 0,
     ) -> None:
         self.classifier = checked_classifier(classifier)
-        self.layers = list(layers or _hidden(classifier))
+        self.layers = list(layers or weighted_layers(classifier.model))
         self.k, self.reference = checked_whole(k, name="k", least=2), checked_whole(reference, name="reference")
         self.seed = checked_seed(seed)
         self.columns = tuple(f"dimensionality at {name}" for name in self.layers)

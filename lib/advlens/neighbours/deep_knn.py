@@ -10,6 +10,7 @@ from advlens.classifier import Classifier, checked_classifier
 from advlens.neighbours.conformal import CONVENTIONS, true_nonconformity
 from advlens.neighbours.judgement import Judgement
 from advlens.neighbours.search import SEARCHES, row_search, without_own
+from advlens.networks.parts import layer_called, weighted_layers
 
 AT_ONCE = 2048  # images whose activations are held beside those of the training set
 SMALLEST_NORM = 1e-12  # so that a layer in which nothing is active divides by no zero
@@ -180,14 +181,12 @@ def _checked_own(own: Array, *, n: int, rows: int) -> Array:
 
 
 def _checked_layers(classifier: Classifier, layers: Sequence[str] | None) -> tuple[str, ...]:
-    with_weights = [layer.name for layer in classifier.model.layers if layer.weights]
     if layers is None:
-        return tuple(with_weights)
+        return tuple(weighted_layers(classifier.model))
     is_named = isinstance(layers, list | tuple) and all(isinstance(name, str) for name in layers)
     if not is_named or len(layers) == 0 or len(set(layers)) < len(layers):
+        with_weights = list(weighted_layers(classifier.model))
         raise ValueError(f"layers must be a list of different names, got {layers!r}: such as {with_weights}")
-    known = [layer.name for layer in classifier.model.layers]
     for name in layers:
-        if name not in known:
-            raise ValueError(f"no layer is called {name!r}: choose among {', '.join(known)}")
+        layer_called(classifier.model, name)
     return tuple(layers)

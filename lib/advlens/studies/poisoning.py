@@ -27,6 +27,7 @@ from advlens.metrics import (
 )
 from advlens.neighbours import DeepKNN, Neighbourhoods
 from advlens.networks import find_builder
+from advlens.networks.parts import weighted_layers
 from advlens.poisoning import CONTROL, KINDS, PoisonedSet, poison_shares, poisoned_set, trigger
 from advlens.poisoning.rankings import NOTHING, RANKINGS, rank, top
 from advlens.progress import progress
@@ -317,7 +318,7 @@ class Study:
         self.seeds = [stream_seed(bench.seed, f"poisoning/seed {number}") for number in range(poison_seeds)]
         self._check_sizes(of_two)
         self.classifier = bench.classifier(NETWORK, epochs=epochs)
-        self.layers = [layer.name for layer in self.classifier.model.layers if layer.weights]
+        self.layers = list(weighted_layers(self.classifier.model))
 
     def _check_sizes(self, of_two: int) -> None:
         """Whether every experiment has enough images, asked before any is computed."""

@@ -1,7 +1,7 @@
 """Monte-Carlo dropout: one network as t thinned ones, whose predictions differ where it is unsure."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
@@ -9,6 +9,8 @@ import tensorflow as tf
 
 from advlens.arrays import Array, checked_images, checked_seed, checked_whole
 from advlens.memory import halve_until_it_fits
+from advlens.networks.parts import name_in
+from advlens.networks.unfolding import unfolded
 from advlens.progress import progress
 from advlens.uncertainty.metrics import METRICS
 
@@ -24,7 +26,8 @@ class MonteCarloDropout:
     folded into the batch. Batch normalisation and all else stay in evaluation mode.
 
     Args:
-        network: Keras 3 network, (n, h, w, channels) images in [0, 1] → (n, c) logits, with dropout layers.
+        network: Keras 3 network, (n, h, w, channels) images in [0, 1] → (n, c) logits, with dropout layers, those of
+            networks inside it included.
         passes: t, how many thinned networks.
         seed: governs the masks.
         layers: names of the dropout layers that are active; None for all.
@@ -50,7 +53,7 @@ class MonteCarloDropout:
             raise TypeError(f"network must be a Keras model, got {type(network).__name__}: of a Classifier pass .model")
         checked_whole(passes, name="passes", least=2)
         checked_whole(batch_size, name="batch_size")
-        self.network = network
+        self.network = network = unfolded(network)
         self.passes = passes
         self.batch_size = batch_size
         dropouts = _dropout_layers(network, layers)
@@ -121,10 +124,10 @@ def _split(network: keras.Model, masks: Mapping[str, Array]) -> tuple[keras.Mode
     """The network up to the first layer that is thinned, and from there on, thinned; both share its weights."""
     entering = []
 
-    def call(layer: keras.Layer, x: keras.KerasTensor, **options) -> keras.KerasTensor:
+    def call(layer: keras.Operation, *args, **options) -> Any:
         if isinstance(layer, _Thinned) and not entering:
-            entering.append(x)
-        return layer(x, **options)
+            entering.append(args[0])
+        return layer(*args, **options)
 
     # A graph of its own: layers of a loaded network are in several graphs, and only name the tensors of the first.
     thinned = keras.models.clone_model(
@@ -144,11 +147,10 @@ def _split(network: keras.Model, masks: Mapping[str, Array]) -> tuple[keras.Mode
 def _dropout_layers(network: keras.Model, names: Sequence[str] | None) -> list[keras.layers.Dropout]:
     """The layers to thin, in the order of computation."""
     found = [layer for layer in network.layers if isinstance(layer, keras.layers.Dropout)]
-    known = [layer.name for layer in found]
+    known = [name_in(network, layer) for layer in found]
     if not found:
         raise ValueError(
-            f"network {network.name!r} has no Dropout layer of its own (those of a network inside it don't count): "
-            "uncertainty needs one, choose another network"
+            f"network {network.name!r} has no Dropout layer: uncertainty needs one, choose another network"
         )
     if names is None:
         names = known
@@ -157,7 +159,7 @@ def _dropout_layers(network: keras.Model, names: Sequence[str] | None) -> list[k
     for name in names:
         if name not in known:
             raise ValueError(f"no dropout layer is called {name!r}: choose among {', '.join(known)}")
-    return [layer for layer in found if layer.name in names]
+    return [layer for layer, name in zip(found, known, strict=True) if name in names]
 
 
 def _masks(layer: keras.layers.Dropout, *, passes: int, seed: list[int]) -> Array:
