@@ -23,7 +23,6 @@ from advlens.attacks.boundary import BoundaryAttack
 from advlens.attacks.deepfool import DeepFool
 from advlens.attacks.gradient import GradientAttack
 from advlens.attacks.lbfgs import LBFGS
-from advlens.attacks.minimum_norm import DDN, CarliniWagnerL2
 from advlens.attacks.pixel import PixelAttack
 from advlens.classifier import Classifier
 from bench.harness import report, seconds
@@ -84,14 +83,6 @@ def main() -> None:
     theirs, theirs_adv = seconds(lambda: art.generate(x))
     report("DeepFool against ART's on its own", ours, theirs,
            f"100 images, median L2 {median_l2(ours_adv, x):.3f} and {median_l2(theirs_adv, x):.3f}")  # fmt: skip
-
-    settings = {"max_iter": 60, "binary_search_steps": 6, "initial_const": 1.0, "learning_rate": 0.1, "batch_size": 100}
-    ours, ours_adv = seconds(lambda: CarliniWagnerL2(compiled).generate(x), 2)
-    theirs, theirs_adv = seconds(lambda: CarliniL2Method(compiled, **settings, **QUIET).generate(x))
-    report("Carlini-Wagner L2 against ART's", ours, theirs,
-           f"100 images, median L2 {median_l2(ours_adv, x):.3f} and {median_l2(theirs_adv, x):.3f}")  # fmt: skip
-    fast, fast_adv = seconds(lambda: DDN(compiled).generate(x), 2)
-    report("DDN against ART's Carlini-Wagner", fast, theirs, f"100 images, median L2 {median_l2(fast_adv, x):.3f}")
 
     classifier = Classifier(trained("average_pooling_cnn", images, labels))
     t = np.argsort(classifier.predict(images), axis=1)[:, -2]

@@ -26,6 +26,7 @@ from advlens.benchmark import (
     evaluate,
     leaderboard,
     pivot,
+    transfer,
 )
 from advlens.benchmark.fitting import Case
 from advlens.benchmark.judging import threshold_scores, with_verdicts
@@ -317,10 +318,29 @@ def test_left_out_attacks_and_families_are_not_learnt_from(benchmark_):
         "all attacks": ["brighten", "more", "other"],
         "all but the attack": ["more", "other"],
         "all but its family": ["other"],  # fgsm and pgd are of one
+        "another data set": [],
     }
     table = benchmark_.run([LEARNT], trained_on=list(TrainedOn)[1:], attacks=["brighten", "more"], wanted=("roc_auc",))
-    assert (table["detector"] == "learnt").sum() == 2 * 4
+    assert (table["detector"] == "learnt").sum() == 2 * 5
     assert set(table["attack"]) == {"brighten", "more"}
+
+
+def test_heads_of_another_data_set_judge_as_they_learnt_there(build):
+    dark_is_attacked = pd.DataFrame({"mean": [0.1, 0.2, 0.6, 0.7]}), np.array([True, True, False, False])
+    benchmark = build(elsewhere={"learnt": [Logistic().fit(*dark_is_attacked) for _ in range(2)]})
+    about = {"trained_on": ("all attacks", "another data set"), "attacks": ["brighten"]}
+    table = benchmark.run([LEARNT, NOISE], **about, wanted=("roc_auc", "tpr_at_fpr_0.05"))
+    there = {"attack": "brighten", "trained_on": "another data set"}
+    here = pick(table, detector="learnt", attack="brighten", trained_on="all attacks")
+    assert here > 0.9
+    assert pick(table, detector="learnt", **there) == pytest.approx(1 - here)
+    assert np.isnan(pick(table, detector="noise", **there))  # it brought none
+    shown = transfer({"dark → bright": table.assign(n_positive=20)}).set_index(["detector", "trained_on"])
+    assert shown.loc[("learnt", "another data set"), ["direction", "estimate", "attacks"]].tolist() == [
+        *("dark → bright", 0.0, 1),
+    ]
+    assert set(shown.index.get_level_values("detector")) == {"learnt", "noise"}
+    assert transfer({"too few": table.assign(n_positive=19)}).empty
 
 
 def test_baselines_are_oriented_on_validation_and_the_best_is_named(benchmark_, table):

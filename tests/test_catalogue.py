@@ -7,7 +7,7 @@ import pytest
 from art.attacks.attack import EvasionAttack
 
 from advlens.attacks import CATALOGUE, attack_images, build_attack, craft, find_attack, strengths_of
-from advlens.attacks.appearance import appearance, similarity
+from advlens.attacks.appearance import appearance, idle, similarity
 from advlens.attacks.attack_set import UNTARGETED
 from advlens.attacks.catalogue import CatalogueEntry
 from advlens.attacks.inputs import MARGIN
@@ -60,6 +60,9 @@ def test_selecting_rows_keeps_them_together(crafted):
 FOR_TESTS = {
     "boundary": {"max_iter": 30},
     "universal": {"eps": 0.6},
+    "fab": {"max_iter": 20},
+    "fab_linf": {"max_iter": 20},
+    "carlini_linf": {"rounds": 4},
 }
 
 
@@ -244,6 +247,22 @@ def test_appearance_is_of_successful_attacks(crafted):
     assert row["l2_low"] < row["l2"] < row["l2_high"]
 
 
+def test_images_that_an_attack_left_alone_are_counted(crafted):
+    n, nudge = len(crafted), np.where(np.arange(len(crafted)) % 2, np.float32(1e-3), 0)[:, None, None, None]
+    moved = np.clip(crafted.clean + nudge, 0, 1)  # half of them by less than half a level
+    moved[:4] = crafted.adversarial[:4]
+    linf = np.abs(moved - crafted.clean).max(axis=(1, 2, 3))
+    zero = np.arange(n) < n // 4
+    made = dataclasses.replace(crafted, adversarial=moved, linf=linf, zero_gradient=zero)
+    shown = idle({"one": made, "two": dataclasses.replace(made, attack="boundary, margin 2")})
+    one, two = shown.set_index("attack").loc[["one", "two"]].to_dict("records")
+    assert one["n"] == n
+    assert (one["unchanged"], one["unchanged_8_bit"]) == (np.mean(linf == 0), (n - 4) / n)
+    assert 0 < one["unchanged"] < one["unchanged_8_bit"]
+    assert (one["success"], one["zero_gradient"]) == (crafted.success.mean(), zero.mean())
+    assert np.isnan(two["zero_gradient"])  # it never asks for one
+
+
 def test_the_step_follows_from_the_strength_unless_it_is_given(average_pooling_classifier):
     assert build_attack("bim", average_pooling_classifier, eps=0.2).eps_step == pytest.approx(0.04)
     assert build_attack("pgd", average_pooling_classifier, eps=0.3).eps_step == pytest.approx(0.01)
@@ -252,7 +271,10 @@ def test_the_step_follows_from_the_strength_unless_it_is_given(average_pooling_c
     assert find_attack("bim").with_parameters(eps=0.2)["max_iter"] == 10
 
 
-@pytest.mark.parametrize("name", ["deepfool", "gradient", "lbfgs", "ddn", "carlini_l2", "boundary"])
+AT_A_MARGIN = ("deepfool", "gradient", "lbfgs", "ddn", "carlini_l2", "carlini_linf", "fab", "fab_linf", "boundary")
+
+
+@pytest.mark.parametrize("name", AT_A_MARGIN)
 def test_a_stored_set_scores_the_same_again_at_any_batch_size(
     name, max_pooling_classifier, real_images, real_labels, tmp_path
 ):

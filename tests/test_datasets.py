@@ -96,6 +96,19 @@ def test_sources_are_tried_in_order_until_one_is_right(right, tmp_path, monkeypa
     assert asked == [1]
 
 
+def test_stored_test_images_are_read_where_they_are_right_and_never_fetched(right, tmp_path, monkeypatch):
+    monkeypatch.setenv("ADVLENS_DATA", str(tmp_path))
+    monkeypatch.setitem(downloads.SOURCES, "mnist", [("source", lambda name: right)])
+    folder, content = tmp_path / "raw" / "mnist", right[downloads.TEST_IMAGES]
+    assert datasets.stored_test_images("mnist") is None
+    fill(folder, {downloads.TEST_IMAGES: content})
+    read = datasets.stored_test_images("mnist")
+    assert np.array_equal(read, load("mnist", raw_dir=tmp_path / "elsewhere").test_images)
+    fill(folder, {downloads.TEST_IMAGES: content[:-1] + b"\0"})
+    assert datasets.stored_test_images("mnist") is None
+    assert [path.name for path in folder.iterdir()] == [downloads.TEST_IMAGES]
+
+
 def test_when_no_source_answers_each_reason_and_the_place_for_the_files_are_named(right, tmp_path, monkeypatch):
     truncated = right | {downloads.TRAIN_IMAGES: right[downloads.TRAIN_IMAGES][:1000]}
     sources = [("first", offline), ("second", lambda name: {}), ("third", lambda name: truncated)]

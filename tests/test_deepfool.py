@@ -5,6 +5,7 @@ from art.attacks.evasion import DeepFool as ArtDeepFool
 
 from advlens.attacks.boundary import BoundaryAttack
 from advlens.attacks.deepfool import DeepFool
+from advlens.attacks.fab import FAB
 from advlens.attacks.gradient import GradientAttack
 from advlens.attacks.inputs import MARGIN
 from advlens.attacks.lbfgs import LBFGS
@@ -43,7 +44,7 @@ def test_an_images_result_does_not_depend_on_its_batch(max_pooling_classifier, m
     np.testing.assert_allclose(together, apart, atol=1e-4)
 
 
-@pytest.mark.parametrize("attack", [DeepFool, GradientAttack, BoundaryAttack, LBFGS, DDN])
+@pytest.mark.parametrize("attack", [DeepFool, GradientAttack, BoundaryAttack, LBFGS, DDN, FAB])
 def test_a_success_stays_one_in_any_batch_and_a_margin_is_kept(attack, max_pooling_classifier, mnist):
     x = mnist[0][200:216]
     y = max_pooling_classifier.predict(x).argmax(axis=1)
@@ -69,10 +70,11 @@ def test_few_batch_sizes_are_met_while_images_drop_out(max_pooling_classifier, m
     assert sizes[0] == 32
 
 
-def test_images_already_of_another_class_stay(max_pooling_classifier, mnist):
+@pytest.mark.parametrize("attack", [DeepFool, FAB])
+def test_images_already_of_another_class_stay(attack, max_pooling_classifier, mnist):
     x = mnist[0][:5]
     decided = max_pooling_classifier.predict(x).argmax(axis=1)
-    np.testing.assert_array_equal(DeepFool(max_pooling_classifier).generate(x, (decided + 1) % 10), x)
+    np.testing.assert_array_equal(attack(max_pooling_classifier).generate(x, (decided + 1) % 10), x)
 
 
 def test_bad_input_is_named(max_pooling_classifier, mnist):

@@ -1,5 +1,7 @@
 """The benchmark suite, as small as it can be: attacks, detectors, fusions, false alarms, and what resumes."""
 
+import copy
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
@@ -76,6 +78,33 @@ def test_alarms_are_shares_of_normal_images(made):
     assert {"noisy", "blurred", "turned", "from a JPEG", "half the contrast"} <= set(made.alarms["kind"])
     # Noise moves pixels off black, which counting them must see.
     assert alarms.loc[("noisy", "non-zero background"), "estimate"] > 0.5
+
+
+def test_images_of_the_other_data_set_are_hard_ones_where_they_are_on_the_disk(made, monkeypatch):
+    clothes = np.arange(50, dtype=np.float32).repeat(28 * 28).reshape(50, 28, 28, 1) / 255
+    there = {"fashion_mnist": clothes}
+    monkeypatch.setattr(suite, "stored_test_images", there.get)
+    monkeypatch.setitem(suite.OTHER_DATA, "digits", "fashion_mnist")
+    drawn = Suite.hard_images.func(made)["of the other data set"]
+    assert len(np.unique(drawn)) == made.sizes.alarms
+    assert set(drawn.ravel()) <= set(clothes.ravel())
+    there.clear()
+    assert "of the other data set" not in Suite.hard_images.func(made)
+
+
+def test_heads_from_another_suite_judge_here_and_other_columns_are_left_out(made):
+    twin = copy.copy(made)  # its heads are this one's own, and so must be their verdicts
+    twin.singles = {**made.singles, "natural_scenes": SimpleNamespace(lens=SimpleNamespace(columns=("another",)))}
+    with pytest.warns(UserWarning, match="^natural scenes: left out"):
+        table = made.transferred(twin)
+    own, theirs = (query(table, trained_on=learnt) for learnt in ("all attacks", "another data set"))
+    assert {"all six", "all shared lenses, boosting", "baselines, logistic"} <= set(own["detector"])
+    assert not {"natural scenes", "all lenses, boosting"} & set(table["detector"])
+    assert own["estimate"].notna().any()
+    pd.testing.assert_frame_equal(own.drop(columns="trained_on"), theirs.drop(columns="trained_on"))
+    twin.sizes = dataclasses.replace(made.sizes, training_seeds=3)
+    with pytest.raises(ValueError, match="got 2 and 3 training seeds"):
+        made.transferred(twin)
 
 
 def test_a_second_suite_measures_nothing_again(made, monkeypatch):

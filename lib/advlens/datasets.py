@@ -19,6 +19,7 @@ from advlens.downloads import (
     TRAIN_IMAGES,
     TRAIN_LABELS,
     idx_array,
+    stored_file,
     verified_files,
 )
 from advlens.paths import data_dir
@@ -115,6 +116,12 @@ def load(name_or_path: str | os.PathLike, *, raw_dir: str | os.PathLike | None =
     if not path.is_file():
         raise FileNotFoundError(f"data set {str(path)!r} is no file: check its path, seen from {Path.cwd()}")
     return _load_user(path)
+
+
+def stored_test_images(name: str) -> Array | None:
+    """(n, 28, 28, 1) test images of "mnist" or "fashion_mnist" from the data folder; None where they aren't there."""
+    content = stored_file(name, TEST_IMAGES, folder=data_dir() / "raw" / name)
+    return None if content is None else _unit_images(idx_array(content))
 
 
 def split_groups(source: Array, *, fractions: tuple[float, float, float] = (0.6, 0.2, 0.2), seed: int) -> Split:

@@ -94,16 +94,7 @@ def verified_files(name: str, *, folder: Path) -> dict[str, bytes]:
         SourceError: when no source gave the right files; the message lists each source's reason.
         OSError: when `folder` cannot be written, as on a full disk.
     """
-    files = {}
-    for file in SHA256[name]:
-        path = folder / file
-        if not path.exists():
-            continue
-        content = path.read_bytes()
-        if fault := _fault(name, file, content):
-            log.warning("%s %s: it is fetched anew", path, fault)
-        else:
-            files[file] = content
+    files = {file: content for file in SHA256[name] if (content := stored_file(name, file, folder=folder))}
     missing = [file for file in SHA256[name] if file not in files]
     if missing:
         fetched = _fetch(name, missing, folder=folder)
@@ -111,6 +102,18 @@ def verified_files(name: str, *, folder: Path) -> dict[str, bytes]:
             _write(folder / file, fetched[file])
             files[file] = fetched[file]
     return files
+
+
+def stored_file(name: str, file: str, *, folder: Path) -> bytes | None:
+    """The bytes of a data set's file in `folder`; None where it is absent or wrong. Nothing is fetched."""
+    path = folder / file
+    if not path.exists():
+        return None
+    content = path.read_bytes()
+    if fault := _fault(name, file, content):
+        log.warning("%s %s: it is not used, and fetched anew with its data set", path, fault)
+        return None
+    return content
 
 
 def _fault(name: str, file: str, content: bytes) -> str | None:

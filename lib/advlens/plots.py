@@ -43,6 +43,7 @@ ATTACK_TITLES = {
     **{"boundary": "Boundary", "square": "Square", "pgd_l2": "PGD, L2", "apgd_ce": "APGD-CE", "apgd_dlr": "APGD-DLR"},
     **{"jsma": "JSMA", "elastic_net": "Elastic net", "spatial": "Spatial"},
     **{"hop_skip_jump": "HopSkipJump", "universal": "Universal", "ilap": "ILAP", "ilaf": "ILAF", "ddn": "DDN"},
+    **{"carlini_linf": "Carlini–Wagner L∞", "fab": "FAB", "fab_linf": "FAB, L∞"},
     **{"svm": "SVM"},
 }
 """The catalogue's names → as people know them."""

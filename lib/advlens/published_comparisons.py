@@ -34,7 +34,8 @@ REVIEW: Mapping[str, tuple[dict[str, Any], tuple[float, ...]]] = {
 }
 """Attack, the catalogue's name first → its parameters, and `REVIEWED`'s TPR in the review, each at an FPR of its own.
 
-The review's ε are n/256 and, for Square, 0.3; ours lie on the 1/255 grid. Its C&W L∞ is left out: ART's finds nothing.
+The review's ε are n/256 and, for Square, 0.3; ours lie on the 1/255 grid. Its C&W L∞ is left out: ART's finds nothing
+here at its defaults.
 """
 PASA: Mapping[str, tuple[float, ...]] = {
     "fgsm": (0.968, 0.979, 0.981, 0.983),

@@ -5,7 +5,8 @@ stopped goes on where it was.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,12 +17,14 @@ import pandas as pd
 
 from advlens.arrays import Array, checked_images, checked_indices, checked_whole
 from advlens.attacks import AttackSet
+from advlens.attacks.appearance import idle
 from advlens.attacks.attack_set import UNTARGETED
 from advlens.attacks.crafting import judged
 from advlens.benchmark import Benchmark, Family, Negatives, Stratum, TrainedOn, hard_negatives
 from advlens.benchmark.judging import has_both
 from advlens.benchmark.vocabulary import NOMINAL_FPR
 from advlens.closeness import bandwidth_of
+from advlens.datasets import stored_test_images
 from advlens.detectors import Boosting, Detector, Fisher, Logistic, create
 from advlens.entries import entries, write_entries
 from advlens.lenses import Joined
@@ -36,8 +39,8 @@ LENGTHS = (2.0, 1.0, 3.0)  # of PGD in L2
 MARGINS = (1e-3, 5.0, 2.0)  # of logits, of the attacks that look for the nearest image
 BY_EPSILON = ("fgsm", "bim", "pgd", "mi_fgsm", "apgd_ce", "apgd_dlr", "square")
 BY_MARGIN = {
-    **dict.fromkeys(("deepfool", "lbfgs", "gradient", "ddn"), "margin"),
-    "carlini_l2": "confidence",
+    **dict.fromkeys(("deepfool", "lbfgs", "gradient", "ddn", "fab", "fab_linf"), "margin"),
+    **dict.fromkeys(("carlini_l2", "carlini_linf"), "confidence"),
 }
 AT_STRONGEST = ("bim_targeted", "universal", "ilap")
 SLOW: Mapping[str, Mapping[str, Any]] = {
@@ -56,6 +59,8 @@ OF_A_FAMILY = {  # detector → its columns, one lens a family
     "feature_squeezing": ("largest",),
 }
 IN_NO_FUSION = ("shap_signature", "kd_bu", "art_input", "art_activation")  # too many columns, or in all six already
+NUMBERED = ("shap_signature",)  # columns that are numbers of one network's units, and mean nothing on another's
+OTHER_DATA = {"mnist": "fashion_mnist", "fashion_mnist": "mnist"}
 LEARNT = (TrainedOn.ATTACK, TrainedOn.OTHER_ATTACKS, TrainedOn.OTHER_FAMILIES)
 METRICS_ASKED = (
     *("roc_auc", "tpr_at_fpr_0.05", "committed_tpr_0.05", "observed_fpr_0.05"),
@@ -173,18 +178,22 @@ class Suite:
     @cached_property
     def fusions(self) -> dict[str, Detector]:
         """One lens a family, and all of them, joined by regression, by trees and by p-values."""
-        of_families = {name: columns for name, columns in OF_A_FAMILY.items() if name in self.singles}
+        return self._fused(self.singles, title="all lenses")
+
+    def _fused(self, names: Collection[str], *, title: str) -> dict[str, Detector]:
+        """The fusions of some of the singles; `title` is that of all of them."""
+        of_families = {name: columns for name, columns in OF_A_FAMILY.items() if name in names}
         every = {}
-        for name, detector in self.singles.items():
+        for name in names:
             known = {column for columns in every.values() for column in columns}
-            if name not in IN_NO_FUSION and not known & set(detector.lens.columns):
-                every[name] = detector.lens.columns
+            if name not in IN_NO_FUSION and not known & set(self.singles[name].lens.columns):
+                every[name] = self.singles[name].lens.columns
         made = {}
-        for title, chosen in (("one lens a family", of_families), ("all lenses", every)):
+        for each, chosen in (("one lens a family", of_families), (title, every)):
             lens = Joined([self.singles[name].lens for name in chosen])
             columns = [column for own in chosen.values() for column in own]
             for word, head in (("logistic", Logistic()), ("boosting", Boosting()), ("p-values", Fisher())):
-                name = f"{title}, {word}"
+                name = f"{each}, {word}"
                 made[name] = Detector(lens, head, columns=columns, name=name, family=Family.FUSED.value)
         return made
 
@@ -210,7 +219,10 @@ class Suite:
 
     @cached_property
     def hard_images(self) -> dict[str, Array]:
-        """Kind → normal images: noisy, blurred, paler, turned, from a JPEG file, misclassified."""
+        """Kind → normal images: noisy, blurred, paler, turned, from a JPEG file, misclassified, of the other data set.
+
+        Digits beside clothes and clothes beside digits, where that data set is on the disk.
+        """
         data, n = self.bench.data, self.sizes.alarms
         decided = self.classifier.predict(data.test_images).argmax(axis=1)
         taken = [*_sources(self.attack_sets), *self.benchmark.threshold_source]
@@ -218,7 +230,15 @@ class Suite:
         right, wrong = (free[(decided == data.test_labels)[free] == which] for which in (True, False))
         kinds = hard_negatives(data.test_images[right[:n]], seed=self.bench.seed)
         kinds["misclassified"] = data.test_images[wrong[:n]]
+        foreign = stored_test_images(OTHER_DATA[data.name]) if data.name in OTHER_DATA else None
+        if foreign is not None:
+            kinds["of the other data set"] = stream(self.bench.seed, "suite/other data set").permutation(foreign)[:n]
         return {kind: each for kind, each in kinds.items() if len(each)}
+
+    @cached_property
+    def idle(self) -> pd.DataFrame:
+        """How often each attack left images unchanged, or had no gradient: see `advlens.attacks.appearance.idle`."""
+        return idle(self.attack_sets)
 
     def evaluate(self, detector: Detector) -> tuple[pd.DataFrame, pd.DataFrame]:
         """The long table and the alarms of a detector of a user's own, and of the trivial baselines.
@@ -228,6 +248,38 @@ class Suite:
         benchmark = self.benchmark_of(self.attack_sets, store=None)
         table = benchmark.run([detector], trained_on=LEARNT, wanted=METRICS_ASKED)
         return table, benchmark.alarms([detector], self.hard_images)
+
+    def transferred(self, other: "Suite") -> pd.DataFrame:
+        """The long table of detectors that learn, by heads fitted to all attacks here, and to all of another suite.
+
+        Columns are matched by name. Detectors that measure others there, whose columns are numbers of a network's
+        units, or that could not be fitted are left out, and named in a warning; "all shared lenses" joins the others.
+
+        Args:
+            other: a suite on another data set, with as many training seeds.
+        Raises:
+            ValueError: for another number of training seeds.
+        """
+        if other.sizes.training_seeds != self.sizes.training_seeds:
+            raise ValueError(
+                f"both suites must train each head as often, got {self.sizes.training_seeds} and "
+                f"{other.sizes.training_seeds} training seeds: make one again"
+            )
+        columns = [{name: each.lens.columns for name, each in made.singles.items()} for made in (self, other)]
+        shared = [name for name in self.singles if name not in NUMBERED and columns[0][name] == columns[1].get(name)]
+        mine, theirs = (
+            [*(made.singles[name] for name in shared), *made._fused(shared, title="all shared lenses").values()]
+            for made in (self, other)
+        )
+        learning = [each for each in (*theirs, *other.benchmark.baselines) if each.head.learns]
+        heads = {each.name: other.benchmark.heads_from_all(each) for each in learning}
+        entrants = [each for each in mine if len(heads.get(each.name, ())) == self.sizes.training_seeds]
+        kept = {each.name for each in entrants}
+        left_out = [each.name for each in self.singles.values() if each.head.learns and each.name not in kept]
+        if left_out:
+            warnings.warn(f"{', '.join(left_out)}: left out, since the two data sets share no heads", stacklevel=2)
+        benchmark = self.benchmark_of(self.attack_sets, elsewhere=heads)
+        return benchmark.run(entrants, trained_on=(TrainedOn.ALL, TrainedOn.OTHER_DATA), wanted=METRICS_ASKED)
 
     @cached_property
     def caught(self) -> pd.DataFrame:
@@ -306,10 +358,10 @@ class Suite:
         return benchmark.run(self.detectors, attacks=[name], trained_on=learnt, wanted=METRICS_ASKED)
 
     def write(self) -> Path:
-        """Writes both tables as Parquet, and the leaderboard's entries; returns the long table's file."""
+        """Writes the tables as Parquet, and the leaderboard's entries; returns the long table's file."""
         folder = self.bench.folder / "benchmark"
         folder.mkdir(parents=True, exist_ok=True)
-        for name, table in (("table", self.table), ("alarms", self.alarms)):
+        for name, table in (("table", self.table), ("alarms", self.alarms), ("idle", self.idle)):
             partial = folder / f".partial-{name}.parquet"
             table.to_parquet(partial, index=False)
             partial.rename(folder / f"{name}.parquet")

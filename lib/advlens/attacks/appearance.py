@@ -1,5 +1,6 @@
-"""How an attack looks to a person: norms and structural similarity."""
+"""How an attack looks to a person: norms, structural similarity, and whether it did anything at all."""
 
+import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -9,6 +10,10 @@ from skimage.metrics import structural_similarity
 
 from advlens.arrays import Array
 from advlens.attacks.attack_set import AttackSet
+from advlens.image_files import through
+
+WITHOUT_GRADIENTS = ("boundary", "hop_skip_jump", "one_pixel", "spatial", "square")
+"""The catalogue's attacks that never ask for a gradient."""
 
 
 def similarity(images: Array, others: Array) -> Array:
@@ -40,6 +45,27 @@ def appearance(attack_sets: Mapping[str, AttackSet], *, seed: int) -> pd.DataFra
         for label, value in values.items():
             row |= dict(zip((label, f"{label}_low", f"{label}_high"), _median(value, seed=seed), strict=True))
         rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def idle(attack_sets: Mapping[str, AttackSet]) -> pd.DataFrame:
+    """How often each attack did nothing, and how often it had no gradient to follow, a row an attack.
+
+    Returns:
+        Columns attack, n, and the shares success, unchanged, unchanged_8_bit (once rounded to multiples of 1/255) and
+        zero_gradient (of the cross-entropy at the clean image; NaN for attacks that ask for none).
+    """
+    rows = []
+    for name, made in attack_sets.items():
+        rounded = through("8-bit", made.adversarial) == through("8-bit", made.clean)
+        without = re.split(r"[ ,]", made.attack)[0] in WITHOUT_GRADIENTS
+        rows.append(
+            {
+                **{"attack": name, "n": len(made), "success": made.success.mean(), "unchanged": made.unchanged.mean()},
+                "unchanged_8_bit": rounded.all(axis=(1, 2, 3)).mean(),
+                "zero_gradient": np.nan if without else made.zero_gradient.mean(),
+            }
+        )
     return pd.DataFrame(rows)
 
 

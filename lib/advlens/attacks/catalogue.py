@@ -29,11 +29,12 @@ from advlens.attacks.attack_set import AttackSet
 from advlens.attacks.boundary import BoundaryAttack
 from advlens.attacks.crafting import CatalogueEntry, attack_images, build, warn_of_idle
 from advlens.attacks.deepfool import DeepFool
+from advlens.attacks.fab import FAB
 from advlens.attacks.gradient import GradientAttack
 from advlens.attacks.inputs import attacked_labels
 from advlens.attacks.intermediate import IntermediateLevelAttack
 from advlens.attacks.lbfgs import LBFGS
-from advlens.attacks.minimum_norm import DDN, CarliniWagnerL2
+from advlens.attacks.minimum_norm import DDN, CarliniWagnerL2, CarliniWagnerLinf
 from advlens.attacks.pixel import PixelAttack
 from advlens.attacks.spatial import SpatialAttack
 from advlens.classifier import Classifier, as_classifier, check_range
@@ -54,7 +55,10 @@ CATALOGUE: dict[str, CatalogueEntry] = {
     ),
     # The nearest image of another class; ART's Carlini-Wagner hardly moves black and white pixels.
     "carlini_l2": CatalogueEntry(CarliniWagnerL2),
+    "carlini_linf": CatalogueEntry(CarliniWagnerLinf),
     "ddn": CatalogueEntry(DDN),
+    "fab": CatalogueEntry(FAB),
+    "fab_linf": CatalogueEntry(FAB, {"norm": "inf"}),
     "pgd_l2": CatalogueEntry(
         ProjectedGradientDescent,
         {"norm": 2, "eps": 2.0, "max_iter": 40, "num_random_init": 1, "batch_size": 512},

@@ -1,6 +1,6 @@
-"""Attacks that look for the nearest image of another class in L2: DDN, and Carlini and Wagner's in tanh space.
+"""Attacks that look for the nearest image of another class: DDN in L2, Carlini and Wagner's in tanh space in L2 and L∞.
 
-Both walk whole batches in one compiled call, and keep of each image the nearest success that they ever had.
+They walk whole batches in compiled calls, and keep of each image the nearest success that they ever had.
 """
 
 import numpy as np
@@ -14,8 +14,8 @@ TINY = 1e-12
 LAST_STEP = 0.01  # of DDN, as a share of its first
 
 
-class _MinimumNorm(BatchAttack):
-    """What both share. They return the nearest success of each image, or itself where there was none."""
+class MinimumNorm(BatchAttack):
+    """What they share. They return the nearest success of each image, or itself where there was none."""
 
     def _lead(self, logits: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
         """(n,) by how much the logit to reach is above all others, or any other above that of the class to leave."""
@@ -25,7 +25,7 @@ class _MinimumNorm(BatchAttack):
 
 
 @versioned(1)
-class DDN(_MinimumNorm):
+class DDN(MinimumNorm):
     """Decoupled direction and norm: unit steps along the loss gradient on a sphere that shrinks on each success.
 
     δ ← δ + α_k ∇L/‖∇L‖, ε ← (1 ∓ γ)ε where x + δ is (is not) a success, δ ← ε δ/‖δ‖, clipped to the box; α falls from
@@ -84,14 +84,69 @@ class DDN(_MinimumNorm):
             raise ValueError(f"gamma must lie between 0 and 1, got {self.gamma:g}: 0.05 is the paper's")
 
 
-@versioned(1)
-class CarliniWagnerL2(_MinimumNorm):
-    """Adam on w in ‖x' − x‖² + c · max(κ − lead, 0), x' = ½ + tanh(w)/2s, with a binary search for each image's c.
+class _CarliniWagner(MinimumNorm):
+    """Adam on w in penalty(x' − x) + c · max(κ − lead, 0), x' = ½ + tanh(w)/2s, with a c for each image.
 
     The *lead* is that of another logit over the class to leave, or of the class to reach over all others. ART's own
-    starts from pixels where tanh is flat, which black and white ones are, and hardly moves them; here s < 1 keeps it
-    away from there, x' is clipped, and w₀ still gives x itself. The search for c is in decades until one succeeds and
-    one fails, and halves their ratio then.
+    start from pixels where tanh is flat, which black and white ones are, and hardly move them; here s < 1 keeps w
+    away from there, x' is clipped, and w₀ still gives x itself.
+    """
+
+    confidence: float = 0.0
+    max_iter: int = 60
+    learning_rate: float = 0.1
+    initial_const: float = 1.0
+    targeted: bool = False  # pyright: ignore[reportAssignmentType, reportIncompatibleVariableOverride]
+    batch_size: int = 512
+    smoother = 0.99
+
+    def _penalty(self, change: tf.Tensor, limit: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """(n,) what is minimised of (n, *shape) changes, and (n,) their norms; `limit` is (n,)."""
+        raise NotImplementedError
+
+    @tf.function(reduce_retracing=True)
+    def _minimise(
+        self,
+        x: tf.Tensor,
+        y: tf.Tensor,
+        start: tf.Tensor,
+        weight: tf.Tensor,
+        limit: tf.Tensor,
+        nearest: tf.Tensor,
+        least: tf.Tensor,
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Adam's steps with one c an image: the nearest successes, their distances, which images won now."""
+        model, kappa = self.estimator.model, max(self.confidence, MARGIN)
+        w = tf.atanh((2 * start - 1) * self.smoother)
+        first, second, ever = tf.zeros_like(w), tf.zeros_like(w), tf.zeros(tf.shape(y), tf.bool)
+        for step in tf.range(1, self.max_iter + 1):
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(w)
+                moved = tf.clip_by_value(0.5 + tf.tanh(w) / (2 * self.smoother), 0.0, 1.0)
+                lead = self._lead(model(moved, training=False), y)
+                penalty, length = self._penalty(moved - x, limit)
+                loss = penalty + weight * tf.nn.relu(kappa + MARGIN - lead)
+            gradient, won = tape.gradient(loss, w), lead >= kappa
+            better = won & (length < least)
+            least, nearest = tf.where(better, length, least), tf.where(_wide(better), moved, nearest)
+            ever, power = ever | won, tf.cast(step, tf.float32)
+            first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
+            scale = tf.sqrt(second / (1 - 0.999**power)) + 1e-8
+            w -= self.learning_rate * first / (1 - 0.9**power) / scale
+        return nearest, least, ever
+
+    def _check_params(self) -> None:
+        check_whole_number(self, "max_iter", "batch_size")
+        check_number(self, "confidence", zero=True)
+        check_number(self, "learning_rate")
+        check_number(self, "initial_const")
+
+
+@versioned(1)
+class CarliniWagnerL2(_CarliniWagner):
+    """Minimises ‖x' − x‖² + c · max(κ − lead, 0) in tanh space, with a binary search for each image's c.
+
+    The search is in decades until one c succeeds and one fails, and halves their ratio then.
 
     Args:
         classifier: the network attacked.
@@ -104,56 +159,76 @@ class CarliniWagnerL2(_MinimumNorm):
     Source: Carlini & Wagner 2017, section VI.A, f₆; Kingma & Ba 2015 for Adam.
     """
 
-    confidence: float = 0.0
     binary_search_steps: int = 6
-    max_iter: int = 60
-    learning_rate: float = 0.1
-    initial_const: float = 1.0
-    targeted: bool = False  # pyright: ignore[reportAssignmentType, reportIncompatibleVariableOverride]
-    batch_size: int = 512
-    smoother = 0.99
 
     def _attack(self, x: Array, y: Array) -> Array:
         weight = np.full(len(x), self.initial_const, np.float32)
         low, high = np.zeros(len(x), np.float32), np.full(len(x), np.inf, np.float32)
         least, nearest, images, classes = high.copy(), x, tf.constant(x), tf.constant(y, tf.int32)
         for _ in range(self.binary_search_steps):
-            found = self._minimise(images, classes, tf.constant(weight), tf.constant(nearest), tf.constant(least))
+            state = (weight, high, nearest, least)  # this norm has no limit: `high` stands for it, unused
+            found = self._minimise(images, classes, images, *(tf.constant(each) for each in state))
             nearest, least, won = (each.numpy() for each in found)
             high, low = np.where(won, weight, high), np.where(won, low, weight)
             between = np.sqrt(np.maximum(low, TINY)) * np.sqrt(np.where(np.isinf(high), 1, high))
             weight = np.where(np.isinf(high), weight * 10, np.where(low == 0, weight / 10, between)).astype(np.float32)
         return nearest
 
-    @tf.function(reduce_retracing=True)
-    def _minimise(
-        self, x: tf.Tensor, y: tf.Tensor, weight: tf.Tensor, nearest: tf.Tensor, least: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Adam's steps with one c an image: the nearest successes, their distances, which images won now."""
-        model, kappa = self.estimator.model, max(self.confidence, MARGIN)
-        w = tf.atanh((2 * x - 1) * self.smoother)
-        first, second, ever = tf.zeros_like(w), tf.zeros_like(w), tf.zeros(tf.shape(y), tf.bool)
-        for step in tf.range(1, self.max_iter + 1):
-            with tf.GradientTape(watch_accessed_variables=False) as tape:
-                tape.watch(w)
-                moved = tf.clip_by_value(0.5 + tf.tanh(w) / (2 * self.smoother), 0.0, 1.0)
-                lead = self._lead(model(moved, training=False), y)
-                squares = tf.reduce_sum((moved - x) ** 2, axis=(1, 2, 3))
-                loss = squares + weight * tf.nn.relu(kappa + MARGIN - lead)
-            gradient, length, won = tape.gradient(loss, w), tf.sqrt(squares), lead >= kappa
-            better = won & (length < least)
-            least, nearest = tf.where(better, length, least), tf.where(_wide(better), moved, nearest)
-            ever, power = ever | won, tf.cast(step, tf.float32)
-            first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
-            scale = tf.sqrt(second / (1 - 0.999**power)) + 1e-8
-            w -= self.learning_rate * first / (1 - 0.9**power) / scale
-        return nearest, least, ever
+    def _penalty(self, change: tf.Tensor, limit: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        squares = tf.reduce_sum(change**2, axis=(1, 2, 3))
+        return squares, tf.sqrt(squares)
 
     def _check_params(self) -> None:
-        check_whole_number(self, "binary_search_steps", "max_iter", "batch_size")
-        check_number(self, "confidence", zero=True)
-        check_number(self, "learning_rate")
-        check_number(self, "initial_const")
+        super()._check_params()
+        check_whole_number(self, "binary_search_steps")
+
+
+@versioned(1)
+class CarliniWagnerLinf(_CarliniWagner):
+    """Minimises Σᵢ max(|x'ᵢ − xᵢ| − τ, 0) + c · max(κ − lead, 0) in tanh space, with a falling τ for each image.
+
+    τ starts at 1. A round that finds a success within τ sets τ to 0.9 of the nearest one's L∞ distance and the next
+    goes on from there; one that finds none doubles c.
+
+    Args:
+        classifier: the network attacked.
+        confidence: the κ by which the lead must exceed 0; never less than `MARGIN`.
+        rounds: values of (τ, c); max_iter: Adam's steps for each; learning_rate: Adam's.
+        decrease_factor: what τ is multiplied by.
+        initial_const: the first c.
+        targeted: whether labels are the classes to reach.
+        batch_size: images attacked at once.
+
+    Source: Carlini & Wagner 2017, section VI.C, which stops at the first τ that no c up to 20 reaches.
+    """
+
+    rounds: int = 20
+    decrease_factor: float = 0.9
+    learning_rate: float = 0.05
+
+    def _attack(self, x: Array, y: Array) -> Array:
+        weight, limit = np.full(len(x), self.initial_const, np.float32), np.ones(len(x), np.float32)
+        least, nearest = np.full(len(x), np.inf, np.float32), x
+        images, classes = tf.constant(x), tf.constant(y, tf.int32)
+        for _ in range(self.rounds):
+            state = (nearest, weight, limit, nearest, least)
+            found = self._minimise(images, classes, *(tf.constant(each) for each in state))
+            nearest, least, _ = (each.numpy() for each in found)
+            won = least <= limit
+            weight = np.where(won, weight, 2 * weight)
+            limit = np.where(won, np.float32(self.decrease_factor) * least, limit)
+        return nearest
+
+    def _penalty(self, change: tf.Tensor, limit: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        size = tf.abs(change)
+        return tf.reduce_sum(tf.nn.relu(size - _wide(limit)), axis=(1, 2, 3)), tf.reduce_max(size, axis=(1, 2, 3))
+
+    def _check_params(self) -> None:
+        super()._check_params()
+        check_whole_number(self, "rounds")
+        check_number(self, "decrease_factor")
+        if self.decrease_factor >= 1:
+            raise ValueError(f"decrease_factor must lie between 0 and 1, got {self.decrease_factor:g}: take 0.9")
 
 
 def _length(rows: tf.Tensor) -> tf.Tensor:

@@ -6,7 +6,7 @@ from advlens.benchmark.hard_negatives import hard_negatives
 from advlens.benchmark.judging import Scored
 from advlens.benchmark.protocol import CORRECTED, Noise, Protocol, Split, Stopping, Threshold
 from advlens.benchmark.samples import Samples
-from advlens.benchmark.table import BEST_BASELINE, LONG_TABLE, leaderboard, pivot, query, worst_first
+from advlens.benchmark.table import BEST_BASELINE, LONG_TABLE, leaderboard, pivot, query, transfer, worst_first
 from advlens.benchmark.vocabulary import (
     METRICS,
     Condition,
@@ -47,5 +47,6 @@ __all__ = [
     "leaderboard",
     "pivot",
     "query",
+    "transfer",
     "worst_first",
 ]

@@ -81,6 +81,7 @@ class Benchmark:
         families: attack → the family left out together with it; `ATTACK_FAMILIES` by default.
         succeeded: attack → function of its attacked images, as a condition leaves them, to (n,) bool; where it has
             none, a success is a changed decision.
+        elsewhere: detector's name → heads fitted to another data set, one a training seed, for `TrainedOn.OTHER_DATA`.
         store: keeps measurements, where one is given.
     Raises:
         TypeError: for a classifier that is none.
@@ -101,6 +102,7 @@ class Benchmark:
         knowledge: Mapping[str, Knowledge] | None = None,
         families: Mapping[str, str] | None = None,
         succeeded: Mapping[str, Callable[[Array], Array]] | None = None,
+        elsewhere: Mapping[str, Sequence[Head]] | None = None,
         store: Any = None,
     ) -> None:
         self.classifier = checked_classifier(classifier)
@@ -122,7 +124,8 @@ class Benchmark:
         attacked = self._divide_images()
         parts = [part_of_sources(attacked, seed=self.seed, number=number) for number in range(self.n_seeds)]
         families = {**ATTACK_FAMILIES, **(families or {})}
-        self.heads = Heads(self.measurements, families=families, parts=parts, seed=self.seed, train=self._train)
+        about = {"seed": self.seed, "train": self._train, "elsewhere": dict(elsewhere or {})}
+        self.heads = Heads(self.measurements, families=families, parts=parts, **about)
 
     def _check_attack_sets(self) -> None:
         if not self.attack_sets:
@@ -220,6 +223,11 @@ class Benchmark:
     def _clean_rows(self, detector: Detector, condition: Condition, source: Array) -> pd.DataFrame:
         """What a detector's head sees of some clean images."""
         return self.measured_clean(detector.lens, condition).iloc[self._row.loc[source]][columns_of(detector)]
+
+    def heads_from_all(self, detector: Detector) -> list[Head]:
+        """A detector's heads, fitted to all attacks under the corrected protocol: see `Heads.of`."""
+        any_attack = next(iter(self.attack_sets))
+        return self.heads.of(detector, Case(any_attack, CORRECTED, CORRECTED.condition, TrainedOn.ALL))
 
     def best_of(
         self, candidates: Sequence[Detector], attack: str, *, metric: str = "roc_auc", **about: Any
@@ -329,9 +337,8 @@ class Benchmark:
         """
         rows = []
         for detector in (*detectors, *self.baselines):
-            case = Case(next(iter(self.attack_sets)), CORRECTED, CORRECTED.condition, TrainedOn.ALL)
-            heads = self.heads.of(detector, case)
-            threshold = self._clean_rows(detector, case.condition, self.threshold_source)
+            heads = self.heads_from_all(detector)
+            threshold = self._clean_rows(detector, CORRECTED.condition, self.threshold_source)
             limits = {"fpr": NOMINAL_FPR, "seed": self._draws_seed}
             if heads:
                 limits["threshold_scores"] = scores_of(heads, threshold, name=detector.name)

@@ -34,6 +34,7 @@ class Heads:
         families: attack → the family left out together with it.
         parts: for each training seed, source → part; seed: of the benchmark.
         train: from a detector's name, a head and what its `fit` takes to that head, fitted, made or looked up.
+        elsewhere: detector's name → heads fitted to another data set, one a training seed.
     """
 
     def __init__(
@@ -44,13 +45,16 @@ class Heads:
         parts: Sequence[pd.Series],
         seed: int,
         train: Callable[..., Head],
+        elsewhere: Mapping[str, Sequence[Head]],
     ) -> None:
-        self.measurements, self.families = measurements, families
+        self.measurements, self.families, self.elsewhere = measurements, families, elsewhere
         self.parts, self.seed, self._train = parts, seed, train
         self._once = Once()
 
     def of(self, detector: Detector, case: Case) -> list[Head]:
         """The fitted heads, one for each training seed if they learn; fewer where the rows to fit one lack a class."""
+        if case.trained_on is TrainedOn.OTHER_DATA:
+            return list(self.elsewhere.get(detector.name, ()))
         heads = (self.fitted(detector, case, number) for number in range(self.count(detector)))
         return [head for head in heads if head is not None]
 
@@ -79,6 +83,7 @@ class Heads:
         family = {name: self.families.get(kind[name], kind[name]) for name in kind}
         left_out = {
             TrainedOn.ALL: lambda name: False,
+            TrainedOn.OTHER_DATA: lambda name: True,
             TrainedOn.OTHER_ATTACKS: lambda name: kind[name] == kind[case.attack],
             TrainedOn.OTHER_FAMILIES: lambda name: family[name] == family[case.attack],
         }.get(case.trained_on, lambda name: name != case.attack)

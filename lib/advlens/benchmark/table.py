@@ -1,6 +1,6 @@
 """The long table: its checked schema, and the views that notebooks make of it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
 
 import pandas as pd
@@ -125,6 +125,27 @@ def worst_first(table: pd.DataFrame, detector: str) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows).sort_values("tpr", ignore_index=True)
+
+
+def transfer(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Heads that learnt from another data set beside those that learnt here: mean TPR at 5 % FPR over attacks.
+
+    Args:
+        tables: direction, such as "MNIST → Fashion-MNIST" → its long table, see `Suite.transferred`.
+    Returns:
+        A row a direction, detector and trained_on: direction, detector, family, trained_on, estimate, low, high,
+        attacks (of `MIN_POSITIVES` successes or more). The interval's ends are the means of the attacks' own, as if
+        they all erred together: rather too wide.
+    """
+    frames = []
+    for direction, table in tables.items():
+        rows = query(table, metric=f"tpr_at_fpr_{NOMINAL_FPR:g}").dropna(subset="estimate")
+        rows = rows[(rows["n_positive"] >= MIN_POSITIVES) & (rows["trained_on"] != TrainedOn.NOTHING.value)]
+        grouped = rows.groupby(["detector", "family", "trained_on"], sort=False)
+        about = {"direction": direction, "attacks": grouped.size()}
+        frames.append(grouped[["estimate", "low", "high"]].mean().assign(**about).reset_index())
+    columns = ["direction", "detector", "family", "trained_on", "estimate", "low", "high", "attacks"]
+    return pd.concat(frames, ignore_index=True)[columns]
 
 
 def leaderboard(table: pd.DataFrame) -> pd.DataFrame:

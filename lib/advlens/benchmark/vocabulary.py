@@ -71,6 +71,8 @@ class TrainedOn(Word):
     ALL = "all attacks"
     OTHER_ATTACKS = "all but the attack"
     OTHER_FAMILIES = "all but its family"
+    OTHER_DATA = "another data set"
+    """All attacks on another data set's network, by heads that are given, not fitted."""
 
 
 class Family(Word):
@@ -107,6 +109,7 @@ ATTACK_FAMILIES = {
     **dict.fromkeys(("fgsm", "bim", "pgd", "mi_fgsm", "bim_targeted", "ilap", "ilaf", "universal"), "gradient sign"),
     **dict.fromkeys(("apgd_ce", "apgd_dlr"), "gradient sign"),
     **dict.fromkeys(("deepfool", "carlini_l2", "gradient", "lbfgs", "ddn", "elastic_net", "pgd_l2"), "small norm"),
+    **dict.fromkeys(("fab", "fab_linf", "carlini_linf"), "small norm"),
     **dict.fromkeys(("boundary", "hop_skip_jump", "square"), "black box"),
     **dict.fromkeys(("one_pixel", "jsma"), "few pixels"),
     "spatial": "spatial",
