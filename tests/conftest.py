@@ -1,6 +1,7 @@
 """Real images and small networks trained on them, made once a session."""
 
 import os
+import shutil
 from pathlib import Path
 
 os.environ["ADVLENS_PROGRESS"] = "off"  # before advlens: libraries read it at their import
@@ -14,6 +15,7 @@ from advlens import networks
 from advlens.classifier import Classifier
 
 DATA = Path(__file__).parent / "data"
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
 
 @pytest.fixture(scope="session")
@@ -59,6 +61,16 @@ def real_labels(mnist) -> np.ndarray:
 def right(average_pooling_classifier, real_images, real_labels) -> np.ndarray:
     """The places of the first 40 images that `average_pooling_classifier` gets right."""
     return np.flatnonzero(average_pooling_classifier.predict(real_images).argmax(axis=1) == real_labels)[:40]
+
+
+@pytest.fixture
+def browser():
+    """Chromium without a window, for the pages that open from disk."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="the browser test needs playwright")
+    if CHROMIUM is None:
+        pytest.skip("the browser test needs Chromium: apt-get install chromium")
+    with playwright.sync_playwright() as started:
+        yield started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"] if os.geteuid() == 0 else [])
 
 
 @pytest.fixture(autouse=True)

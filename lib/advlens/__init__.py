@@ -20,19 +20,23 @@ if TYPE_CHECKING:
     from advlens.benchmark import evaluate, leaderboard
     from advlens.classifier import Classifier
     from advlens.explanations import explain
+    from advlens.guard import Guard, fit
 
 __version__ = "0.1.0"
 _NAMES = {
     "Classifier": ("advlens.classifier", "Classifier"),
+    "Guard": ("advlens.guard", "Guard"),
     "attacks": ("advlens.attacks", None),
     "craft": ("advlens.attacks", "craft"),
     "datasets": ("advlens.datasets", None),
     "detectors": ("advlens.detectors", None),
     "evaluate": ("advlens.benchmark", "evaluate"),
     "explain": ("advlens.explanations", "explain"),
+    "fit": ("advlens.guard", "fit"),
     "leaderboard": ("advlens.benchmark", "leaderboard"),
 }
-__all__ = ["Classifier", "attacks", "craft", "datasets", "detectors", "evaluate", "explain", "leaderboard"]
+__all__ = ["Classifier", "Guard", "attacks", "craft", "datasets", "detectors"]
+__all__ += ["evaluate", "explain", "fit", "leaderboard"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,13 +1,19 @@
 """The console command `advlens`, behind the Makefile; nothing is computed here."""
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from advlens.paths import explained, run_folder
+
+if TYPE_CHECKING:
+    from advlens.classifier import Classifier
+    from advlens.given_images import GivenImages
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Run, publish and look into Advlens' studies.")
 store = typer.Typer(no_args_is_help=True, help="Look into a run's artifacts.")
@@ -83,8 +89,80 @@ def benchmark(
 
 
 @app.command()
+def fit(
+    model: Annotated[Path, typer.Option(help="The network, a .keras file.")],
+    train: Annotated[str, typer.Option(help="Its training images: an .npz with x and y, a folder, or mnist.")],
+    out: Annotated[Path, typer.Option(help="The new folder that the guard is written to.")] = Path("guard"),
+    clean: Annotated[str, typer.Option(help="Images that the network has not learnt from, to calibrate on.")] = "",
+    fpr: Annotated[float, typer.Option(help="The share of clean images that may be flagged.")] = 0.05,
+    lenses: Annotated[str, typer.Option(help="Only these, as energy,deep_knn.")] = "",
+    seed: Seed = "0",
+) -> None:
+    """Fit a guard to a network and clean images: lenses, their scores on clean images, and thresholds.
+
+    Example: advlens fit --model mine.keras --train train.npz --clean held_out.npz --out guard
+
+    Exit codes: 0 done, 2 bad input.
+    """
+    with _bad_input():
+        from advlens import guard
+        from advlens.classifier import Classifier
+
+        if out.exists():
+            raise ValueError(f"{out} exists already: name a new folder with --out, or remove it")
+        classifier = Classifier(model)
+        given = _images(train, classifier, part="train")
+        about = {"clean": _images(clean, classifier).images} if clean else {}
+        about |= {"lenses": lenses.split(",")} if lenses else {}
+        made = guard.fit(classifier, given.images, given.labels, fpr=fpr, seed=_seed(seed), **about)
+        made.save(out)
+    print(made.describe())
+    print(f"Written to {out}. Next: advlens screen {out} IMAGES")
+
+
+@app.command()
+def screen(
+    guard: Annotated[Path, typer.Argument(help="The folder that `advlens fit` made.")],
+    images: Annotated[str, typer.Argument(help="A folder of PNG, JPEG or WebP files, an .npz with x, or mnist.")],
+    out: Annotated[Path | None, typer.Option(help="Folder of the report and tables; by default report.")] = None,
+    fpr: Annotated[float | None, typer.Option(help="By default the one that the guard was fitted for.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON; write files only where --out is given.")] = False,
+) -> int:
+    """Let a guard judge images: a verdict on each, as CSV, Parquet and an HTML report, flagged images first.
+
+    Example: advlens screen guard new_images/ --out report
+
+    Example: advlens screen guard new.npz --fpr 0.01 --json | jq '.rows[] | select(.flagged) | .image'
+
+    Exit codes: 0 nothing is flagged, 3 something is, 2 bad input.
+    """
+    import json
+
+    if as_json:
+        os.environ["ADVLENS_PROGRESS"] = "off"
+    with _bad_input():
+        from advlens.guard import Guard
+        from advlens.report import write_report
+
+        found = Guard.load(guard)
+        given = _images(images, found.classifier)
+        rate = found.card["fpr"] if fpr is None else fpr
+        table = found.screen(given.images, fpr=rate, image_names=given.names)
+    flagged = int(table["flagged"].sum())
+    page = write_report(found, given.images, table, out or Path("report"), fpr=rate) if out or not as_json else None
+    if as_json:
+        told = {"images": len(table), "flagged": flagged, "fpr": rate, "expected_false_flags": len(table) * rate}
+        print(json.dumps(told | {"rows": json.loads(table.to_json(orient="records"))}))
+    else:
+        clean = f"of as many clean ones about {len(table) * rate:.1f} would be"
+        print(f"{flagged} of {len(table)} images are flagged; {clean}.")
+        print(page)
+    return 3 if flagged else 0
+
+
+@app.command()
 def evaluate(
-    detector: Annotated[str, typer.Argument(help="As my_module:MyDetector, also of the current folder.")],
+    detector: Annotated[str, typer.Argument(help="As my_module:MyDetector, or the folder of a guard.")],
     dataset: Dataset = "mnist",
     run: Run = "standard",
     seed: Seed = "0",
@@ -95,7 +173,14 @@ def evaluate(
     entry: Annotated[Path | None, typer.Option(help="Where to write the leaderboard's entry, a .json.")] = None,
     by: Annotated[str, typer.Option(help="Who measured it, for the entry.")] = "its author",
 ) -> None:
-    """Put a detector of your own against the suite's attacks, the worst first."""
+    """Put a detector of your own against the suite's attacks, the worst first; or a guard, on its own network.
+
+    Example: advlens evaluate my_module:MyDetector --dataset mnist --attacks fgsm,deepfool
+
+    Example: advlens evaluate guard --dataset test.npz --attacks fgsm,pgd
+    """
+    if Path(detector).is_dir():
+        return _evaluate_guard(Path(detector), dataset, attacks, images=images, seeds=seeds, seed=_seed(seed))
     from advlens import entrants, suite
     from advlens.benchmark import worst_first
     from advlens.entries import entry_of, write_entry
@@ -114,6 +199,28 @@ def evaluate(
         about = {"dataset": bench.data.name, "settings": made.about, "measured_by": by}
         about |= {"margins": made.margins, "seconds": dict(made.seconds_of([entrant]))}
         print(write_entry(entry_of(entrant.name, table, alarms, **about), entry))
+
+
+def _evaluate_guard(folder: Path, dataset: str, attacks: str, *, images: int, seeds: int, seed: int) -> None:
+    """A guard against attacks on its own network, the worst first."""
+    from advlens.benchmark import evaluate, worst_first
+    from advlens.guard import Guard
+
+    guard = Guard.load(folder)
+    given = _images(dataset, guard.classifier)
+    if given.labels is None:
+        raise ValueError(f"{dataset} holds no labels, by which attacks are judged: name an .npz with x and y")
+    table = evaluate(
+        {"guard": guard},
+        guard.classifier,
+        given.images,
+        given.labels,
+        attacks.split(",") if attacks else ["fgsm", "pgd", "deepfool"],
+        attacked_images=images,
+        n_seeds=seeds,
+        seed=seed,
+    )
+    print(worst_first(table, "guard").round(3).to_markdown(index=False))
 
 
 @app.command()
@@ -210,6 +317,21 @@ def lock() -> None:
     write_lock()
 
 
+@contextlib.contextmanager
+def _bad_input() -> Iterator[None]:
+    """What is wrong with what the user gave ends with exit code 2."""
+    try:
+        yield
+    except (FileNotFoundError, ValueError) as error:
+        raise typer.TyperException(str(error)) from error
+
+
+def _images(given: str, classifier: "Classifier", *, part: str = "test") -> "GivenImages":
+    from advlens.given_images import read_images
+
+    return read_images(given, shape=classifier.input_shape, num_classes=classifier.nb_classes, part=part)
+
+
 def _artifacts(run: str, dataset: str) -> Path:
     folder = run_folder(run, Path(dataset).stem) / "artifacts"
     if not folder.is_dir():
@@ -228,7 +350,7 @@ def main(arguments: list[str] | None = None) -> int:
     from advlens.runs import Stopped
 
     try:
-        app(arguments, standalone_mode=False)
+        code = app(arguments, standalone_mode=False)
     except typer.Exit as done:
         return done.exit_code
     except Stopped as stopped:
@@ -248,7 +370,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, RuntimeError) as error:
         print(f"advlens: {error}", file=sys.stderr)
         return 1
-    return 0
+    return code or 0
 
 
 def console() -> None:

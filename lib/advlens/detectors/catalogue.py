@@ -60,6 +60,13 @@ def _local_entropy(classifier: Classifier, *, direction: int | None = None, **pa
     return lens, Sign(lens.columns[0], direction), None
 
 
+def _first_layer_distance(classifier: Classifier) -> Made:
+    with_weights = [each for each in classifier.model.layers if each.weights]
+    learnt = [each.name for each in with_weights if not isinstance(each, keras.layers.Normalization)]
+    lens = Mahalanobis(classifier, layers=learnt[:1])
+    return lens, Sign(lens.columns[0], 1), None
+
+
 def _input(classifier: Classifier, **parameters: Any) -> Made:
     lens = Pixels(classifier.input_shape)  # pyright: ignore[reportArgumentType]
     return lens, Network(lens.shape, **parameters), None  # pyright: ignore[reportArgumentType]
@@ -107,6 +114,7 @@ CATALOGUE: dict[str, tuple[Callable[..., Made], tuple[str, ...] | None]] = {
     "kd_bu": (_uncertain_and_close, ("variance", "KDE")),  # Feinman et al. 2017
     "lid": (_lens(LocalDimensionality, Logistic()), None),  # Ma et al. 2018
     "mahalanobis": (_lens(Mahalanobis, Logistic()), None),  # Lee et al. 2018
+    "first_layer_distance": (_first_layer_distance, None),  # Lee et al. 2018, of one layer: learns from no attack
     "natural_scenes": (_natural_scenes, None),  # Kherchouche et al. 2020
     "pasa": (_lens(Sensitivity, Logistic()), None),  # Bhusal et al. 2024
     "ml_loo": (_lens(LeaveOneOut, Logistic()), None),  # Yang et al. 2020

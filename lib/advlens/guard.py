@@ -1,0 +1,289 @@
+"""A guard: lenses on one network that need no attack to be fitted, and one verdict from all of them together."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pandas as pd
+from scipy.special import softmax
+
+import advlens
+from advlens.arrays import Array, checked_images, checked_labels
+from advlens.classifier import Classifier, as_classifier
+from advlens.detectors import Detector, create, load, names
+from advlens.metrics import proportion
+from advlens.metrics.checks import checked_rate
+from advlens.metrics.curves import ROUNDING
+from advlens.neighbours.conformal import p_values, p_values_among
+from advlens.progress import progress
+from advlens.random import stream
+from advlens.store.files import read_part, write_part
+from advlens.templates import rendered
+
+LENSES = (
+    *("max_softmax", "deep_knn", "first_layer_distance", "local_entropy"),
+    *("feature_squeezing", "augmentation", "total_variation"),
+)
+"""Names of `detectors.names()` that learn from no attack: of each family those that caught most in a first trial."""
+FITTED_SHARE = 0.6  # of the training images, where no clean images are given apart
+MAX_FITTED, MAX_CLEAN = 5000, 2000  # more make a guard slower, and hardly change it
+MAX_BYTES = 2**30  # of the activations that Deep kNN keeps
+FUSED = "all lenses"
+CARD, NETWORK, CALIBRATION, FOLDER = "card.json", "network.keras", "calibration", "lenses"
+
+
+@dataclass(frozen=True, eq=False)
+class Guard:
+    """Judges images by how strange a network's decisions on them are among decisions on clean images.
+
+    Each lens's score becomes a conformal p-value: the share of clean calibration images that score as high, the image
+    itself counted, so that none is below 1/(m + 1). The verdict combines them by Fisher's −2 Σ log p, whose own p-value
+    again comes from the calibration images, each of which is compared with all others. An image is flagged where it is
+    at most the false-positive rate.
+
+    Attributes:
+        classifier: the network; lenses: fitted detectors, higher scores = stranger.
+        calibration: (m, lenses) scores of the calibration images, a column a lens.
+        card: what it was made of and what it did on other clean images, as JSON values.
+
+    Source: Fisher 1925; p-values as in Vovk et al. 2005, section 2.2. Lenses depend on each other, so that no χ²
+        distribution is assumed.
+    """
+
+    classifier: Classifier
+    lenses: list[Detector]
+    calibration: pd.DataFrame
+    card: dict[str, Any]
+
+    def scores(self, images: Array) -> pd.DataFrame:
+        """(n, lenses) float64 scores of (n, h, w, channels) images in [0, 1]."""
+        images = checked_images(images, shape=self.classifier.input_shape)
+        bar = progress(self.lenses, description="screening", unit="lens")
+        return pd.DataFrame({lens.name: lens.scores(images) for lens in bar})
+
+    def __call__(self, images: Array) -> Array:
+        """(n,) combined scores, as `al.evaluate` wants them: higher = more adversarial, NaN where a lens gives NaN."""
+        return self._combined(self.scores(images))[1]
+
+    def screen(
+        self, images: Array, *, fpr: float | None = None, image_names: Sequence[str] | None = None
+    ) -> pd.DataFrame:
+        """A verdict on each image.
+
+        Args:
+            images: (n, h, w, channels) in [0, 1]; image_names: n of them, 0 to n − 1 by default.
+            fpr: the share of clean images that may be flagged; by default the one that the guard was fitted for.
+        Returns:
+            A row an image: image, predicted, confidence (softmax), flagged, p-value and score of all lenses together,
+            strangest lens, and for each lens "<lens> score" and "<lens> p-value". NaN scores have the smallest p-value.
+        Raises:
+            ValueError: for other images, or a rate that so few calibration images can't promise.
+        """
+        fpr = _checked_promise(self.card["fpr"] if fpr is None else fpr, n=len(self.calibration))
+        scores = self.scores(images)
+        shares, combined = self._combined(scores)
+        p_value = p_values(combined, self._calibration_combined)
+        probabilities = softmax(self.classifier.logits(images).astype(np.float64), axis=1)
+        verdict = {
+            "image": range(len(images)) if image_names is None else list(image_names),
+            "predicted": probabilities.argmax(axis=1),
+            "confidence": probabilities.max(axis=1),
+            "flagged": p_value <= fpr + ROUNDING,
+            "p-value": p_value,
+            "score": combined,
+            "strangest lens": shares.idxmin(axis=1),
+        }
+        for name in scores:
+            verdict |= {f"{name} score": scores[name], f"{name} p-value": shares[name]}
+        return pd.DataFrame(verdict)
+
+    def _combined(self, scores: pd.DataFrame) -> tuple[pd.DataFrame, Array]:
+        """(n, lenses) p-values and their (n,) combination, NaN where a score is."""
+        shares = {name: p_values(scores[name].to_numpy(), self.calibration[name].to_numpy()) for name in scores}
+        combined = -2 * np.log(np.stack(list(shares.values()))).sum(axis=0)
+        return pd.DataFrame(shares), np.where(scores.isna().any(axis=1), np.nan, combined)
+
+    @cached_property
+    def _calibration_combined(self) -> Array:
+        """(m,) combinations of the calibration images, each among all others."""
+        own = self.calibration.to_numpy().T
+        return -2 * np.log([p_values_among(each[:, None], each)[:, 0] for each in own]).sum(axis=0)
+
+    def describe(self) -> str:
+        """The card as Markdown."""
+        table = pd.DataFrame(self.card["verdicts"]).round(3).to_markdown(index=False)
+        return rendered("guard.md", table=table, **self.card)
+
+    def save(self, folder: str | Path) -> Path:
+        """Writes card.json, README.md, the network and all lenses as plain files into a new folder.
+
+        Raises:
+            FileExistsError: where the folder exists.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True)
+        self.classifier.model.save(folder / NETWORK)
+        for name, lens in zip(self.card["lenses"], self.lenses, strict=True):
+            lens.save(folder / FOLDER / name)
+        write_part(folder, CALIBRATION, self.calibration)
+        (folder / "README.md").write_text(self.describe())
+        (folder / CARD).write_text(json.dumps(self.card, indent=1, ensure_ascii=False))
+        return folder
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Guard":
+        """The guard that `save` wrote.
+
+        Raises:
+            ValueError: for a folder that holds none.
+        """
+        folder = Path(folder)
+        try:
+            card = json.loads((folder / CARD).read_text())
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{folder} holds no guard ({error}): pass a folder that `advlens fit` made") from error
+        classifier = Classifier(folder / NETWORK)
+        lenses = [load(folder / FOLDER / name, classifier) for name in card["lenses"]]
+        return cls(classifier, lenses, read_part(folder / f"{CALIBRATION}.csv"), card)
+
+
+def fit(
+    model: Classifier | keras.Model | str | Path,
+    images: Array,
+    labels: Array | None = None,
+    *,
+    clean: Array | None = None,
+    fpr: float = 0.05,
+    lenses: Sequence[str] = LENSES,
+    seed: int = 0,
+) -> Guard:
+    """A guard of a network, from clean images alone. A lens that does not work on the network is left out, and said.
+
+    Args:
+        model: the network; images, labels: its training images, (n, h, w, channels) in [0, 1], and classes, (n,); by
+            default the classes that it predicts.
+        clean: (m, h, w, channels) images that the network has not learnt from: half of them calibrate, half check. By
+            default two fifths of the training images, on which decisions are surer than on new ones: then more new
+            images are flagged than `fpr` says.
+        fpr: the share of clean images that may be flagged.
+        lenses: names of `detectors.names()` whose heads learn nothing; seed: of the parts.
+    Raises:
+        ValueError: for bad images, labels or names, too few images, or a network on which no lens works.
+    """
+    classifier = as_classifier(model)
+    images = checked_images(images, shape=classifier.input_shape)
+    clean = None if clean is None else checked_images(clean, shape=classifier.input_shape)
+    decided = classifier.predict(images).argmax(axis=1) if labels is None else labels
+    decided = checked_labels(decided, n=len(images), num_classes=classifier.nb_classes)
+    if unknown := [name for name in lenses if name not in names()]:
+        raise ValueError(f"no lens is called {unknown[0]!r}: choose among {', '.join(names())}")
+    fitted, calibration, check = _parts(images, clean, seed=seed)
+    fpr = _checked_promise(fpr, n=len(calibration))
+    kept, left_out = _fitted(classifier, images[fitted], decided[fitted], lenses)
+    scores, judged = {}, np.concatenate([calibration, check])
+    for name, lens in progress(list(kept.items()), description="calibrating", unit="lens"):
+        found = lens.scores(judged)
+        if np.isfinite(found).all():
+            scores[lens.name] = found
+        else:
+            left_out[name] = f"it gives NaN or infinity for {(~np.isfinite(found)).sum()} of {len(judged)} clean images"
+    kept = {name: lens for name, lens in kept.items() if name not in left_out}
+    if not kept:
+        raise ValueError(f"no lens works on this network: {'; '.join(map(': '.join, left_out.items()))}")
+    card = {"network": classifier.model.name, "input_shape": list(classifier.input_shape)}
+    card |= {"classes": classifier.nb_classes, "labels": "given" if labels is not None else "the network's own"}
+    card |= {"lenses": list(kept), "lenses_left_out": left_out, "fitted_images": len(fitted), "fpr": fpr, "seed": seed}
+    card |= {"clean_images": "held out of the training images" if clean is None else "given apart"}
+    card |= {"calibration_images": len(calibration), "check_images": len(check), "version": advlens.__version__}
+    table = pd.DataFrame(scores)
+    guard = Guard(classifier, list(kept.values()), table[: len(calibration)], card)
+    card["verdicts"] = _verdicts(guard, table[len(calibration) :])
+    return guard
+
+
+def _fitted(
+    classifier: Classifier, images: Array, labels: Array, lenses: Sequence[str]
+) -> tuple[dict[str, Detector], dict[str, str]]:
+    """The lenses that work on the network, and why the others don't."""
+    kept, left_out = {}, {}
+    for name in progress(lenses, description="fitting lenses", unit="lens"):
+        try:
+            kept[name] = _lens(name, classifier, len(images)).fit(images, labels)
+            kept[name].scores(images[:2])
+        except Exception as error:  # any of the libraries below may refuse a network: the other lenses go on
+            kept.pop(name, None)
+            left_out[name] = " ".join(str(error).split()) or type(error).__name__
+    return kept, left_out
+
+
+def _lens(name: str, classifier: Classifier, n: int) -> Detector:
+    """A detector of the catalogue as it suits n training images.
+
+    Raises:
+        ValueError: where it would have to learn from attacks.
+    """
+    parameters: dict[str, Any] = {}
+    if name == "deep_knn":
+        parameters = {"layers": _last_layers(classifier, n)}
+        parameters |= {"k": min(75, n // 20), "conformal_images": min(750, n // 5)}
+    elif name == "local_entropy":
+        parameters = {"direction": 1}  # attacks raise it, Amirian et al. 2018
+    elif name == "feature_squeezing":
+        parameters = {"bits": 1 if classifier.input_shape[-1] == 1 else 5}  # Xu et al. 2018 on digits and on colours
+    detector = create(name, classifier, **parameters)
+    if detector.head.learns:
+        raise ValueError("it learns from attacks, and a guard is fitted to clean images alone")
+    return detector
+
+
+def _last_layers(classifier: Classifier, n: int) -> list[str]:
+    """The last layers with weights, as many as hold at most `MAX_BYTES` of activations of n images, one at least."""
+    found = [layer for layer in classifier.model.layers if layer.weights]
+    sizes = np.cumsum([4 * n * math.prod(layer.output.shape[1:]) for layer in reversed(found)])
+    return [layer.name for layer in found[-max(int((sizes <= MAX_BYTES).sum()), 1) :]]
+
+
+def _parts(images: Array, clean: Array | None, *, seed: int) -> tuple[Array, Array, Array]:
+    """Which images the lenses are fitted to, (n,) rows, and the clean images that calibrate and that check."""
+    rng = stream(seed, "guard/parts")
+    order = rng.permutation(len(images))
+    if clean is None:
+        order, rest = np.split(order, [round(FITTED_SHARE * len(images))])
+        clean = images[rest[: 2 * MAX_CLEAN]]
+    else:
+        clean = clean[rng.permutation(len(clean))[: 2 * MAX_CLEAN]]
+    half = (len(clean) + 1) // 2
+    return order[:MAX_FITTED], clean[:half], clean[half:]
+
+
+def _checked_promise(fpr: float, *, n: int) -> float:
+    """Validate a false-positive rate that n calibration images can promise, and return it."""
+    fewest = math.ceil(1 / checked_rate(fpr) - ROUNDING) - 1
+    if n < fewest:
+        raise ValueError(
+            f"a false-positive rate of {fpr:g} needs {fewest} calibration images, got {n}: fit with more clean images, "
+            "or choose a higher rate"
+        )
+    return float(fpr)
+
+
+def _verdicts(guard: Guard, check: pd.DataFrame) -> list[dict[str, Any]]:
+    """A row a lens, and one for all together: its threshold, and the share of the check's images above it."""
+    rank = int((1 + len(guard.calibration)) * guard.card["fpr"] + ROUNDING)
+    families = {lens.name: lens.family for lens in guard.lenses} | {FUSED: "fused"}
+    clean = guard.calibration.assign(**{FUSED: guard._calibration_combined})
+    new, rows = check.assign(**{FUSED: guard._combined(check)[1]}), []
+    for name, family in families.items():
+        threshold = float(np.sort(clean[name])[-rank])
+        row = {"lens": name, "looks at": family, "threshold": threshold, "ties": int((clean[name] == threshold).sum())}
+        rows.append(row)
+        if len(new):
+            found = proportion((new[name] > threshold).to_numpy(), np.arange(len(new)))
+            row |= {"flagged clean images": found.estimate, "low": found.low, "high": found.high}
+    return rows

@@ -1,0 +1,121 @@
+"""What a guard's screening is written as: CSV, Parquet, and one static page that opens from disk."""
+
+import base64
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from advlens.arrays import Array
+from advlens.explanations import explain
+from advlens.guard import Guard
+from advlens.image_files import eight_bit
+from advlens.lenses import DeepNeighbours
+from advlens.paths import project_root
+from advlens.templates import rendered
+
+PAGE, TABLE = "report.html", "screening"
+MOST_SHOWN = 60  # images on the page; the tables hold all
+NEAREST = 3  # training images beside each
+MAP = "guided_backprop"
+LONGEST_SIDE = 96  # pixels of an embedded picture
+BINS, WIDTH, MARGIN = 30, 200, 12  # of a strip, the last two in pixels
+
+
+def write_report(guard: Guard, images: Array, table: pd.DataFrame, folder: str | Path, *, fpr: float) -> Path:
+    """Writes screening.csv, screening.parquet and report.html, and returns the page's path.
+
+    Args:
+        guard, images: as screened, (n, h, w, channels) in [0, 1]; table, fpr: what `Guard.screen` said of them.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    table.to_csv(folder / f"{TABLE}.csv", index=False)
+    table.to_parquet(folder / f"{TABLE}.parquet")
+    docs = os.path.relpath(project_root() / "docs", folder.resolve())
+    page = folder / PAGE
+    page.write_text(_page(guard, images, table, fpr=fpr, docs=docs))
+    return page
+
+
+def _page(guard: Guard, images: Array, table: pd.DataFrame, *, fpr: float, docs: str) -> str:
+    order = table.sort_values(["p-value", "score"], ascending=[True, False], na_position="first")
+    rows = order.index[:MOST_SHOWN].to_numpy()
+    shown = images[rows]
+    maps, why_no_maps = _maps(guard, shown, table["predicted"].to_numpy()[rows])
+    nearest = _nearest(guard, shown)
+    strips = {name: _strip(guard.calibration[name].to_numpy()) for name in guard.calibration}
+    told = []
+    for place, row in enumerate(rows):
+        about = table.loc[row].to_dict()
+        scores = {name: about[f"{name} score"] for name in strips}
+        lenses = [
+            {"name": name, "score": score, "p": about[f"{name} p-value"], "x": _place(score, strips[name])}
+            for name, score in scores.items()
+        ]
+        pictures = [("this image", _png(shown[place]))]
+        pictures += [("its map", _png(maps[place]))] if maps is not None else []
+        near = nearest[place] if nearest else []
+        told.append({"about": about, "pictures": pictures, "lenses": lenses, "nearest": near})
+    counts = {"n": len(table), "flagged": int(table["flagged"].sum()), "expected": len(table) * fpr}
+    summary = {"card": guard.card, "verdict": guard.card["verdicts"][-1], "fpr": fpr, "docs": docs}
+    drawing = {
+        "strips": strips,
+        "width": WIDTH,
+        "margin": MARGIN,
+        "why_no_maps": why_no_maps,
+        "has_nearest": bool(nearest),
+    }
+    return rendered("report.html", rows=told, **counts, **summary, **drawing)
+
+
+def _maps(guard: Guard, images: Array, predicted: Array) -> tuple[Array | None, str]:
+    """(n, h, w, 3) maps in blue (against the decision), white and red (for it), or None and why there are none."""
+    try:
+        maps = explain(guard.classifier, images, method=MAP, neuron=predicted).sum(axis=-1)
+    except Exception as error:  # not every network can be explained, and the page is of use without
+        return None, " ".join(str(error).split()) or type(error).__name__
+    largest = np.abs(maps).max(axis=(1, 2), keepdims=True)
+    return matplotlib.colormaps["RdBu_r"](0.5 + maps / np.where(largest > 0, 2 * largest, 1))[..., :3], ""
+
+
+def _nearest(guard: Guard, images: Array) -> list[list[tuple[str, int]]]:
+    """The nearest training images in the last hidden layer, as pictures with their classes; empty without Deep kNN."""
+    found = [each.lens for each in guard.lenses if isinstance(each.lens, DeepNeighbours)]
+    if not found:
+        return []
+    rows = found[0].knn.neighbours(images).indices[:, -2:][:, 0, :NEAREST]
+    training, labels = found[0].training_
+    return [[(_png(training[row]), int(labels[row])) for row in own] for own in rows]
+
+
+def _strip(clean: Array) -> dict[str, Any]:
+    """A histogram of clean scores between their 0.5 % and 99.5 % quantiles."""
+    low, high = np.quantile(clean, (0.005, 0.995))
+    high = high if high > low else low + max(abs(low), 1) * 1e-6
+    counts = np.histogram(np.clip(clean, low, high), bins=BINS, range=(low, high))[0]
+    return {"low": low, "high": high, "heights": np.sqrt(counts / counts.max()).tolist()}
+
+
+def _place(score: float, strip: dict[str, Any]) -> float | None:
+    """Where a score lies on its strip, in pixels; in the margin where few or no clean images score so."""
+    if np.isnan(score):
+        return None
+    share = (score - strip["low"]) / (strip["high"] - strip["low"])
+    if 0 <= share <= 1:
+        return MARGIN + share * (WIDTH - 2 * MARGIN)
+    return MARGIN / 2 if share < 0 else WIDTH - MARGIN / 2
+
+
+def _png(picture: Array) -> str:
+    """A (h, w, channels) picture in [0, 1] as a data URI; of other than 1 or 3 channels, their mean."""
+    picture = picture if picture.shape[-1] == 3 else picture.mean(axis=-1)
+    image, file = Image.fromarray(eight_bit(picture)), io.BytesIO()
+    image.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+    image.save(file, "png")
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -1,0 +1,238 @@
+"""Guards: calibrated verdicts of several lenses, their files, their commands and their report."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from scipy.stats import kstest
+from sklearn.datasets import load_digits
+
+import advlens as al
+from advlens import cli, guard
+from advlens.given_images import read_images
+from advlens.report import write_report
+
+TRAIN, CLEAN, NEW = slice(0, 600), slice(600, 1300), slice(1300, None)
+
+
+@pytest.fixture(scope="module")
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    """scikit-learn's 1,797 real digits of 8 × 8 pixels, shuffled, on the 8-bit grid."""
+    images, labels = load_digits(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(images))
+    levels = np.rint(images[order].reshape(-1, 8, 8, 1) * 255 / 16)
+    return (levels / 255).astype(np.float32), labels[order]
+
+
+@pytest.fixture(scope="module")
+def network(digits) -> keras.Model:
+    """Trained for two seconds on the first 600."""
+    keras.utils.set_random_seed(7)
+    parts = [keras.layers.Conv2D(width, 3, activation="relu", name=f"conv{width}") for width in (16, 32)]
+    parts += [keras.layers.Flatten(), keras.layers.Dense(32, activation="relu"), keras.layers.Dense(10, name="logits")]
+    network = keras.Sequential([keras.Input((8, 8, 1)), *parts], name="tiny")
+    network.compile(keras.optimizers.Adam(2e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    network.fit(digits[0][TRAIN], digits[1][TRAIN], batch_size=32, epochs=12, verbose=0)
+    return network
+
+
+@pytest.fixture(scope="module")
+def fitted(network, digits) -> guard.Guard:
+    """Calibrated on images that neither the network nor the lenses have seen."""
+    return al.fit(network, digits[0][TRAIN], digits[1][TRAIN], clean=digits[0][CLEAN])
+
+
+@pytest.fixture(scope="module")
+def attacked(fitted, digits) -> np.ndarray:
+    """Successful attacks by FGSM at a large ε, in 8 bits."""
+    with pytest.warns(UserWarning, match="misclassified: left out"):
+        made = al.craft("fgsm", fitted.classifier, digits[0][NEW], digits[1][NEW], eps=0.5)
+    return np.rint(made.adversarial[made.success] * 255).astype(np.float32) / 255
+
+
+def test_clean_images_are_flagged_at_the_nominal_rate_and_attacks_far_more_often(fitted, digits, attacked):
+    table = fitted.screen(digits[0][NEW])
+    assert list(fitted.calibration) == [name.replace("_", " ") for name in guard.LENSES]
+    for fpr in (0.05, 0.2):
+        flagged = fitted.screen(digits[0][NEW], fpr=fpr)["flagged"].mean()
+        assert abs(flagged - fpr) < 4 * np.sqrt(fpr * (1 - fpr) * (1 / 350 + 1 / len(table)))
+    assert fitted.screen(attacked)["flagged"].mean() > 10 * table["flagged"].mean()
+    observed = fitted.card["verdicts"][-1]
+    assert (observed["lens"], observed["ties"]) == ("all lenses", 1)
+    assert observed["low"] < 0.05 < observed["high"]
+
+
+def test_p_values_are_uniform_on_clean_images_and_never_zero(fitted, digits):
+    table = fitted.screen(digits[0][NEW])
+    assert kstest(table["p-value"], "uniform").pvalue > 0.001
+    p_values = table.filter(like="p-value")
+    assert p_values.shape[1] == len(guard.LENSES) + 1
+    assert p_values.to_numpy().min() >= 1 / 351
+    for share in (0.05, 0.25):
+        assert ((p_values <= share).mean() < share + 4 * np.sqrt(share * (1 - share) * (1 / 350 + 1 / 497))).all()
+
+
+def test_a_lens_s_p_value_and_the_combination_are_what_they_say(fitted, digits):
+    table, clean = fitted.screen(digits[0][NEW][:5]), fitted.calibration
+    by_hand = [(1 + (clean["augmentation"] >= score).sum()) / 351 for score in table["augmentation score"]]
+    np.testing.assert_allclose(table["augmentation p-value"], by_hand)
+    shares = table[[f"{name} p-value" for name in clean]]
+    np.testing.assert_allclose(table["score"], -2 * np.log(shares).sum(axis=1))
+    np.testing.assert_array_equal(fitted(digits[0][NEW][:5]), table["score"])
+    others = np.stack([[(clean[name].drop(i) >= clean[name][i]).sum() for i in range(350)] for name in clean])
+    combined = -2 * np.log((1 + others) / 350).sum(axis=0)
+    np.testing.assert_allclose(table["p-value"], [(1 + (combined >= each).sum()) / 351 for each in table["score"]])
+
+
+def test_a_guard_comes_back_from_plain_files_with_the_same_scores(fitted, digits, tmp_path):
+    folder = fitted.save(tmp_path / "guard")
+    suffixes = {path.suffix for path in folder.rglob("*") if path.is_file()}
+    assert suffixes == {".json", ".md", ".npz", ".csv", ".keras"}
+    again = guard.Guard.load(folder)
+    pd.testing.assert_frame_equal(again.screen(digits[0][NEW][:50]), fitted.screen(digits[0][NEW][:50]))
+    assert again.card == fitted.card
+    assert again.describe() == (folder / "README.md").read_text()
+    with pytest.raises(FileExistsError):
+        fitted.save(folder)
+
+
+def test_nan_is_flagged_never_passed(fitted, digits, monkeypatch):
+    lens = fitted.lenses[2]
+    scores = lens.scores(digits[0][NEW][:4])
+    monkeypatch.setattr(lens, "scores", lambda images: np.where(np.arange(len(images)) == 1, np.nan, scores.min()))
+    table = fitted.screen(digits[0][NEW][:4])
+    assert table["flagged"].tolist() == [False, True, False, False]
+    assert np.isnan(table["score"]).tolist() == [False, True, False, False]
+
+
+def test_lenses_that_do_not_work_are_left_out_and_say_why(digits):
+    keras.utils.set_random_seed(1)
+    dense = [keras.layers.Flatten(), keras.layers.Dense(16, activation="relu"), keras.layers.Dense(10)]
+    network = keras.Sequential([keras.Input((8, 8, 1)), *dense])
+    made = al.fit(network, digits[0][:200], lenses=["local_entropy", "lid", "energy"], fpr=0.1)
+    assert made.card["lenses"] == ["energy"]
+    assert "has no convolution" in made.card["lenses_left_out"]["local_entropy"]
+    assert "learns from attacks" in made.card["lenses_left_out"]["lid"]
+    assert "Left out: lid: it learns from attacks" in made.describe()
+    assert (made.card["fitted_images"], made.card["calibration_images"], made.card["check_images"]) == (120, 40, 40)
+    with pytest.raises(ValueError, match="no lens works on this network: lid: it learns"):
+        al.fit(network, digits[0][:200], lenses=["lid"])
+
+
+@pytest.mark.parametrize(
+    ("about", "said"),
+    [
+        ({"lenses": ["entropie"]}, "no lens is called 'entropie': choose among all_six"),
+        ({"fpr": 0.001}, "a false-positive rate of 0.001 needs 999 calibration images, got 120"),
+        ({"fpr": 5.0}, "fpr must lie between 0 and 1, got 5"),
+        ({"clean": np.zeros((9, 4, 4, 1), np.float32)}, r"images must have shape \(n, 8, 8, 1\)"),
+    ],
+)
+def test_what_is_wrong_is_said(network, digits, about, said):
+    with pytest.raises(ValueError, match=said):
+        al.fit(network, digits[0][TRAIN], digits[1][TRAIN], **about)
+
+
+@pytest.fixture
+def workplace(network, digits, tmp_path, monkeypatch):
+    """A folder to stand in, with a network and images."""
+    monkeypatch.chdir(tmp_path)
+    network.save("mine.keras")
+    for name, rows in (("train", TRAIN), ("clean", CLEAN), ("new", NEW)):
+        np.savez(f"{name}.npz", x=np.rint(digits[0][rows, ..., 0] * 255).astype(np.uint8), y=digits[1][rows])
+    return tmp_path
+
+
+def test_the_commands_and_the_code_of_the_page_run(workplace, attacked, digits, network, capsys, monkeypatch):
+    monkeypatch.setenv("ADVLENS_PROGRESS", "off")
+    page = (Path(guard.__file__).parents[2] / "docs" / "screening.md").read_text()
+    fit, screen, evaluate = (shlex.split(line) for line in re.findall(r"^advlens (.*)$", page, re.MULTILINE))
+    (workplace / "images").mkdir()
+    for number, image in enumerate(attacked[:12]):
+        Image.fromarray(np.rint(image[..., 0] * 255).astype(np.uint8)).save(workplace / "images" / f"{number}.png")
+    assert cli.main(fit) == 0
+    assert "| all lenses" in capsys.readouterr().out
+    assert cli.main(screen) == 3
+    assert "of as many clean ones about 0.6 would be" in capsys.readouterr().out
+    table = pd.read_csv("report/screening.csv")
+    assert table["image"].tolist() == sorted(f"{number}.png" for number in range(12))
+    pd.testing.assert_frame_equal(table, pd.read_parquet("report/screening.parquet"))
+    assert cli.main([*evaluate, "--images", "60", "--seeds", "2"]) == 0
+    assert "| fgsm" in capsys.readouterr().out
+    names = {"network": network, "train_images": digits[0][TRAIN], "train_labels": digits[1][TRAIN]}
+    names |= {"clean_images": digits[0][CLEAN], "new_images": attacked[:12]}
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(code, names)
+    np.testing.assert_array_equal(names["table"]["flagged"].sum(), table["flagged"].sum())
+
+
+def test_the_commands_exit_codes_say_what_was_found(workplace, fitted, capsys):
+    fitted.save("guard")
+    np.savez("one.npz", x=np.load("clean.npz")["x"][:1])
+    assert cli.main(["screen", "guard", "one.npz", "--json"]) == 0
+    assert cli.main(["screen", "guard", "new.npz", "--json", "--fpr", "0.1"]) == 3
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [each["flagged"] for each in told] == [0, sum(row["flagged"] for row in told[1]["rows"])]
+    assert [each["expected_false_flags"] for each in told] == pytest.approx([0.05, 49.7])
+    assert not (workplace / "report").exists()
+    for command, said in (
+        (["screen", "nothing", "one.npz"], "nothing holds no guard"),
+        (["screen", "guard", "one.npz", "--fpr", "0.001"], "needs 999 calibration images, got 350"),
+        (["fit", "--model", "mine.keras", "--train", "train.npz"], "guard exists already"),
+        (["fit", "--model", "mine.h5", "--train", "train.npz", "--out", "other"], "network must be"),
+    ):
+        assert cli.main(command) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_images_are_read_from_folders_and_files(workplace, digits):
+    about = {"shape": (8, 8, 1), "num_classes": 2}
+    for number, (kind, suffix) in enumerate((("a", "png"), ("b", "webp"))):
+        (workplace / "all" / kind).mkdir(parents=True)
+        pixels = np.rint(digits[0][number, ..., 0] * 255).astype(np.uint8)
+        Image.fromarray(pixels).save(workplace / "all" / kind / f"x.{suffix}", lossless=True)
+    given = read_images("all", **about)
+    assert given.names == ["a/x.png", "b/x.webp"]
+    assert given.labels.tolist() == [0, 1]
+    np.testing.assert_allclose(given.images, digits[0][:2], atol=1e-6)
+    np.testing.assert_allclose(read_images("train.npz", **about).images, digits[0][TRAIN], atol=1e-6)
+    np.savez("none.npz", y=np.zeros(3))
+    for name, said in (("none.npz", "must hold images as x"), ("nothing", "'nothing' is no data set's name")):
+        with pytest.raises(ValueError, match=said):
+            read_images(name, **about)
+    with pytest.warns(UserWarning, match="2 of 2 images are resized to 16 × 8 pixels"):
+        assert read_images("all", shape=(16, 8, 3), num_classes=2).images.shape == (2, 16, 8, 3)
+    (workplace / "all" / "c.png").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match=r"c.png is no picture, or a damaged one"):
+        read_images("all", **about)
+
+
+def test_a_browser_opens_the_report(browser, fitted, digits, attacked, tmp_path):
+    images = np.concatenate([digits[0][NEW][:70], attacked[:5]])
+    names = [*map(str, range(70)), "<script>alert(1)</script>", *"abcd"]
+    table = fitted.screen(images, image_names=names)
+    page = write_report(fitted, images, table, tmp_path, fpr=0.05)
+    context = browser.new_context(viewport={"width": 390, "height": 800}, offline=True)
+    shown, faults = context.new_page(), []
+    shown.on("pageerror", lambda error: faults.append(str(error)))
+    shown.on("dialog", lambda dialog: faults.append(dialog.message))
+    shown.goto(page.as_uri())
+    flagged = int(table["flagged"].sum())
+    assert shown.locator("h1").inner_text() == f"{flagged} of 75 images are flagged"
+    assert shown.locator("article.flagged").count() == flagged >= 3
+    first = shown.locator("article h3").first.inner_text()
+    assert first in names[70:]
+    assert shown.locator("article").count() == 60
+    assert shown.locator("article img").count() == 60 * 5
+    assert shown.evaluate("[...document.images].every((image) => image.naturalWidth == 8)")
+    assert shown.locator("article .mark").count() == 60 * len(guard.LENSES)
+    assert shown.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert "about 3.8 would be flagged" in shown.inner_text("body")
+    assert faults == []
+    context.close()
