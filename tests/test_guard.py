@@ -102,6 +102,21 @@ def test_a_guard_comes_back_from_plain_files_with_the_same_scores(fitted, digits
         fitted.save(folder)
 
 
+def test_a_network_in_a_network_that_takes_0_to_255_comes_back_as_well(network, digits, workplace):
+    inner = keras.Sequential([keras.Input((8, 8, 1)), *network.layers], name="inner")
+    outer = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Rescaling(1 / 255), inner])
+    with pytest.raises(ValueError, match=r"pass Classifier\(network, input_range=\(0, 255\)\)"):
+        al.fit(outer, digits[0][TRAIN], digits[1][TRAIN])
+    made = al.fit(al.Classifier(outer, input_range=(0, 255)), digits[0][TRAIN], digits[1][TRAIN])
+    assert made.card["lenses_left_out"] == {}
+    outer.save("outer.keras")
+    fit = ["fit", "--model", "outer.keras", "--train", "train.npz"]
+    assert cli.main(fit) == 2
+    assert cli.main([*fit, "--input-range", "0", "255"]) == 0
+    again = guard.Guard.load("guard")
+    pd.testing.assert_frame_equal(again.screen(digits[0][NEW][:50]), made.screen(digits[0][NEW][:50]))
+
+
 def test_nan_is_flagged_never_passed(fitted, digits, monkeypatch):
     lens = fitted.lenses[2]
     scores = lens.scores(digits[0][NEW][:4])

@@ -94,6 +94,10 @@ def fit(
     train: Annotated[str, typer.Option(help="Its training images: an .npz with x and y, a folder, or mnist.")],
     out: Annotated[Path, typer.Option(help="The new folder that the guard is written to.")] = Path("guard"),
     clean: Annotated[str, typer.Option(help="Images that the network has not learnt from, to calibrate on.")] = "",
+    input_range: Annotated[
+        tuple[float, float],
+        typer.Option(help="What the network takes for black and white, as 0 255; images stay as they are."),
+    ] = (0, 1),
     fpr: Annotated[float, typer.Option(help="The share of clean images that may be flagged.")] = 0.05,
     lenses: Annotated[str, typer.Option(help="Only these, as energy,deep_knn.")] = "",
     seed: Seed = "0",
@@ -110,7 +114,7 @@ def fit(
 
         if out.exists():
             raise ValueError(f"{out} exists already: name a new folder with --out, or remove it")
-        classifier = Classifier(model)
+        classifier = Classifier(model, input_range=None if input_range == (0, 1) else input_range)
         given = _images(train, classifier, part="train")
         about = {"clean": _images(clean, classifier).images} if clean else {}
         about |= {"lenses": lenses.split(",")} if lenses else {}

@@ -15,12 +15,14 @@ from scipy.special import softmax
 
 import advlens
 from advlens.arrays import Array, checked_images, checked_labels
-from advlens.classifier import Classifier, as_classifier
+from advlens.classifier import Classifier, as_classifier, check_range
 from advlens.detectors import Detector, create, load, names
 from advlens.metrics import proportion
 from advlens.metrics.checks import checked_rate
 from advlens.metrics.curves import ROUNDING
 from advlens.neighbours.conformal import p_values, p_values_among
+from advlens.networks.files import open_network
+from advlens.networks.parts import FULL_NAMES, weighted_layers
 from advlens.progress import progress
 from advlens.random import stream
 from advlens.store.files import read_part, write_part
@@ -148,7 +150,9 @@ class Guard:
             card = json.loads((folder / CARD).read_text())
         except (OSError, ValueError) as error:
             raise ValueError(f"{folder} holds no guard ({error}): pass a folder that `advlens fit` made") from error
-        classifier = Classifier(folder / NETWORK)
+        network = open_network(folder / NETWORK)
+        setattr(network, FULL_NAMES, card["layer_names"])  # a file does not hold them, and lenses know layers by them
+        classifier = Classifier(network)
         lenses = [load(folder / FOLDER / name, classifier) for name in card["lenses"]]
         return cls(classifier, lenses, read_part(folder / f"{CALIBRATION}.csv"), card)
 
@@ -181,6 +185,7 @@ def fit(
     clean = None if clean is None else checked_images(clean, shape=classifier.input_shape)
     decided = classifier.predict(images).argmax(axis=1) if labels is None else labels
     decided = checked_labels(decided, n=len(images), num_classes=classifier.nb_classes)
+    check_range(classifier, images, decided)
     if unknown := [name for name in lenses if name not in names()]:
         raise ValueError(f"no lens is called {unknown[0]!r}: choose among {', '.join(names())}")
     fitted, calibration, check = _parts(images, clean, seed=seed)
@@ -197,6 +202,7 @@ def fit(
     if not kept:
         raise ValueError(f"no lens works on this network: {'; '.join(map(': '.join, left_out.items()))}")
     card = {"network": classifier.model.name, "input_shape": list(classifier.input_shape)}
+    card |= {"layer_names": getattr(classifier.model, FULL_NAMES, {})}
     card |= {"classes": classifier.nb_classes, "labels": "given" if labels is not None else "the network's own"}
     card |= {"lenses": list(kept), "lenses_left_out": left_out, "fitted_images": len(fitted), "fpr": fpr, "seed": seed}
     card |= {"clean_images": "held out of the training images" if clean is None else "given apart"}
@@ -244,9 +250,9 @@ def _lens(name: str, classifier: Classifier, n: int) -> Detector:
 
 def _last_layers(classifier: Classifier, n: int) -> list[str]:
     """The last layers with weights, as many as hold at most `MAX_BYTES` of activations of n images, one at least."""
-    found = [layer for layer in classifier.model.layers if layer.weights]
-    sizes = np.cumsum([4 * n * math.prod(layer.output.shape[1:]) for layer in reversed(found)])
-    return [layer.name for layer in found[-max(int((sizes <= MAX_BYTES).sum()), 1) :]]
+    found = weighted_layers(classifier.model)
+    sizes = np.cumsum([4 * n * math.prod(layer.output.shape[1:]) for layer in reversed(found.values())])
+    return list(found)[-max(int((sizes <= MAX_BYTES).sum()), 1) :]
 
 
 def _parts(images: Array, clean: Array | None, *, seed: int) -> tuple[Array, Array, Array]:

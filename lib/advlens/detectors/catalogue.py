@@ -41,6 +41,7 @@ from advlens.lenses import (
     Uncertainty,
 )
 from advlens.lenses.neighbours import CREDIBILITY
+from advlens.networks.parts import weighted_layers
 
 SIX = ("variance", "entropy", "mutual information", "confidence", "KDE", "KL divergence")
 Made = tuple[Lens, Head, str | None]
@@ -61,9 +62,7 @@ def _local_entropy(classifier: Classifier, *, direction: int | None = None, **pa
 
 
 def _first_layer_distance(classifier: Classifier) -> Made:
-    with_weights = [each for each in classifier.model.layers if each.weights]
-    learnt = [each.name for each in with_weights if not isinstance(each, keras.layers.Normalization)]
-    lens = Mahalanobis(classifier, layers=learnt[:1])
+    lens = Mahalanobis(classifier, layers=list(weighted_layers(classifier.model))[:1])
     return lens, Sign(lens.columns[0], 1), None
 
 
