@@ -116,9 +116,9 @@ def fit(
             raise ValueError(f"{out} exists already: name a new folder with --out, or remove it")
         classifier = Classifier(model, input_range=None if input_range == (0, 1) else input_range)
         given = _images(train, classifier, part="train")
-        about = {"clean": _images(clean, classifier).images} if clean else {}
-        about |= {"lenses": lenses.split(",")} if lenses else {}
-        made = guard.fit(classifier, given.images, given.labels, fpr=fpr, seed=_seed(seed), **about)
+        kept = _images(clean, classifier).images if clean else None
+        chosen = lenses.split(",") if lenses else guard.LENSES
+        made = guard.fit(classifier, given.images, given.labels, clean=kept, lenses=chosen, fpr=fpr, seed=_seed(seed))
         made.save(out)
     print(made.describe())
     print(f"Written to {out}. Next: advlens screen {out} IMAGES")

@@ -251,7 +251,7 @@ def _lens(name: str, classifier: Classifier, n: int) -> Detector:
 def _last_layers(classifier: Classifier, n: int) -> list[str]:
     """The last layers with weights, as many as hold at most `MAX_BYTES` of activations of n images, one at least."""
     found = weighted_layers(classifier.model)
-    sizes = np.cumsum([4 * n * math.prod(layer.output.shape[1:]) for layer in reversed(found.values())])
+    sizes = np.cumsum([4 * n * math.prod(layer.output.shape[1:]) for layer in reversed(found.values())])  # pyright: ignore[reportAttributeAccessIssue]
     return list(found)[-max(int((sizes <= MAX_BYTES).sum()), 1) :]
 
 
