@@ -149,6 +149,22 @@ def describe(network: keras.Model) -> Description:
         TypeError: for what isn't a Keras network.
         ValueError: for a network or a layer that can't be rebuilt, naming it and what to do.
     """
+    input_shape = checked_input_shape(network)
+    collector = _Collector()
+    output = collector.network(network, IMAGE, "")
+    made_by = {layer.name: layer for layer in collector.layers}
+    if output not in made_by or made_by[output].config.get("activation", "linear") != "linear":
+        raise ValueError(f"network {network.name!r} must end in logits: let its last layer have no activation")
+    return Description(input_shape, collector.scale, collector.offset, tuple(collector.layers), output)
+
+
+def checked_input_shape(network: keras.Model) -> tuple[int, ...]:
+    """(h, w, channels) of the images that a network takes, once it is known to make (n, c) logits of them.
+
+    Raises:
+        TypeError: for what isn't a Keras network.
+        ValueError: for a network without one known image input and one (n, c) output.
+    """
     if not hasattr(network, "get_config") or not hasattr(network, "layers"):
         raise TypeError(f"network must be a keras.Model, got {type(network).__name__}")
     ends = [getattr(network, "inputs", None), getattr(network, "outputs", None)] if network.built else [None]
@@ -163,12 +179,7 @@ def describe(network: keras.Model) -> Description:
             f"network {network.name!r} must take images of a fixed (h, w, channels) to (num_classes,), "
             f"got {input_shape} to {output_shape}: fix its Input's shape and flatten its output"
         )
-    collector = _Collector()
-    output = collector.network(network, IMAGE, "")
-    made_by = {layer.name: layer for layer in collector.layers}
-    if output not in made_by or made_by[output].config.get("activation", "linear") != "linear":
-        raise ValueError(f"network {network.name!r} must end in logits: let its last layer have no activation")
-    return Description(input_shape, collector.scale, collector.offset, tuple(collector.layers), output)
+    return input_shape
 
 
 class _Collector:
