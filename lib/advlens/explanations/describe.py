@@ -195,6 +195,7 @@ class _Collector:
         """Collects the layers of `network`, which takes `tensor`; returns the tensor that it makes."""
         config = _configuration(network)
         tensors: dict[tuple[str, int], str] = {}
+        layers = {layer.name: layer for layer in network.layers}
         waiting = [
             (entry, use) for entry in config["layers"] for use in range(len(entry.get("inbound_nodes", [0])) or 1)
         ]
@@ -207,7 +208,9 @@ class _Collector:
                 elif sources is None or all(source in tensors for source in sources):
                     inputs = [tensor] if sources is None else [tensors[source] for source in sources]
                     own = prefix + name + (f", use {use + 1}" if use else "")
-                    made = tensors[name, use] = self.layer(network.get_layer(name), inputs, own)
+                    if name not in layers:  # an operator, as x / 255
+                        raise _unsupported(own, entry["class_name"])
+                    made = tensors[name, use] = self.layer(layers[name], inputs, own)
                     tensor = made if sources is None else tensor
             waiting = [(entry, use) for entry, use in waiting if (entry["config"]["name"], use) not in tensors]
             if len(tensors) == before:
@@ -348,5 +351,5 @@ def _unsupported(name: str, kind: str) -> ValueError:
         return ValueError(f"layer {name!r} is a softmax: explanations want logits, so leave it out of the network")
     return ValueError(
         f"layer {name!r} ({kind}) can't be explained by iNNvestigate: build the network from "
-        f"{', '.join(LAYER_KEYS)}, ReLU without options, and one leading Rescaling"
+        f'{", ".join(LAYER_KEYS)}, ReLU without options, and one leading Rescaling, or pass engine="native"'
     )

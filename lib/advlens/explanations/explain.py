@@ -3,8 +3,8 @@
 What to know of its maps:
 
 - Deep Taylor explains max(0, logit): where the explained logit is negative the map is all zeros.
-- Through an `Add`, as of a residual block, Deep Taylor and LRP count the relevance once a branch: the map of n blocks
-  adds up to 2ⁿ times the logit. A warning says so.
+- Through an `Add`, as of a residual block, Deep Taylor counts the relevance once a branch: the map of n blocks adds up
+  to 2ⁿ times the logit. A warning says so.
 - Layers that act in training alone (dropout, Gaussian noise) are left out first, so a rule for the first layer is
   that of the first one that computes something; iNNvestigate, run directly, would waste it on the noise.
 - Convolutions in groups, depthwise and separable ones are explained as plain ones with zeros; each use of a layer
@@ -165,7 +165,7 @@ def network_of(network: keras.Model | Classifier) -> keras.Model:
 def _warn_of_branches(description: Description, method: str, start: str) -> None:
     explained = description.between(start, description.output)
     added = [layer.name for layer in description.layers if layer.kind == "Add" and layer.name in explained]
-    if added and not METHODS[method].gradient:
+    if added and method.startswith("deep_taylor"):
         warnings.warn(
             f"{method!r} counts relevance once for each branch of {', '.join(added)}: maps add up to more "
             "than the logit",

@@ -15,7 +15,7 @@ class Maths:
     Attributes:
         softplus: None for the exact functions, or the sharpness β of smooth ones, which become exact as β → ∞.
 
-    >>> [float(Maths(sharpness).positive(tf.constant(0.0)).numpy().round(3)) for sharpness in (None, 4.0)]
+    >>> [round(float(Maths(sharpness).positive(tf.constant(0.0))), 3) for sharpness in (None, 4.0)]
     [0.0, 0.173]
     """
 
