@@ -69,11 +69,11 @@ class Rectifier(Step):
         return y - self.slope * maths.positive(-x) if self.slope else y
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Normalisation(Step):
     """A batch normalisation at inference, scale · x + shift along an axis."""
 
-    layer: Any = None
+    layer: Any
 
     def scale(self) -> tf.Tensor:
         gamma = _value(self.layer.gamma) if self.layer.scale else 1.0
@@ -88,11 +88,11 @@ class Normalisation(Step):
         return inputs[0] * scale + shift
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Standardisation(Step):
     """A layer normalisation."""
 
-    layer: Any = None
+    layer: Any
 
     def at(self, inputs: tf.Tensor) -> Callable[[tf.Tensor], tf.Tensor]:
         """Its linear part where the deviation is that of `inputs`."""
@@ -104,7 +104,7 @@ class Standardisation(Step):
         return lambda x: (x - tf.reduce_mean(x, axes, keepdims=True)) * factor
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Linear(Step):
     """A convolution or dense layer without activation; `call` takes inputs and kernel, and is linear in both.
 
@@ -114,9 +114,9 @@ class Linear(Step):
         axis: of the output channels.
     """
 
-    kernel: Weight = tf.no_op
+    kernel: Weight
+    channels: tuple[Any, ...]
     bias: Weight | None = None
-    channels: tuple[Any, ...] = ()
     axis: int = -1
 
     def run(self, maths: Maths, *inputs: tf.Tensor) -> tf.Tensor:
@@ -272,9 +272,9 @@ class _Walk:
         if kind in ELEMENTWISE:
             return self.add(Step(name, kind, inputs, call, Role.ACTIVATE))
         if kind == "BatchNormalization":
-            return self.add(Normalisation(name, kind, inputs, call, Role.SCALE, operation))
+            return self.add(Normalisation(name, kind, inputs, call, Role.SCALE, layer=operation))
         if kind == "LayerNormalization" and not operation.rms_scaling:
-            return self.add(Standardisation(name, kind, inputs, call, Role.NORMALISE, operation))
+            return self.add(Standardisation(name, kind, inputs, call, Role.NORMALISE, layer=operation))
         role = ROLES.get(kind, Role.OTHER)
         if len(inputs) == 1 and kind in ARITHMETIC:
             divides = kind in ("Divide", "TrueDivide") and not isinstance(arguments[0][0], _Tensor)
