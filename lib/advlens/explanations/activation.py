@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -88,10 +89,17 @@ def grad_cam(
             channels, outputs = inside(images, training=False)
             rows = tf.argmax(outputs, axis=1) if neurons is None else neurons
             explained = tf.gather(outputs, rows, batch_dims=1)
-        weights = tf.reduce_mean(tape.gradient(explained, channels), axis=(1, 2), keepdims=True)
-        return tf.nn.relu(tf.reduce_sum(weights * channels, axis=-1, keepdims=True)).numpy()
+        return weigh_channels(channels, tape.gradient(explained, channels), tf.nn.relu).numpy()
 
     return _enlarged(of_batch, network, images, neuron)
+
+
+def weigh_channels(channels: tf.Tensor, gradients: tf.Tensor, positive: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
+    """(n, h, w, 1) positive part of the sum of (n, h, w, k) channels, each weighted by its mean gradient."""
+    import tensorflow as tf
+
+    weights = tf.reduce_mean(gradients, axis=(1, 2), keepdims=True)
+    return positive(tf.reduce_sum(weights * channels, axis=-1, keepdims=True))
 
 
 def _enlarged(of_batch, network: keras.Model, images: Array, neuron: str | int | Array) -> Array:

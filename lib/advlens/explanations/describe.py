@@ -149,6 +149,22 @@ def describe(network: keras.Model) -> Description:
         TypeError: for what isn't a Keras network.
         ValueError: for a network or a layer that can't be rebuilt, naming it and what to do.
     """
+    input_shape = checked_input_shape(network)
+    collector = _Collector()
+    output = collector.network(network, IMAGE, "")
+    made_by = {layer.name: layer for layer in collector.layers}
+    if output not in made_by or made_by[output].config.get("activation", "linear") != "linear":
+        raise ValueError(f"network {network.name!r} must end in logits: let its last layer have no activation")
+    return Description(input_shape, collector.scale, collector.offset, tuple(collector.layers), output)
+
+
+def checked_input_shape(network: keras.Model) -> tuple[int, ...]:
+    """(h, w, channels) of the images that a network takes, once it is known to make (n, c) logits of them.
+
+    Raises:
+        TypeError: for what isn't a Keras network.
+        ValueError: for a network without one known image input and one (n, c) output.
+    """
     if not hasattr(network, "get_config") or not hasattr(network, "layers"):
         raise TypeError(f"network must be a keras.Model, got {type(network).__name__}")
     ends = [getattr(network, "inputs", None), getattr(network, "outputs", None)] if network.built else [None]
@@ -163,12 +179,7 @@ def describe(network: keras.Model) -> Description:
             f"network {network.name!r} must take images of a fixed (h, w, channels) to (num_classes,), "
             f"got {input_shape} to {output_shape}: fix its Input's shape and flatten its output"
         )
-    collector = _Collector()
-    output = collector.network(network, IMAGE, "")
-    made_by = {layer.name: layer for layer in collector.layers}
-    if output not in made_by or made_by[output].config.get("activation", "linear") != "linear":
-        raise ValueError(f"network {network.name!r} must end in logits: let its last layer have no activation")
-    return Description(input_shape, collector.scale, collector.offset, tuple(collector.layers), output)
+    return input_shape
 
 
 class _Collector:
@@ -187,6 +198,7 @@ class _Collector:
         config = _configuration(network)
         weighted_layers(network)  # all of them can be seen
         tensors: dict[tuple[str, int], str] = {}
+        layers = {layer.name: layer for layer in network.layers}
         waiting = [
             (entry, use) for entry in config["layers"] for use in range(len(entry.get("inbound_nodes", [0])) or 1)
         ]
@@ -198,9 +210,10 @@ class _Collector:
                     tensors[name, use] = tensor
                 elif sources is None or all(source in tensors for source in sources):
                     inputs = [tensor] if sources is None else [tensors[source] for source in sources]
-                    layer = network.get_layer(name)
-                    own = prefix + name_in(network, layer) + (f", use {use + 1}" if use else "")
-                    made = tensors[name, use] = self.layer(layer, inputs, own)
+                    if name not in layers:  # an operator, as x / 255
+                        raise _unsupported(prefix + name, entry["class_name"])
+                    own = prefix + name_in(network, layers[name]) + (f", use {use + 1}" if use else "")
+                    made = tensors[name, use] = self.layer(layers[name], inputs, own)
                     tensor = made if sources is None else tensor
             waiting = [(entry, use) for entry, use in waiting if (entry["config"]["name"], use) not in tensors]
             if len(tensors) == before:
@@ -341,5 +354,5 @@ def _unsupported(name: str, kind: str) -> ValueError:
         return ValueError(f"layer {name!r} is a softmax: explanations want logits, so leave it out of the network")
     return ValueError(
         f"layer {name!r} ({kind}) can't be explained by iNNvestigate: build the network from "
-        f"{', '.join(LAYER_KEYS)}, ReLU without options, and one leading Rescaling"
+        f'{", ".join(LAYER_KEYS)}, ReLU without options, and one leading Rescaling, or pass engine="native"'
     )

@@ -3,8 +3,8 @@
 What to know of its maps:
 
 - Deep Taylor explains max(0, logit): where the explained logit is negative the map is all zeros.
-- Through an `Add`, as of a residual block, Deep Taylor and LRP count the relevance once a branch: the map of n blocks
-  adds up to 2ⁿ times the logit. A warning says so.
+- Through an `Add`, as of a residual block, Deep Taylor counts the relevance once a branch: the map of n blocks adds up
+  to 2ⁿ times the logit. A warning says so.
 - Layers that act in training alone (dropout, Gaussian noise) are left out first, so a rule for the first layer is
   that of the first one that computes something; iNNvestigate, run directly, would waste it on the noise.
 - Convolutions in groups, depthwise and separable ones are explained as plain ones with zeros; each use of a layer
@@ -16,7 +16,9 @@ What to know of its maps:
 from __future__ import annotations
 
 import dataclasses
+import functools
 import warnings
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,6 +49,7 @@ class Method:
     first_rule: bool = False
 
 
+ENGINES = ("innvestigate", "native")
 METHODS: dict[str, Method] = {
     "deep_taylor": Method(only_relu=True),
     "deep_taylor.bounded": Method(only_relu=True, first_rule=True),
@@ -68,6 +71,7 @@ def explain(
     neuron: str | int | Array = "predicted",
     from_layer: str | None = None,
     batch_size: int = 512,
+    engine: str = "innvestigate",
     **options: Any,
 ) -> Array:
     """Maps of how much each input value spoke for a logit.
@@ -80,11 +84,13 @@ def explain(
         network: Keras 3 network, Sequential or functional, or a `Classifier`; a softmax at its end is cut off, and
             said.
         images: (n, h, w, channels) floats in [0, 1].
-        method: iNNvestigate's name, one of `methods()`.
+        method: iNNvestigate's name, one of `methods()`; the native engine has more, `methods("native")`.
         neuron: "predicted" explains each image's largest logit (equal ones share), a class number or (n,)
             class numbers that logit, "all" the sum over all logits.
         from_layer: explain the inputs of this layer instead of the image.
         batch_size: images that are worked on at once.
+        engine: "innvestigate", the reference, or "native", which takes more layers, shares relevance out at an `Add`
+            and says where it is not conserved: see `advlens.explanations.native`.
         options: the method's own parameters, as `epsilon` of "lrp.epsilon"; `low` and `high` of
             "deep_taylor.bounded" follow from [0, 1] and the Rescaling.
     Returns:
@@ -101,40 +107,56 @@ def explain(
     >>> explain(network, np.full((2, 4, 4, 1), 0.5, np.float32), method="gradient").shape
     (2, 4, 4, 1)
     """
-    network = _network_of(network)
-    if method not in METHODS:
-        raise ValueError(f"no explanation method is called {method!r}: choose one of {', '.join(METHODS)}")
+    network = network_of(network)
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if engine not in ENGINES:
+        raise ValueError(f"no engine is called {engine!r}: choose one of {', '.join(ENGINES)}")
+    if engine == "native":
+        from advlens.explanations.native.engine import maps_of  # here: the worker process has no Keras 3
+
+        chosen = {"method": method, "neuron": neuron, "from_layer": from_layer, "options": options}
+        return maps_of(network, images, **chosen, batch_size=batch_size)
+    if method not in METHODS:
+        raise ValueError(f"no explanation method is called {method!r}: choose one of {', '.join(METHODS)}")
     description = describe(network)
     _check_relu(description, method)
     images = checked_images(images, shape=description.input_shape)
-    neuron_mode, neurons = _neuron_selection(neuron, n=len(images), num_classes=network.output_shape[-1])
+    neuron_mode, neurons = neuron_selection(neuron, n=len(images), num_classes=network.output_shape[-1])
     start = _start(description, from_layer)
     _check_first_layer(description, method, start)
     _warn_of_branches(description, method, start)
     if method == "deep_taylor.bounded":
         options = _bounds(description, start) | options
     request = Request(description.digest(), method, neuron_mode, start, options)
-    maps = _in_batches(request, description, images, neurons, batch_size)
+    try:
+        maps = in_batches(
+            functools.partial(worker().analyze, request, description), images, neurons, batch_size, method
+        )
+    except Refused as refusal:
+        raise ValueError(f"iNNvestigate refused {method!r} with options {options}: {refusal}") from None
     if METHODS[method].gradient and start == IMAGE:
         maps *= description.scale
     return maps
 
 
-def methods() -> tuple[str, ...]:
-    """The names of the methods, also as `explain.methods()`.
+def methods(engine: str = "innvestigate") -> tuple[str, ...]:
+    """The names of an engine's methods, also as `explain.methods()`.
 
-    >>> "lrp.z" in methods()
-    True
+    >>> "lrp.z" in methods(), "grad_cam" in methods("native")
+    (True, True)
     """
+    if engine == "native":
+        from advlens.explanations import native
+
+        return tuple(native.METHODS)
     return tuple(METHODS)
 
 
 explain.methods = methods  # type: ignore[attr-defined]
 
 
-def _network_of(network: keras.Model | Classifier) -> keras.Model:
+def network_of(network: keras.Model | Classifier) -> keras.Model:
     from advlens.classifier import Classifier  # here: the worker process has no Keras 3
     from advlens.networks.unfolding import unfolded
 
@@ -144,7 +166,7 @@ def _network_of(network: keras.Model | Classifier) -> keras.Model:
 def _warn_of_branches(description: Description, method: str, start: str) -> None:
     explained = description.between(start, description.output)
     added = [layer.name for layer in description.layers if layer.kind == "Add" and layer.name in explained]
-    if added and not METHODS[method].gradient:
+    if added and method.startswith("deep_taylor"):
         warnings.warn(
             f"{method!r} counts relevance once for each branch of {', '.join(added)}: maps add up to more "
             "than the logit",
@@ -152,22 +174,17 @@ def _warn_of_branches(description: Description, method: str, start: str) -> None
         )
 
 
-def _in_batches(
-    request: Request, description: Description, images: Array, neurons: Array | None, batch_size: int
+def in_batches(
+    analyze: Callable[[Array, Array | None], Array], images: Array, neurons: Array | None, batch_size: int, method: str
 ) -> Array:
+    """The maps that `analyze` makes of each batch of images and their class numbers, in one array."""
     maps = None
     starts = range(0, len(images), batch_size)
     if len(starts) > 1:
-        starts = progress(starts, description=f"explaining by {request.method}", unit="batch")
+        starts = progress(starts, description=f"explaining by {method}", unit="batch")
     for start in starts:
         part = slice(start, start + batch_size)
-        chosen = None if neurons is None else neurons[part]
-        try:
-            made = worker().analyze(request, description, images[part], chosen)
-        except Refused as refusal:
-            raise ValueError(
-                f"iNNvestigate refused {request.method!r} with options {request.options}: {refusal}"
-            ) from None
+        made = analyze(images[part], None if neurons is None else neurons[part])
         if maps is None:
             maps = np.empty((len(images), *made.shape[1:]), np.float32)
         maps[part] = made
@@ -199,7 +216,7 @@ def _check_first_layer(description: Description, method: str, start: str) -> Non
                 )
 
 
-def _neuron_selection(neuron: str | int | Array, *, n: int, num_classes: int) -> tuple[str, Array | None]:
+def neuron_selection(neuron: str | int | Array, *, n: int, num_classes: int) -> tuple[str, Array | None]:
     """iNNvestigate's neuron selection mode, and (n,) int64 class numbers where it is "index"."""
     if isinstance(neuron, str):
         modes = {"predicted": "max_activation", "all": "all"}
