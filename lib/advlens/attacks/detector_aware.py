@@ -32,7 +32,8 @@ class DetectorAwareAttack(MinimumNorm):
         classifier: the network attacked; detector: the detector to evade, whose score has a gradient.
         eps: radius of the ball; norm: 2 or "inf".
         max_iter: steps of each walk; eps_step: the first step, by default eps / 10.
-        step: "sign" or "l2", a step of fixed length along the gradient; by default that of the norm.
+        step: "sign", or "l2", of fixed length along what is followed; by default "sign" for "selective" in L∞ alone,
+            since signs of orthogonal gradients are not orthogonal.
         strategies: a walk each: "selective", "orthogonal", or a weight w.
         restarts: how often all strategies are tried, first from the image, then from random places in the ball.
         margin: the logit margin that makes a success.
@@ -90,8 +91,8 @@ class DetectorAwareAttack(MinimumNorm):
                 for first in range(0, self.max_iter + 1, self.refresh):
                     last = min(first + self.refresh, self.max_iter + 1)
                     context = self._score.context(moved.numpy())
-                    ends = (tf.constant(each) for each in (first, last))
-                    moved, found, won, lost = self._walk(images, classes, moved, *ends, context, strategy)
+                    walk = (images, classes, moved, tf.constant(first), tf.constant(last), context, strategy)
+                    moved, found, won, lost = self._walk(*walk)
                     self._without_gradient += int(lost)
                     self._steps += (last - first) * len(x)
                     rows = np.flatnonzero(won)
@@ -109,7 +110,7 @@ class DetectorAwareAttack(MinimumNorm):
         moved: tf.Tensor,
         first: tf.Tensor,
         last: tf.Tensor,
-        context: tuple[tf.Tensor, ...],
+        context: tuple[Any, ...],
         strategy: str | float,
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
         """Some steps: where they end, the best images, which of these are successes, steps without a gradient."""
@@ -139,9 +140,10 @@ class DetectorAwareAttack(MinimumNorm):
         elif strategy != "selective":
             to_leave += strategy * to_hide
         way = tf.where(_wide(won), to_hide, to_leave)
-        if self._by_sign:
-            return tf.sign(way) / (1.0 if self._linf else np.sqrt(np.prod(way.shape[1:])))
-        return _unit(way) * (np.sqrt(np.prod(way.shape[1:])) if self._linf else 1.0)
+        root = float(np.sqrt(way.shape[1:].num_elements()))
+        if self.step == "sign" or (self.step is None and self._linf and strategy == "selective"):
+            return tf.sign(way) / (1.0 if self._linf else root)
+        return _unit(way) * (root if self._linf else 1.0)
 
     def _projected(self, x: tf.Tensor, moved: tf.Tensor) -> tf.Tensor:
         change = moved - x
@@ -178,12 +180,11 @@ class DetectorAwareAttack(MinimumNorm):
             check_number(self, "eps_step")
         checked_seed(self.seed)
         self._linf = self.norm != 2
-        self._by_sign = self._linf if self.step is None else self.step == "sign"
         self._first_step = self.eps / 10 if self.eps_step is None else self.eps_step
         self._score = DifferentiableScore(self.detector)
 
 
-def _unit(gradient: tf.Tensor) -> tf.Tensor:
+def _unit(gradient: Any) -> tf.Tensor:
     """Of length 1; of zeros, and of what is not finite, zeros."""
     gradient = tf.where(tf.math.is_finite(gradient), gradient, 0.0)
     largest = tf.reduce_max(tf.abs(gradient), axis=(1, 2, 3), keepdims=True)  # squares of tiny ones would be 0

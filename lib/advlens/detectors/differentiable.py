@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import singledispatch
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -48,7 +48,7 @@ class DifferentiableScore:
         """What is looked up for (n, h, w, channels) images outside the graph."""
         return self._lens.context(images)
 
-    def __call__(self, images: tf.Tensor, *context: tf.Tensor) -> tf.Tensor:
+    def __call__(self, images: tf.Tensor, *context: Any) -> tf.Tensor:
         measured = self._lens.measure(images, *context)
         every = self._places == list(range(len(self._lens.columns)))
         return head_score(self.head, measured if every else tf.gather(measured, self._places, axis=1))
@@ -67,7 +67,8 @@ def _(head: Sign, measured: tf.Tensor) -> tf.Tensor:
 
 @head_score.register
 def _(head: Logistic, measured: tf.Tensor) -> tf.Tensor:
-    return tf.linalg.matvec((measured - head.mean_) / head.scale_, head.weights_) + head.bias_
+    scaled = (measured - head.mean_) / head.scale_  # pyright: ignore[reportOperatorIssue]
+    return tf.linalg.matvec(scaled, head.weights_) + head.bias_
 
 
 @head_score.register

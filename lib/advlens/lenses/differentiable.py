@@ -100,11 +100,11 @@ def _(lens: FeatureSqueezing) -> Differentiable:
     def measure(images: tf.Tensor) -> tf.Tensor:
         squeezed = _through(tf.round(images * levels) / levels, images)
         own = probabilities(images)
-        moved = [
+        coarse, filtered = (
             tf.reduce_sum(tf.abs(own - probabilities(each)), axis=1)
             for each in (squeezed, _median_filter(images, lens.median))
-        ]
-        return tf.stack([*moved, tf.maximum(*moved)], axis=1)
+        )
+        return tf.stack([coarse, filtered, tf.maximum(coarse, filtered)], axis=1)
 
     return Differentiable(lens.columns, measure)
 
@@ -145,7 +145,8 @@ def _(lens: Relevancy) -> Differentiable:
 
     def measure(images: tf.Tensor) -> tf.Tensor:
         flat = _float64(_flat(maps(images)))
-        return tf.pad(flat, [[0, 0], [0, len(lens.columns) - flat.shape[1]]])  # a square of hidden units is filled up
+        lacking = len(lens.columns) - flat.shape[1]  # pyright: ignore[reportOperatorIssue]
+        return tf.pad(flat, [[0, 0], [0, lacking]])  # hidden units are laid out as a square
 
     return Differentiable(lens.columns, measure)
 
@@ -181,9 +182,10 @@ def _(lens: Mahalanobis) -> Differentiable:
 
     def measure(images: tf.Tensor) -> tf.Tensor:
         squares = []
-        for name, own in zip(lens.layers, network(images, training=False), strict=True):
-            own = _float64(tf.reduce_mean(own, axis=(1, 2)) if own.shape.rank == 4 else own)
-            offsets = own[:, None] - lens.means_[name]
+        found = network(images, training=False)
+        for name in lens.layers:
+            own = tf.reduce_mean(found[name], axis=(1, 2)) if found[name].shape.rank == 4 else found[name]
+            offsets = _float64(own)[:, None] - lens.means_[name]
             squares.append(tf.reduce_min(tf.reduce_sum(offsets @ lens.precisions_[name] * offsets, axis=2), axis=1))
         return tf.stack(squares, axis=1)
 
@@ -206,10 +208,11 @@ def _(lens: DeepNeighbours) -> Differentiable:
     labels = np.asarray(labels)[chosen]
     k = max(round(lens.knn.k * len(chosen) / len(images)), 1)
     ranks = np.unique(np.linspace(0, min(k, np.bincount(labels).min()) - 1, RANKS).round().astype(int))
-    network = _layers(lens.classifier, [*lens.knn.layers])
+    network = _layers(lens.classifier, lens.knn.layers)
 
     def represented(images: tf.Tensor) -> list[tf.Tensor]:
-        return [tf.math.l2_normalize(_flat(each), axis=1, epsilon=TINY) for each in network(images, training=False)]
+        found = network(images, training=False)
+        return [tf.math.l2_normalize(_flat(found[name]), axis=1, epsilon=TINY) for name in lens.knn.layers]
 
     batch = tf.function(represented, reduce_retracing=True)
 
@@ -236,7 +239,7 @@ def _(lens: DeepNeighbours) -> Differentiable:
             squares = tf.reshape(squares, (-1, 2, 2 * len(ranks)))  # the label of most, the decision
             spread = tf.stop_gradient(tf.math.reduce_std(squares, axis=2, keepdims=True))
             weights = tf.nn.softmax(-squares / (spread + TINY), axis=2)
-            shares.append(tf.reduce_sum(weights[..., len(ranks) :], axis=2))
+            shares.append(tf.reduce_sum(weights[:, :, len(ranks) :], axis=2))
         return _float64(tf.add_n(shares) / len(shares))
 
     return Differentiable((CREDIBILITY, OF_DECISION), measure, context)
@@ -266,7 +269,7 @@ def _float64(values: tf.Tensor) -> tf.Tensor:
 
 
 def _flat(values: tf.Tensor) -> tf.Tensor:
-    return tf.reshape(values, (-1, int(np.prod(values.shape[1:]))))
+    return tf.reshape(values, (-1, values.shape[1:].num_elements()))
 
 
 def _through(hard: tf.Tensor, soft: tf.Tensor) -> tf.Tensor:
@@ -275,9 +278,9 @@ def _through(hard: tf.Tensor, soft: tf.Tensor) -> tf.Tensor:
 
 
 def _layers(classifier: Classifier, names: Sequence[str]) -> keras.Model:
-    """The network whose outputs are those of some layers."""
+    """The network whose outputs are those of some layers, by name."""
     tensors = tensors_of(classifier.model)
-    return keras.Model(tensors.image, [tensors.outputs[name] for name in names])
+    return keras.Model(tensors.image, {name: tensors.outputs[name] for name in names})
 
 
 def _maps(model: keras.Model, *, from_layer: str | None = None, **about: str) -> Callable[[tf.Tensor], tf.Tensor]:
@@ -288,10 +291,10 @@ def _maps(model: keras.Model, *, from_layer: str | None = None, **about: str) ->
 
 def _median_filter(images: tf.Tensor, size: int) -> tf.Tensor:
     """As SciPy's with the mode "reflect": of an even number of pixels the upper one of the two in the middle."""
-    before, (height, width) = size // 2, images.shape[1:3]
+    before, (_, height, width, _) = size // 2, images.shape.as_list()
     after = size - 1 - before
     padded = tf.pad(images, [[0, 0], [before, after], [before, after], [0, 0]], "SYMMETRIC")
-    patch = [padded[:, i : i + height, j : j + width] for i, j in product(range(size), repeat=2)]
+    patch = [padded[:, i : i + height, j : j + width] for i, j in product(range(size), repeat=2)]  # pyright: ignore[reportOperatorIssue]
     return tf.sort(tf.stack(patch, axis=4), axis=4)[..., size * size // 2]
 
 
