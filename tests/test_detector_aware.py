@@ -34,7 +34,7 @@ LENSES = {  # and how near the stand-in's values are to the lens's
     "feature squeezing": (FeatureSqueezing, EXACT),
     "feature squeezing of photographs": (partial(FeatureSqueezing, bits=3, median=3), EXACT),
     "kernel density": (partial(Closeness, bandwidth=3.0), {"rtol": 1e-6}),
-    "mahalanobis": (Mahalanobis, {"rtol": 1e-2}),  # of float32 means over places, times a precision of 1e5
+    "mahalanobis": (Mahalanobis, {"rtol": 1e-2}),  # float32 means over places, amplified by the inverse covariance
     "pixels": (lambda classifier: Pixels(classifier.input_shape), EXACT),
     "local entropy": (LocalEntropy, {"atol": 1e-2}),  # in bits; a level may flip where iNNvestigate rounds otherwise
     "relevancy": (Relevancy, {"rtol": 1e-4, "atol": 1e-6}),
