@@ -93,7 +93,7 @@ def test_the_code_of_the_extending_page_runs(
     monkeypatch, average_pooling_classifier, real_images, real_labels, tmp_path
 ):
     monkeypatch.setitem(CATALOGUE, "brighten", None)  # taken out again after the test
-    mine, everywhere, measurements, attack, use, elsewhere = blocks("docs/extending.md")
+    mine, everywhere, measurements, lens, adaptive, attack, use, elsewhere = blocks("docs/extending.md")
     assert len(mine.strip().splitlines()) <= 15
     (tmp_path / "my_detectors.py").write_text(mine)
     monkeypatch.chdir(tmp_path)
@@ -105,7 +105,11 @@ def test_the_code_of_the_extending_page_runs(
     names = {"network": average_pooling_classifier.model, "images": real_images[200:]}
     names |= {"clean_images": real_images[:200], "__name__": "advlens.made_up"}
     names |= {"x_test": real_images, "y_test": real_labels}
-    for block in (everywhere, measurements, attack, use):
+    for block in (everywhere, measurements, lens, adaptive.replace("range(100)", "range(5)")):
+        exec(block, names)
+    assert set(names["table"]["knowledge"]) == {"oblivious", "adaptive", "transfer"}
+    assert len(names["shown"].checks) == 6
+    for block in (attack, use):
         exec(block, names)
     assert names["is_adversarial"].shape == (200,)
     assert set(names["table"]["attack"]) == {"brighten"}

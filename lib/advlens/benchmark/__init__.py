@@ -1,5 +1,6 @@
 """The benchmark: what every study needs of detection, once. Attack sets and detectors in, one long table out."""
 
+from advlens.benchmark.adaptive import Strength, adaptive_set, evades, strength_checks
 from advlens.benchmark.benchmark import Benchmark
 from advlens.benchmark.evaluation import evaluate
 from advlens.benchmark.hard_negatives import hard_negatives
@@ -40,13 +41,17 @@ __all__ = [
     "Split",
     "Stopping",
     "Stratum",
+    "Strength",
     "Threshold",
     "TrainedOn",
+    "adaptive_set",
+    "evades",
     "evaluate",
     "hard_negatives",
     "leaderboard",
     "pivot",
     "query",
+    "strength_checks",
     "transfer",
     "worst_first",
 ]

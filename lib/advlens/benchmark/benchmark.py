@@ -77,7 +77,8 @@ class Benchmark:
         clean_source: (m,) the numbers of these images in the test set; 0 … m − 1 by default.
         seed: governs all; n_seeds: how many times whatever learns is trained, on a split of its own each time.
         baselines: the trivial baselines; `detectors.trivial_baselines` by default.
-        knowledge: attack → what it knows of the detectors, oblivious by default.
+        knowledge: attack → what it knows of the detectors; by default what its parameter `detector`, the name of the
+            one that `adaptive_set` made it against, says, and oblivious without one.
         families: attack → the family left out together with it; `ATTACK_FAMILIES` by default.
         succeeded: attack → function of its attacked images, as a condition leaves them, to (n,) bool; where it has
             none, a success is a changed decision.
@@ -310,7 +311,7 @@ class Benchmark:
             **{"detector": detector.name, "family": _text(detector.family), "protocol": case.protocol.name},
             "trained_on": (case.trained_on if learns else TrainedOn.NOTHING).value,
             "condition": case.condition.value,
-            "knowledge": _text(self.knowledge.get(case.attack, Knowledge.OBLIVIOUS)),
+            "knowledge": _text(self.knowledge.get(case.attack) or self._knowledge(detector, case.attack)),
             "seeds": self.heads.count(detector),
             "baseline": "" if baseline is None else baseline.name,
         }
@@ -321,6 +322,13 @@ class Benchmark:
             found = estimates(scored, bar, wanted, **limits, **drawn)
             own = {**row, **counts, "stratum": stratum.value, "negatives": negatives.value}
             yield from (each.row(**own, metric=name) for name, each in found.items())
+
+    def _knowledge(self, detector: Detector, attack: str) -> Knowledge:
+        """A head that learns is fitted here anew: an attack on the given one knows its twin."""
+        known = self.attack_sets[attack].parameters.get("detector")
+        if known is None:
+            return Knowledge.OBLIVIOUS
+        return Knowledge.ADAPTIVE if known == detector.name and not detector.head.learns else Knowledge.TRANSFER
 
     @property
     def _draws_seed(self) -> int:

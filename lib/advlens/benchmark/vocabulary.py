@@ -60,6 +60,7 @@ class Knowledge(Word):
 
     OBLIVIOUS = "oblivious"
     TRANSFER = "transfer"
+    """It was made against another detector, or against this one's twin, whose head learnt from other images."""
     ADAPTIVE = "adaptive"
 
 

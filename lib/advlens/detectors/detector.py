@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import tensorflow as tf
 from art.defences.detector.evasion import EvasionDetector
 
 from advlens.arrays import Array, checked_images, checked_labels
 from advlens.classifier import check_range
+from advlens.detectors.differentiable import DifferentiableScore
 from advlens.detectors.heads import HEADS, Head
 from advlens.lenses import Lens
 from advlens.metrics import threshold_at_fpr
@@ -115,6 +117,18 @@ class Detector(EvasionDetector):
     def scores(self, images: Array) -> Array:
         """(n,) float64 scores of (n, h, w, channels) images in [0, 1]."""
         return np.asarray(self.head.score(self._measured(images)), np.float64)
+
+    def differentiable_scores(self, images: tf.Tensor) -> tf.Tensor:
+        """(n,) float64 of (n, h, w, channels) images, which a `tf.GradientTape` differentiates.
+
+        Stand-ins of what has no gradient are told in `advlens.lenses.differentiable`; whoever asks more than once
+        makes a `DifferentiableScore` and asks that.
+
+        Raises:
+            ValueError, RuntimeError: as `DifferentiableScore`.
+        """
+        score = DifferentiableScore(self)
+        return score(images, *score.context(images.numpy()))  # pyright: ignore[reportAttributeAccessIssue]
 
     def detect(self, x: Array, batch_size: int = 128, **kwargs: Any) -> tuple[dict[str, Any], Array]:
         """ART's entry: ({"scores": (n,), "threshold": float, "observed_fpr": float}, (n,) bool, True = adversarial).

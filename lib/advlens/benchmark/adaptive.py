@@ -1,0 +1,119 @@
+"""Attacks that know a detector, in the long table, and what shows that such an attack is strong."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from advlens.arrays import Array
+from advlens.attacks import AttackSet, build_attack
+from advlens.attacks.crafting import generate, judged
+from advlens.attacks.detector_aware import DetectorAwareAttack
+from advlens.benchmark.benchmark import Benchmark
+from advlens.classifier import Classifier
+from advlens.detectors import Detector
+from advlens.random import stream, stream_seed
+
+TOLERANCE, NEARLY_ALL, SHARE_LOST = 0.01, 0.95, 0.05
+
+
+def adaptive_set(benchmark: Benchmark, detector: Detector, *, like: str, **parameters: Any) -> AttackSet:
+    """The images of one of a benchmark's attack sets, attacked by somebody who knows a detector.
+
+    Args:
+        detector: fitted, as `DetectorAwareAttack` takes it; like: the name of the attack set.
+        parameters: of `DetectorAwareAttack`; `eps` is that of the other set where it has one.
+    Returns:
+        An attack set for another `Benchmark`, whose `knowledge` is then "adaptive" beside this detector, and "transfer"
+        beside others and where its head is one that the benchmark fits anew.
+
+    Source: the protocol's rule 12.
+    """
+    oblivious = benchmark.attack_sets[like]
+    name = f"adaptive to {detector.name}, like {like}"
+    seed = stream_seed(benchmark.seed, f"attack/{name}")
+    if "eps" in oblivious.parameters:
+        parameters = {"eps": oblivious.parameters["eps"], **parameters}
+    attack = DetectorAwareAttack(benchmark.classifier, detector, **{"seed": seed, **parameters})
+    attacked = generate(attack, oblivious.clean, oblivious.label, seed=seed)
+    about = {"label": oblivious.label, "source": oblivious.source, "target": oblivious.target}
+    return judged(
+        benchmark.classifier, oblivious.clean, attacked, about.pop("label"), name=name,
+        parameters={**parameters, "detector": detector.name},
+        rng=stream(benchmark.seed, f"twins/{name}"), **about,
+    )  # fmt: skip
+
+
+def evades(classifier: Classifier, detector: Detector, attacked: Array, labels: Array) -> Array:
+    """(n,) bool, which attacked images are misclassified and not flagged at the committed threshold.
+
+    Raises:
+        RuntimeError: before `Detector.calibrate`.
+    """
+    return (classifier.predict(attacked).argmax(axis=1) != labels) & ~detector.detect(attacked)[1]
+
+
+@dataclass(frozen=True)
+class Strength:
+    """Whether an adaptive attack's result can be trusted.
+
+    Attributes:
+        evasion: the share of images that evade; oblivious: the same of PGD in the same ball.
+        checks: a row a check: check, found, wanted (text), passed.
+    """
+
+    evasion: float
+    oblivious: float
+    checks: pd.DataFrame
+
+    @property
+    def potentially_unreliable(self) -> str:
+        """Which checks fail, in one line; empty where none does."""
+        failed = self.checks[~self.checks["passed"]]
+        return "; ".join(f"{row.check}: {row.found:.3g}, not {row.wanted}" for row in failed.itertuples())
+
+
+def strength_checks(attack: DetectorAwareAttack, images: Array, labels: Array) -> Strength:
+    """Runs an adaptive attack, and others that a strong one must compare with.
+
+    Args:
+        attack: on a calibrated detector, untargeted.
+        images: (n, h, w, channels) classified correctly; labels: (n,) true classes.
+    Returns:
+        The shares that evade, and the checks: twice the steps change the share by less than a point; it is not below
+        that of PGD, which doesn't know the detector; the score alone can be driven under the threshold from PGD's
+        flagged images (0 of 0 passes); the share grows from ε/2 to ε to a ball that holds every image, where nearly all
+        evade; few steps had no gradient.
+
+    Source: Carlini et al. 2019, "On evaluating adversarial robustness"; Tramèr et al. 2020.
+    """
+    classifier, detector = attack.estimator, attack.detector
+
+    def share(**parameters: Any) -> float:
+        made = attack.changed(**parameters).generate(images, labels)
+        return float(evades(classifier, detector, made, labels).mean())
+
+    evasion = float(evades(classifier, detector, attack.generate(images, labels), labels).mean())
+    lost = attack.zero_gradients_
+    name = "pgd_l2" if attack.norm == 2 else "pgd"
+    pgd = generate(build_attack(name, classifier, eps=attack.eps), images, labels, seed=attack.seed)
+    oblivious = float(evades(classifier, detector, pgd, labels).mean())
+    flagged = detector.detect(pgd)[1]
+    hidden = 1.0
+    if flagged.any():
+        made = attack.changed(score_alone=True).generate(pgd[flagged], labels[flagged])
+        hidden = float((~detector.detect(made)[1]).mean())
+    longer, nearer = share(max_iter=2 * attack.max_iter), share(eps=attack.eps / 2)
+    unbounded = share(eps=1.0 if attack.norm != 2 else float(np.sqrt(images[0].size)))
+    most = max(NEARLY_ALL, evasion)
+    alike = abs(longer - evasion) < TOLERANCE
+    rows = [
+        ("evasion with twice the steps", longer, f"within {TOLERANCE:g} of {evasion:.3g}", alike),
+        ("evasion", evasion, f"at least the oblivious attack's {oblivious:.3g}", evasion >= oblivious),
+        ("flagged images whose score alone is hidden", hidden, f"at least {NEARLY_ALL:g}", hidden >= NEARLY_ALL),
+        ("evasion at half the ε", nearer, f"at most {evasion:.3g}", nearer <= evasion),
+        ("evasion without bounds", unbounded, f"at least {most:.3g}", unbounded >= most),
+        ("steps without a gradient", lost, f"at most {SHARE_LOST:g}", lost <= SHARE_LOST),
+    ]
+    return Strength(evasion, oblivious, pd.DataFrame(rows, columns=["check", "found", "wanted", "passed"]))

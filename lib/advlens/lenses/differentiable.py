@@ -1,0 +1,310 @@
+"""Lenses as TensorFlow functions of the images, for an attacker who knows them. The real lens stays the judge.
+
+What the stand-ins are: outputs, largest softmax, pixels, kernel density and Mahalanobis distances are exact. Feature
+squeezing has the right values, and gradients as if grey levels were not rounded. Local entropy and relevancy maps have
+the native maps' values, and gradients of softplus networks, the entropy those of a histogram with blurred levels. Deep
+kNN's p-values are replaced by a smooth share of neighbours with another label, which rises and falls with them.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import singledispatch
+from itertools import product
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from advlens.arrays import Array
+from advlens.classifier import Classifier
+from advlens.explanations.native import explainer
+from advlens.explanations.responses import LAST_CONVOLUTION, PREDICTED, up_to
+from advlens.lenses.base import Lens, fit_first
+from advlens.lenses.decisions import MAX_SOFTMAX, Baselines, Closeness
+from advlens.lenses.neighbours import CREDIBILITY, OF_DECISION, DeepNeighbours
+from advlens.lenses.outputs import Outputs
+from advlens.lenses.pictures import LocalEntropy, Pixels, Relevancy
+from advlens.lenses.stability import FeatureSqueezing
+from advlens.lenses.training_features import Mahalanobis
+from advlens.neighbours.conformal import nonconformity
+from advlens.networks.parts import last_convolution, last_layer, name_in, tensors_of
+
+SHARPNESS = 30.0  # of the softplus in place of ReLU where maps are differentiated
+BLUR = 4.0  # grey levels, at which two count as half the same one
+GUIDES, RANKS = 4000, 10  # training images that stand for all as neighbours, and how many of the k nearest are followed
+AT_ONCE = 512
+TINY = 1e-12
+
+
+@dataclass(frozen=True)
+class Differentiable:
+    """A lens's measurements as a TensorFlow function.
+
+    Attributes:
+        columns: the lens's columns that it has, in order.
+        measure: (n, h, w, channels) float32 images in [0, 1], and the context → (n, columns) float64.
+        context: images → arrays with a row an image, looked up outside the graph anew every few steps; mostly none.
+    """
+
+    columns: tuple[str, ...]
+    measure: Callable[..., tf.Tensor]
+    context: Callable[[Array], tuple[Array, ...]] = lambda images: ()
+
+
+@singledispatch
+def differentiable(lens: Lens) -> Differentiable:
+    """A lens's measurements for `tf.GradientTape`; one of your own is added by `@differentiable.register`.
+
+    Raises:
+        ValueError: for a lens without; RuntimeError: for one that has not seen the training images that it needs.
+
+    >>> differentiable(Pixels((2, 2, 1))).measure(tf.ones((3, 2, 2, 1))).shape
+    TensorShape([3, 4])
+    """
+    raise ValueError(f"{lens.name} has no differentiable measurements: add them by @differentiable.register")
+
+
+@differentiable.register
+def _(lens: Pixels) -> Differentiable:
+    return Differentiable(lens.columns, lambda images: _float64(_flat(images)))
+
+
+@differentiable.register
+def _(lens: Outputs) -> Differentiable:
+    def measure(images: tf.Tensor) -> tf.Tensor:
+        logits = _float64(lens.classifier.model(images, training=False))
+        return tf.stack([-tf.reduce_logsumexp(logits, axis=1), -tf.reduce_max(logits, axis=1)], axis=1)
+
+    return Differentiable(lens.columns, measure)
+
+
+@differentiable.register
+def _(lens: Baselines) -> Differentiable:
+    def measure(images: tf.Tensor) -> tf.Tensor:
+        logits = _float64(lens.classifier.model(images, training=False))
+        exponentials = tf.exp(logits - tf.reduce_max(logits, axis=1, keepdims=True))
+        is_largest = tf.one_hot(tf.argmax(logits, axis=1), logits.shape[1], dtype=tf.float64)
+        others = tf.reduce_sum(exponentials * (1 - is_largest), axis=1, keepdims=True)
+        return others / (others + tf.reduce_sum(exponentials * is_largest, axis=1, keepdims=True))
+
+    return Differentiable((MAX_SOFTMAX,), measure)
+
+
+@differentiable.register
+def _(lens: FeatureSqueezing) -> Differentiable:
+    levels = 2**lens.bits - 1
+
+    def probabilities(images: tf.Tensor) -> tf.Tensor:
+        return tf.nn.softmax(_float64(lens.classifier.model(images, training=False)))
+
+    def measure(images: tf.Tensor) -> tf.Tensor:
+        squeezed = _through(tf.round(images * levels) / levels, images)
+        own = probabilities(images)
+        coarse, filtered = (
+            tf.reduce_sum(tf.abs(own - probabilities(each)), axis=1)
+            for each in (squeezed, _median_filter(images, lens.median))
+        )
+        return tf.stack([coarse, filtered, tf.maximum(coarse, filtered)], axis=1)
+
+    return Differentiable(lens.columns, measure)
+
+
+@differentiable.register
+def _(lens: LocalEntropy) -> Differentiable:
+    model, of = lens.classifier.model, lens.of
+    if of != PREDICTED:
+        model = up_to(model, name_in(model, last_convolution(model)) if of == LAST_CONVOLUTION else of)
+    maps = _maps(model, method=lens.method, neuron="predicted" if of == PREDICTED else "all")
+    window, bins, stride = (lens.patches[name] for name in ("window", "bins", "stride"))
+
+    def measure(images: tf.Tensor) -> tf.Tensor:
+        levels = _grey_levels(maps(images), bins=bins, normalisation=lens.patches["normalisation"])
+        height, width = levels.shape[1:]
+        pixels = [
+            levels[:, i : height - window + i + 1 : stride, j : width - window + j + 1 : stride]
+            for i, j in product(range(window), repeat=2)
+        ]
+        patches = tf.stack(pixels, axis=3)
+        apart, whole = (each[..., None, :] - each[..., None] for each in (patches, tf.floor(patches)))
+        hard, soft = (
+            -tf.reduce_mean(tf.math.log(tf.reduce_mean(same, axis=4)), axis=(1, 2, 3)) / np.log(2)
+            for same in (tf.cast(whole == 0, tf.float32), 1 / (1 + tf.square(apart / BLUR)))
+        )
+        return _float64(_through(hard, soft))[:, None]
+
+    return Differentiable(lens.columns, measure)
+
+
+@differentiable.register
+def _(lens: Relevancy) -> Differentiable:
+    if lens.coloured:
+        raise ValueError("coloured relevancy maps can't be differentiated: make the lens with coloured=False")
+    model = lens.classifier.model
+    layer = name_in(model, last_layer(model)) if lens.last_layer else None
+    maps = _maps(model, method=lens.method, neuron=lens.neuron, from_layer=layer)
+
+    def measure(images: tf.Tensor) -> tf.Tensor:
+        flat = _float64(_flat(maps(images)))
+        lacking = len(lens.columns) - flat.shape[1]  # pyright: ignore[reportOperatorIssue]
+        return tf.pad(flat, [[0, 0], [0, lacking]])  # hidden units are laid out as a square
+
+    return Differentiable(lens.columns, measure)
+
+
+@differentiable.register
+def _(lens: Closeness) -> Differentiable:
+    fit_first(lens, "features_")
+    features, h = lens.features_.astype(np.float64), lens.bandwidth
+    centre, labels = features.mean(axis=0), tf.constant(lens.labels_, tf.int64)
+    rows = tf.constant((features - centre) / h)
+    halves = tf.reduce_sum(rows**2, axis=1) / 2
+    counts = np.bincount(lens.labels_, minlength=lens.classifier.nb_classes)
+    constants = tf.constant(np.log(np.maximum(counts, 1)) + rows.shape[1] * np.log(h * np.sqrt(2 * np.pi)))
+    tensors = tensors_of(lens.classifier.model)
+    entry = tensors.inputs[name_in(lens.classifier.model, last_layer(lens.classifier.model))]
+    network = keras.Model(tensors.image, [entry, tensors.logits])
+
+    def measure(images: tf.Tensor) -> tf.Tensor:
+        found, logits = network(images, training=False)
+        decided, x = tf.argmax(logits, axis=1), (_float64(_flat(found)) - centre) / h
+        exponents = tf.matmul(x, rows, transpose_b=True) - halves
+        exponents = tf.where(labels == decided[:, None], exponents, tf.constant(-np.inf, tf.float64))
+        sums = tf.reduce_logsumexp(exponents, axis=1) - tf.reduce_sum(x**2, axis=1) / 2
+        return (sums - tf.gather(constants, decided))[:, None]
+
+    return Differentiable(("KDE",), measure)
+
+
+@differentiable.register
+def _(lens: Mahalanobis) -> Differentiable:
+    fit_first(lens, "means_")
+    network = _layers(lens.classifier, lens.layers)
+
+    def measure(images: tf.Tensor) -> tf.Tensor:
+        squares = []
+        found = network(images, training=False)
+        for name in lens.layers:
+            own = tf.reduce_mean(found[name], axis=(1, 2)) if found[name].shape.rank == 4 else found[name]
+            offsets = _float64(own)[:, None] - lens.means_[name]
+            squares.append(tf.reduce_min(tf.reduce_sum(offsets @ lens.precisions_[name] * offsets, axis=2), axis=1))
+        return tf.stack(squares, axis=1)
+
+    return Differentiable(lens.columns, measure)
+
+
+@differentiable.register
+def _(lens: DeepNeighbours) -> Differentiable:
+    """Σ over layers of the soft share of neighbours with another label, over the layers' number.
+
+    Followed are k training images of a label and k of others, the nearest at the last search (some of them, spread
+    over the ranks), each with the weight exp(−d²/σ²), σ² the spread of d² among them, by image and layer. The label is
+    that of most neighbours for the credibility, and the network's for the decision's p-value.
+
+    Source: Sitawarin & Wagner 2019, who also pull an image towards training images of one label.
+    """
+    fit_first(lens, "training_")
+    images, labels = lens.training_
+    chosen = np.random.default_rng(0).permutation(len(images))[:GUIDES]
+    labels = np.asarray(labels)[chosen]
+    k = max(round(lens.knn.k * len(chosen) / len(images)), 1)
+    ranks = np.unique(np.linspace(0, min(k, np.bincount(labels).min()) - 1, RANKS).round().astype(int))
+    network = _layers(lens.classifier, lens.knn.layers)
+
+    def represented(images: tf.Tensor) -> list[tf.Tensor]:
+        found = network(images, training=False)
+        return [tf.math.l2_normalize(_flat(found[name]), axis=1, epsilon=TINY) for name in lens.knn.layers]
+
+    batch = tf.function(represented, reduce_retracing=True)
+
+    def in_batches(images: Array) -> list[Array]:
+        parts = [batch(images[i : i + AT_ONCE]) for i in range(0, len(images), AT_ONCE)]
+        return [np.concatenate([each.numpy() for each in layer]) for layer in zip(*parts, strict=True)]
+
+    guides = in_batches(images[chosen])
+
+    def context(images: Array) -> tuple[Array, ...]:
+        near = [own @ rows.T for own, rows in zip(in_batches(images), guides, strict=True)]
+        voters = np.stack([labels[np.argpartition(-each, k, axis=1)[:, :k]] for each in near], axis=1)
+        most = nonconformity(voters, lens.classifier.nb_classes).argmin(axis=1)
+        decided = lens.classifier.predict(images).argmax(axis=1)
+        return tuple(
+            np.concatenate([_nearest(each, labels == wanted[:, None], rows, ranks) for wanted in (most, decided)], 1)
+            for each, rows in zip(near, guides, strict=True)
+        )
+
+    def measure(images: tf.Tensor, *context: tf.Tensor) -> tf.Tensor:
+        shares = []
+        for own, followed in zip(represented(images), context, strict=True):
+            squares = 2 - 2 * tf.linalg.matvec(followed, own)
+            squares = tf.reshape(squares, (-1, 2, 2 * len(ranks)))  # the label of most, the decision
+            spread = tf.stop_gradient(tf.math.reduce_std(squares, axis=2, keepdims=True))
+            weights = tf.nn.softmax(-squares / (spread + TINY), axis=2)
+            shares.append(tf.reduce_sum(weights[:, :, len(ranks) :], axis=2))
+        return _float64(tf.add_n(shares) / len(shares))
+
+    return Differentiable((CREDIBILITY, OF_DECISION), measure, context)
+
+
+def _nearest(near: Array, is_own: Array, rows: Array, ranks: Array) -> Array:
+    """(n, 2r, d) rows: for each image those of some ranks among its own label's, then among the others'.
+
+    Args:
+        near: (n, m) cosines with m rows; is_own: (n, m) bool; rows: (m, d); ranks: (r,) from 0, the nearest.
+    """
+    last = ranks[-1] + 1
+    found = []
+    for is_wanted in (is_own, ~is_own):
+        cosines = np.where(is_wanted, near, -np.inf)
+        first = np.argpartition(-cosines, last - 1, axis=1)[:, :last]
+        order = np.argsort(-np.take_along_axis(cosines, first, axis=1), axis=1)
+        found.append(np.take_along_axis(first, order, axis=1)[:, ranks])
+    return rows[np.concatenate(found, axis=1)]
+
+
+# ---------------------------------------------------------------- parts of these
+
+
+def _float64(values: tf.Tensor) -> tf.Tensor:
+    return tf.cast(values, tf.float64)
+
+
+def _flat(values: tf.Tensor) -> tf.Tensor:
+    return tf.reshape(values, (-1, values.shape[1:].num_elements()))
+
+
+def _through(hard: tf.Tensor, soft: tf.Tensor) -> tf.Tensor:
+    """The value of the one with the gradient of the other (a straight-through estimator)."""
+    return soft + tf.stop_gradient(hard - soft)
+
+
+def _layers(classifier: Classifier, names: Sequence[str]) -> keras.Model:
+    """The network whose outputs are those of some layers, by name."""
+    tensors = tensors_of(classifier.model)
+    return keras.Model(tensors.image, {name: tensors.outputs[name] for name in names})
+
+
+def _maps(model: keras.Model, *, from_layer: str | None = None, **about: str) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Native maps with the gradients of smooth ones."""
+    exact, smooth = (explainer(model, from_layer=from_layer, softplus=each, **about) for each in (None, SHARPNESS))
+    return lambda images: _through(exact(images), smooth(images))
+
+
+def _median_filter(images: tf.Tensor, size: int) -> tf.Tensor:
+    """As SciPy's with the mode "reflect": of an even number of pixels the upper one of the two in the middle."""
+    before, (_, height, width, _) = size // 2, images.shape.as_list()
+    after = size - 1 - before
+    padded = tf.pad(images, [[0, 0], [before, after], [before, after], [0, 0]], "SYMMETRIC")
+    patch = [padded[:, i : i + height, j : j + width] for i, j in product(range(size), repeat=2)]  # pyright: ignore[reportOperatorIssue]
+    return tf.sort(tf.stack(patch, axis=4), axis=4)[..., size * size // 2]
+
+
+def _grey_levels(maps: tf.Tensor, *, bins: int, normalisation: str) -> tf.Tensor:
+    """`explanations.entropy.grey_levels` before they are cut to whole ones."""
+    grey = tf.reduce_mean(maps, axis=3)
+    if normalisation == "absolute":
+        grey = tf.abs(grey)
+    low, high = (end(grey, axis=(1, 2), keepdims=True) for end in (tf.reduce_min, tf.reduce_max))
+    if normalisation != "minmax":
+        high = tf.maximum(high, -low)
+        low = -high if normalisation == "symmetric" else tf.zeros_like(high)
+    return tf.minimum(tf.math.divide_no_nan(grey - low, high - low) * bins, bins - 1)

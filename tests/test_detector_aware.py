@@ -1,0 +1,243 @@
+"""The attacker who knows the detector: stand-ins against the real lenses, and attacks that must lose when weakened."""
+
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import pytest
+import tensorflow as tf
+from scipy.stats import spearmanr
+
+from advlens.attacks import build_attack, craft, generate
+from advlens.attacks.detector_aware import DetectorAwareAttack
+from advlens.benchmark import Benchmark, Strength, adaptive_set, evades, strength_checks
+from advlens.detectors import Boosting, Detector, Logistic, Network, Sign, create
+from advlens.detectors.differentiable import DifferentiableScore
+from advlens.lenses import (
+    Augmented,
+    Baselines,
+    Closeness,
+    DeepNeighbours,
+    FeatureSqueezing,
+    LocalEntropy,
+    Mahalanobis,
+    Outputs,
+    Pixels,
+    Relevancy,
+)
+from advlens.lenses.differentiable import differentiable
+
+EXACT = {"rtol": 1e-6, "atol": 1e-6}
+LENSES = {  # and how near the stand-in's values are to the lens's
+    "outputs": (Outputs, EXACT),
+    "max softmax": (Baselines, EXACT),
+    "feature squeezing": (FeatureSqueezing, EXACT),
+    "feature squeezing of photographs": (partial(FeatureSqueezing, bits=3, median=3), EXACT),
+    "kernel density": (partial(Closeness, bandwidth=3.0), {"rtol": 1e-6}),
+    "mahalanobis": (Mahalanobis, {"rtol": 1e-2}),  # float32 means over places, amplified by the inverse covariance
+    "pixels": (lambda classifier: Pixels(classifier.input_shape), EXACT),
+    "local entropy": (LocalEntropy, {"atol": 1e-2}),  # in bits; a level may flip where iNNvestigate rounds otherwise
+    "relevancy": (Relevancy, {"rtol": 1e-4, "atol": 1e-6}),
+    "relevancy, last layer": (partial(Relevancy, last_layer=True), {"rtol": 1e-4, "atol": 1e-6}),
+}
+
+
+@pytest.fixture(scope="module")
+def attacked(max_pooling_classifier, mnist):
+    """The last 40 images that the network gets right, and their classes."""
+    images, labels = mnist
+    right = np.flatnonzero(max_pooling_classifier.predict(images).argmax(axis=1) == labels)[-40:]
+    return images[right], labels[right]
+
+
+@pytest.fixture(scope="module")
+def calibrated(max_pooling_classifier, mnist):
+    """Name → a detector with a threshold."""
+    classifier, (images, labels) = max_pooling_classifier, mnist
+    density = Detector(Closeness(classifier, bandwidth=3.0), Sign("KDE", -1), columns=("KDE",), name="density")
+    made = {name: create(name, classifier) for name in ("max_softmax", "energy", "first_layer_distance")}
+    made["kernel density"] = density
+    return {name: each.fit(images[:200], labels[:200]).calibrate(images[200:]) for name, each in made.items()}
+
+
+def seen(lens, images):
+    """The stand-in's measurements of images, and the gradient of their sum."""
+    stand_in = differentiable(lens)
+    with tf.GradientTape() as tape:
+        x = tf.constant(images)
+        tape.watch(x)
+        measured = stand_in.measure(x, *stand_in.context(images))
+        total = tf.reduce_sum(measured)
+    return measured.numpy(), tape.gradient(total, x).numpy(), lens.measure(images)[list(stand_in.columns)].to_numpy()
+
+
+# Stand-ins
+
+
+@pytest.mark.parametrize("name", LENSES)
+def test_a_stand_in_has_the_lens_s_values_and_a_finite_gradient_everywhere(name, max_pooling_classifier, mnist):
+    kind, tolerance = LENSES[name]
+    lens = kind(max_pooling_classifier).fit(mnist[0][:300], mnist[1][:300])
+    measured, gradient, wanted = seen(lens, mnist[0][300:310])
+    np.testing.assert_allclose(measured, wanted, **tolerance)
+    assert np.isfinite(gradient).all()
+    assert gradient.any(axis=(1, 2, 3)).all()
+
+
+@pytest.mark.parametrize("name", ["outputs", "max softmax", "kernel density", "mahalanobis"])
+def test_an_exact_gradient_is_that_of_the_lens_by_differences(name, max_pooling_classifier, mnist):
+    kind, _ = LENSES[name]
+    lens = kind(max_pooling_classifier).fit(mnist[0][:300], mnist[1][:300])
+    noise = np.random.default_rng(0).random((1, 28, 28, 1), dtype=np.float32)  # or max pooling had ties
+    image = 0.8 * mnist[0][300:301] + 0.05 * noise + 0.1
+    gradient, columns = seen(lens, image)[1], list(differentiable(lens).columns)
+    way = gradient / np.sqrt(np.square(gradient).sum())
+    ahead, behind = (lens.measure(image + sign * 3e-3 * way)[columns].to_numpy().sum() for sign in (1, -1))
+    assert (ahead - behind) / 6e-3 == pytest.approx((gradient * way).sum(), rel=0.02)
+
+
+def test_the_soft_share_of_other_neighbours_orders_images_as_deep_knn(max_pooling_classifier, mnist):
+    images, labels = mnist
+    lens = DeepNeighbours(max_pooling_classifier, k=10, conformal_images=50).fit(images[:300], labels[:300])
+    shown = np.concatenate([images[300:330], generate_fgsm(max_pooling_classifier, images[300:330])])
+    measured, gradient, wanted = seen(lens, shown)
+    assert 0 <= measured.min() <= measured.max() <= 1
+    assert all(spearmanr(ours, theirs).statistic > 0.85 for ours, theirs in zip(measured.T, wanted.T, strict=True))
+    assert np.isfinite(gradient).all()
+    assert gradient.any(axis=(1, 2, 3)).all()
+
+
+def generate_fgsm(classifier, images):
+    return build_attack("fgsm", classifier, eps=31 / 255).generate(images)
+
+
+@pytest.mark.parametrize("head", [Sign("energy", -1), Logistic(), Network((1, 2, 1), epochs=2)])
+def test_a_differentiable_score_is_the_detector_s(head, max_pooling_classifier, mnist):
+    if isinstance(head, Network):
+        head.model_, head.scale_ = tf.keras.Sequential([tf.keras.Input((1, 2, 1)), tf.keras.layers.Flatten()]), 0.5
+    detector = Detector(Outputs(max_pooling_classifier), head, name="made")
+    if isinstance(head, Logistic):
+        detector.learn(mnist[0][:40], np.arange(40) % 2)
+    images = mnist[0][300:305]
+    np.testing.assert_allclose(detector.differentiable_scores(tf.constant(images)), detector.scores(images), rtol=1e-5)
+
+
+def test_what_has_no_gradient_is_said_in_one_sentence(max_pooling_classifier):
+    score = partial(Detector, name="mine")
+    for lens, head, columns, error, said in (
+        (Augmented(max_pooling_classifier), Sign("mean", 1), None, ValueError, "augmentation has no differentiable"),
+        (Relevancy(max_pooling_classifier, coloured=True), Logistic(), None, ValueError, "coloured=False"),
+        (Baselines(max_pooling_classifier), Logistic(), None, ValueError, "mine sees non-zero background"),
+        (Outputs(max_pooling_classifier), Boosting(), None, ValueError, "a Boosting head has no gradient"),
+        (Outputs(max_pooling_classifier), Logistic(), None, RuntimeError, "has not learnt yet"),
+        (Outputs(max_pooling_classifier), Sign("score", 1), None, ValueError, "mine sees score, which"),
+        (Mahalanobis(max_pooling_classifier), Logistic(), None, RuntimeError, "seen no training images"),
+    ):  # fmt: skip
+        with pytest.raises(error, match=said):
+            DifferentiableScore(score(lens, head, columns=columns))
+
+
+# The attack
+
+
+@pytest.mark.parametrize("norm", ["inf", 2])
+def test_it_stays_in_the_ball_and_the_box_and_on_the_grid(norm, max_pooling_classifier, calibrated, attacked):
+    images, eps = attacked[0][:20], 31 / 255 if norm == "inf" else 2.0
+    about = {"eps": eps, "norm": norm, "max_iter": 8, "restarts": 2, "strategies": ("orthogonal", 0.5), "refresh": 3}
+    attack = DetectorAwareAttack(max_pooling_classifier, calibrated["energy"], **about)
+    made = attack.generate(images)
+    lengths = np.linalg.norm((made - images).reshape(20, -1), ord=np.inf if norm == "inf" else 2, axis=1)
+    assert 0.5 * eps < lengths.max() <= eps + 1e-6
+    assert 0 <= made.min() <= made.max() <= 1
+    np.testing.assert_allclose(made * 255, np.rint(made * 255), atol=1e-4)
+    np.testing.assert_array_equal(made, attack.generate(images))
+    floats = attack.changed(eight_bit=False).generate(images)
+    assert np.abs(floats * 255 - np.rint(floats * 255)).max() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("name", "eps", "at_most", "at_least"),
+    [("max_softmax", 50, 0.6, 0.75), ("energy", 60, 0.8, 0.9), ("first_layer_distance", 77, 0.05, 0.8)],
+)
+def test_it_evades_where_pgd_does_not(name, eps, at_most, at_least, max_pooling_classifier, calibrated, attacked):
+    classifier, detector, (x, y) = max_pooling_classifier, calibrated[name], attacked
+    pgd = generate(build_attack("pgd", classifier, eps=eps / 255), x, y, seed=0)
+    assert (classifier.predict(pgd).argmax(axis=1) != y).mean() > 0.85
+    assert evades(classifier, detector, pgd, y).mean() <= at_most
+    made = DetectorAwareAttack(classifier, detector, eps=eps / 255, max_iter=40).generate(x, y)
+    assert evades(classifier, detector, made, y).mean() >= at_least
+
+
+@pytest.mark.parametrize("weakness", ["short steps", "wrong sign", "one step"])
+@pytest.mark.parametrize("name", ["first_layer_distance", "kernel density"])
+def test_weakened_on_purpose_it_evades_less(name, weakness, max_pooling_classifier, calibrated, attacked):
+    classifier, detector, (x, y) = max_pooling_classifier, calibrated[name], attacked
+    attack = DetectorAwareAttack(classifier, detector, eps=77 / 255, max_iter=20)
+    column = detector.head.column
+    turned = Detector(detector.lens, Sign(column, -detector.head.sign), columns=(column,), name="turned")
+    weak = {
+        "short steps": {"eps_step": 77 / 255 / 1000},
+        "wrong sign": {"detector": turned},
+        "one step": {"max_iter": 1},
+    }[weakness]
+    strong, weaker = (
+        evades(classifier, detector, each.generate(x, y), y).mean() for each in (attack, attack.changed(**weak))
+    )
+    assert strong > 0.7
+    assert weaker < strong - 0.3
+
+
+def test_strength_is_shown_or_what_is_lacking_named(max_pooling_classifier, calibrated, attacked):
+    x, y = (each[:25] for each in attacked)
+    attack = DetectorAwareAttack(
+        max_pooling_classifier, calibrated["energy"], eps=77 / 255, max_iter=40, strategies=("selective",)
+    )
+    shown = strength_checks(attack, x, y)
+    assert shown.potentially_unreliable == ""
+    assert shown.evasion > shown.oblivious
+    assert len(shown.checks) == 6
+    weak = strength_checks(attack.changed(max_iter=2, eps_step=1 / 255), x, y)
+    for check in ("evasion with", "evasion: ", "evasion without bounds"):
+        assert check in weak.potentially_unreliable
+
+
+def test_failed_checks_are_named():
+    checks = pd.DataFrame({"check": ["a", "b"], "found": [0.5, 1.0], "wanted": ["0.9", "1"], "passed": [False, True]})
+    assert Strength(0.5, 0.6, checks).potentially_unreliable == "a: 0.5, not 0.9"
+
+
+def test_an_adaptive_set_stands_in_the_long_table_with_its_knowledge(
+    max_pooling_classifier, calibrated, mnist, attacked
+):
+    classifier, (images, labels) = max_pooling_classifier, mnist
+    about = {"clean_images": images, "clean_labels": labels, "seed": 1, "n_seeds": 1}
+    source = np.flatnonzero(classifier.predict(images).argmax(axis=1) == labels)[:60]
+    pgd = craft("pgd", classifier, images[source], labels[source], source=source, eps=77 / 255)
+    benchmark = Benchmark(classifier, {"pgd": pgd}, **about)
+    detector = calibrated["first_layer_distance"]
+    made = adaptive_set(benchmark, detector, like="pgd", max_iter=20)
+    assert made.parameters["eps"] == 77 / 255
+    np.testing.assert_array_equal(made.source, pgd.source)
+    both = Benchmark(classifier, {"pgd": pgd, "adaptive": made}, **about)
+    table = both.run([detector, calibrated["energy"]], wanted=("roc_auc",)).set_index(["attack", "detector"])
+    assert set(table.loc["pgd", "knowledge"]) == {"oblivious"}
+    assert table.loc[("adaptive", detector.name), "knowledge"] == "adaptive"
+    assert table.loc[("adaptive", "energy"), "knowledge"] == "transfer"
+    found = table["estimate"].xs(detector.name, level="detector")
+    assert found["adaptive"] < found["pgd"] - 0.3
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"norm": 1}, 'norm must be 2 or "inf"'),
+        ({"step": "adam"}, 'step must be "sign" or "l2"'),
+        ({"strategies": ("best",)}, "strategies must be of selective, orthogonal or weights"),
+        ({"strategies": ()}, "strategies must be of"),
+        ({"eps": 0.0}, "eps must be a positive number"),
+        ({"refresh": 0}, "refresh"),
+    ],
+)
+def test_bad_parameters_are_named(wrong, said, max_pooling_classifier, calibrated):
+    with pytest.raises(ValueError, match=said):
+        DetectorAwareAttack(max_pooling_classifier, calibrated["energy"], **{"eps": 0.1, **wrong})
