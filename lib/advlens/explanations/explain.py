@@ -18,15 +18,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import warnings
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from advlens.arrays import Array, checked_images, checked_labels
+from advlens.arrays import Array, checked_images
+from advlens.explanations.arguments import in_batches, network_of, neuron_selection
 from advlens.explanations.describe import IMAGE, Description, Request, describe
 from advlens.explanations.process import Refused, worker
-from advlens.progress import progress
 
 if TYPE_CHECKING:
     import keras
@@ -156,13 +155,6 @@ def methods(engine: str = "innvestigate") -> tuple[str, ...]:
 explain.methods = methods  # type: ignore[attr-defined]
 
 
-def network_of(network: keras.Model | Classifier) -> keras.Model:
-    from advlens.classifier import Classifier  # here: the worker process has no Keras 3
-    from advlens.networks.unfolding import unfolded
-
-    return network.model if isinstance(network, Classifier) else unfolded(network)
-
-
 def _warn_of_branches(description: Description, method: str, start: str) -> None:
     explained = description.between(start, description.output)
     added = [layer.name for layer in description.layers if layer.kind == "Add" and layer.name in explained]
@@ -172,23 +164,6 @@ def _warn_of_branches(description: Description, method: str, start: str) -> None
             "than the logit",
             stacklevel=3,
         )
-
-
-def in_batches(
-    analyze: Callable[[Array, Array | None], Array], images: Array, neurons: Array | None, batch_size: int, method: str
-) -> Array:
-    """The maps that `analyze` makes of each batch of images and their class numbers, in one array."""
-    maps = None
-    starts = range(0, len(images), batch_size)
-    if len(starts) > 1:
-        starts = progress(starts, description=f"explaining by {method}", unit="batch")
-    for start in starts:
-        part = slice(start, start + batch_size)
-        made = analyze(images[part], None if neurons is None else neurons[part])
-        if maps is None:
-            maps = np.empty((len(images), *made.shape[1:]), np.float32)
-        maps[part] = made
-    return maps  # pyright: ignore[reportReturnType]
 
 
 def _check_relu(description: Description, method: str) -> None:
@@ -214,19 +189,6 @@ def _check_first_layer(description: Description, method: str, start: str) -> Non
                     f"{method!r} has its own rule for a first convolution or dense layer, but the first is "
                     f"{layer.name!r} ({layer.kind}): choose another method"
                 )
-
-
-def neuron_selection(neuron: str | int | Array, *, n: int, num_classes: int) -> tuple[str, Array | None]:
-    """iNNvestigate's neuron selection mode, and (n,) int64 class numbers where it is "index"."""
-    if isinstance(neuron, str):
-        modes = {"predicted": "max_activation", "all": "all"}
-        if neuron not in modes:
-            raise ValueError(f'neuron must be "predicted", "all", a class number or one an image, got {neuron!r}')
-        return modes[neuron], None
-    classes = np.asarray(neuron)
-    if classes.ndim == 0:
-        classes = np.full(n, classes)
-    return "index", checked_labels(classes, n=n, num_classes=num_classes)
 
 
 def _start(description: Description, from_layer: str | None) -> str:

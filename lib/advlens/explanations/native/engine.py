@@ -14,7 +14,7 @@ import tensorflow as tf
 from advlens.arrays import Array, checked_images
 from advlens.classifier import Classifier
 from advlens.explanations.activation import weigh_channels
-from advlens.explanations.explain import in_batches, network_of, neuron_selection
+from advlens.explanations.arguments import in_batches, network_of, neuron_selection
 from advlens.explanations.native.maths import Maths, pulled
 from advlens.explanations.native.methods import Gradient, Method, method_of
 from advlens.explanations.native.rules import Pass, Relevance
