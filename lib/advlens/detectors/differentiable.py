@@ -1,9 +1,7 @@
 """A detector's score as a TensorFlow function of the images, which an attacker follows. `Detector.scores` judges."""
 
-from __future__ import annotations
-
 from functools import singledispatch
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,9 +11,6 @@ from advlens.arrays import Array
 from advlens.detectors.heads import Head, Logistic, Network, Sign
 from advlens.lenses.differentiable import differentiable
 
-if TYPE_CHECKING:
-    from advlens.detectors.detector import Detector
-
 
 class DifferentiableScore:
     """The score of a fitted detector for `tf.GradientTape`: see `advlens.lenses.differentiable` for what is exact.
@@ -23,12 +18,14 @@ class DifferentiableScore:
     `score(images, *score.context(images))` is (n,) float64 of (n, h, w, channels) images; the context, which may be
     empty, holds what is looked up outside the graph, so that it is taken anew every few steps.
 
+    Args:
+        detector: an `advlens.detectors.Detector`, which itself is made of this.
     Raises:
         ValueError: for a lens, columns or a head that have no gradient.
         RuntimeError: for a lens that was not fitted, or a head that has not learnt.
     """
 
-    def __init__(self, detector: Detector) -> None:
+    def __init__(self, detector: Any) -> None:
         self.head, self.columns = detector.head, tuple(detector.columns or detector.lens.columns)
         self._lens = differentiable(detector.lens)
         needed = (self.head.column,) if isinstance(self.head, Sign) else self.columns
