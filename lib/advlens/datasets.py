@@ -215,7 +215,7 @@ def _user_pair(arrays: dict[str, Array], images_name: str, labels_name: str) -> 
             raise ValueError(f"array {name!r} is missing, the file holds {sorted(arrays)}: save it under that name")
     images, labels = arrays[images_name], arrays[labels_name]
     try:
-        images = _user_images(images)
+        images = user_images(images)
     except ValueError as error:
         raise ValueError(f"{images_name}: {error}") from None
     try:
@@ -225,7 +225,7 @@ def _user_pair(arrays: dict[str, Array], images_name: str, labels_name: str) -> 
     return images, labels
 
 
-def _user_images(images: Array) -> Array:
+def user_images(images: Array) -> Array:
     """(n, h, w) or (n, h, w, channels) floats in [0, 1], or bool or whole numbers, which are scaled by their range."""
     if images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[3] not in (1, 3):
         raise ValueError(f"images of shape {images.shape} have their channels first: save x.transpose(0, 2, 3, 1)")

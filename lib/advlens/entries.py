@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
@@ -28,6 +27,7 @@ from advlens.benchmark.vocabulary import ABOVE_BASELINE
 from advlens.metrics import MARGINS, MIN_POSITIVES
 from advlens.paths import project_root
 from advlens.plots import FAMILY_COLOURS, LEGEND_TITLES, title_of
+from advlens.templates import rendered
 
 
 def _of_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -216,12 +216,10 @@ def page(found: Iterable[Mapping[str, Any]]) -> str:
         "titles": LEGEND_TITLES | {name: title_of(name) for name in sorted(names)},
         **{"colours": FAMILY_COLOURS, "meaningful": MARGINS[BAR]},
     }
-    folder = Path(__file__).parent / "templates"
-    loader = jinja2.Environment(loader=jinja2.FileSystemLoader(folder), autoescape=True, keep_trailing_newline=True)
     # "<" can't end the script that the data stands in.
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     about = {"version": advlens.__version__, "shades": _shades(), "least": MIN_POSITIVES}
-    return loader.get_template("leaderboard.html").render(data=text, **about)
+    return rendered("leaderboard.html", data=text, **about)
 
 
 def _shades() -> list[tuple[str, str]]:

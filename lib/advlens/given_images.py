@@ -9,7 +9,7 @@ from PIL import Image, ImageOps
 
 from advlens import datasets
 from advlens.arrays import Array
-from advlens.photographs import SUFFIXES, _opened
+from advlens.photographs import MODES, SUFFIXES, opened
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +47,7 @@ def read_images(given: str, *, shape: tuple[int, ...], num_classes: int, part: s
             if "x" not in arrays:
                 raise ValueError(f"{path} must hold images as x, it holds {', '.join(arrays.files) or 'nothing'}")
             images, labels = arrays["x"], arrays.get("y")
-        images = images[..., None] if images.ndim == 3 else images
-        images = images / np.float32(255) if images.dtype == np.uint8 else images
+        images = datasets.user_images(images)
     else:
         raise ValueError(f"{given!r} is no data set's name, .npz or folder of images: check it, seen from {Path.cwd()}")
     return GivenImages(images, [str(number) for number in range(len(images))], labels)
@@ -60,7 +59,7 @@ def _of_folder(folder: Path, *, shape: tuple[int, ...], num_classes: int) -> Giv
         raise ValueError(f"{folder} holds no image: expected {', '.join(SUFFIXES)}")
     images, resized = np.empty((len(paths), *shape), np.float32), 0
     for image, path in zip(images, paths, strict=True):
-        picture = _opened(path).convert("L" if shape[-1] == 1 else "RGB")
+        picture = opened(path).convert(MODES.get(shape[-1], "RGB"))
         if picture.size != (shape[1], shape[0]):
             picture, resized = ImageOps.fit(picture, (shape[1], shape[0]), Image.Resampling.BICUBIC), resized + 1
         image[:] = np.asarray(picture).reshape(shape) / np.float32(255)

@@ -40,7 +40,7 @@ def load_photographs(folder: str | Path = "", *, size: int = 224, channels: int 
             raise FileNotFoundError(
                 f"{path.absolute()} holds no pictures ({', '.join(SUFFIXES)}): name a folder that does"
             )
-        pictures = {file.name: _opened(file) for file in files}
+        pictures = {file.name: opened(file) for file in files}
     squares = [
         ImageOps.fit(picture.convert(MODES[channels]), (size, size), Image.Resampling.BICUBIC)
         for picture in pictures.values()
@@ -49,7 +49,7 @@ def load_photographs(folder: str | Path = "", *, size: int = 224, channels: int 
     return list(pictures), pixels.reshape(len(pixels), size, size, channels)
 
 
-def _opened(file: Path) -> Image.Image:
+def opened(file: Path) -> Image.Image:
     try:
         picture = Image.open(file)
         picture.load()

@@ -22,6 +22,7 @@ from advlens.attacks.attack_set import UNTARGETED
 from advlens.attacks.crafting import judged
 from advlens.benchmark import Benchmark, Family, Negatives, Stratum, TrainedOn, hard_negatives
 from advlens.benchmark.judging import has_both
+from advlens.benchmark.samples import sources_of
 from advlens.benchmark.vocabulary import NOMINAL_FPR
 from advlens.closeness import bandwidth_of
 from advlens.datasets import stored_test_images
@@ -119,10 +120,6 @@ def _chosen(found: dict[str, tuple[str, dict[str, Any]]], attacks: Sequence[str]
     return {title: each for title, each in found.items() if not attacks or {title, each[0]} & set(attacks)}
 
 
-def _sources(sets: Mapping[str, AttackSet]) -> Array:
-    return np.unique(np.concatenate([made.source for made in sets.values()]))
-
-
 class Suite:
     """The suite on one run's data set.
 
@@ -160,7 +157,7 @@ class Suite:
         Args:
             about: of `Benchmark`, where it differs.
         """
-        attacked = _sources(sets)
+        attacked = sources_of(sets)
         others = np.setdiff1d(np.arange(len(self.bench.data.test_labels)), attacked)
         others = stream(self.bench.seed, "suite/clean images").permutation(others)[: self.sizes.clean]
         about = {"n_seeds": self.sizes.training_seeds, **about}
@@ -225,7 +222,7 @@ class Suite:
         """
         data, n = self.bench.data, self.sizes.alarms
         decided = self.classifier.predict(data.test_images).argmax(axis=1)
-        taken = [*_sources(self.attack_sets), *self.benchmark.threshold_source]
+        taken = [*sources_of(self.attack_sets), *self.benchmark.threshold_source]
         free = np.setdiff1d(np.arange(len(data.test_labels)), taken)
         right, wrong = (free[(decided == data.test_labels)[free] == which] for which in (True, False))
         kinds = hard_negatives(data.test_images[right[:n]], seed=self.bench.seed)

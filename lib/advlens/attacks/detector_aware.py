@@ -9,13 +9,12 @@ import numpy as np
 import tensorflow as tf
 
 from advlens.arrays import Array, checked_seed
-from advlens.attacks.inputs import MARGIN, check_number, check_whole_number
-from advlens.attacks.minimum_norm import TINY, MinimumNorm, _length, _wide
+from advlens.attacks.inputs import MARGIN, check_norm, check_number, check_whole_number
+from advlens.attacks.minimum_norm import TINY, MinimumNorm, _length, _wide, along_a_cosine
 from advlens.detectors.detector import Detector
 from advlens.detectors.differentiable import DifferentiableScore
 
 STRATEGIES = ("selective", "orthogonal")
-LAST_STEP = 0.01  # as a share of the first
 ROUNDING = 1e-3  # of a grey level: float32 stores a level a little below it
 
 
@@ -127,8 +126,7 @@ class DetectorAwareAttack(MinimumNorm):
             better = won & (score < lowest)
             lowest, best = tf.where(better, score, lowest), tf.where(_wide(better), shown, best)
             lost += tf.reduce_sum(tf.cast(tf.reduce_all(to_hide == 0, axis=(1, 2, 3)), tf.int32))
-            share = tf.cast(number, tf.float32) / self.max_iter
-            length = self._first_step * (LAST_STEP + (1 - LAST_STEP) * (1 + tf.cos(np.pi * share)) / 2)
+            length = self._first_step * along_a_cosine(tf.cast(number, tf.float32) / self.max_iter)
             moved = self._projected(x, moved + length * self._way(to_leave, to_hide, won, strategy))
         return moved, best, lowest < np.inf, lost
 
@@ -169,8 +167,7 @@ class DetectorAwareAttack(MinimumNorm):
         check_whole_number(self, "max_iter", "restarts", "refresh", "batch_size")
         check_number(self, "eps")
         check_number(self, "margin", zero=True)
-        if self.norm not in (2, "inf", np.inf):
-            raise ValueError(f'norm must be 2 or "inf", got {self.norm!r}')
+        check_norm(self)
         if self.step not in (None, "sign", "l2"):
             raise ValueError(f'step must be "sign" or "l2", got {self.step!r}')
         weights = [each for each in self.strategies if each not in STRATEGIES]

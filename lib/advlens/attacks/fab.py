@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from advlens.arrays import Array
-from advlens.attacks.inputs import MARGIN, check_number, check_whole_number
+from advlens.attacks.inputs import MARGIN, check_norm, check_number, check_whole_number
 from advlens.attacks.minimum_norm import TINY, MinimumNorm
 from advlens.store import versioned
 
@@ -113,8 +113,7 @@ class FAB(MinimumNorm):
         for name in ("alpha_max", "eta", "beta"):
             check_number(self, name)
         check_number(self, "margin", zero=True)
-        if self.norm not in (2, "inf", np.inf):
-            raise ValueError(f'norm must be 2 or "inf", got {self.norm!r}')
+        check_norm(self)
 
 
 def projection(x: tf.Tensor, w: tf.Tensor, needed: tf.Tensor, *, linf: bool) -> tf.Tensor:

@@ -93,6 +93,16 @@ def check_number(attack: EvasionAttack, name: str, *, zero: bool = False) -> Non
         raise ValueError(f"{name} must be a positive number{' or 0' if zero else ''}, got {value!r}")
 
 
+def check_norm(attack: Any) -> None:
+    """Stops where an attack's `norm` is neither 2 nor "inf".
+
+    Raises:
+        ValueError: naming what it is.
+    """
+    if attack.norm not in (2, "inf", np.inf):
+        raise ValueError(f'norm must be 2 or "inf", got {attack.norm!r}')
+
+
 def attacked_labels(classifier, x: Array, y: Array | None) -> Array:
     """(n,) int64 class numbers from (n,) class numbers, (n, c) one-hot labels, or None for the decisions on x.
 

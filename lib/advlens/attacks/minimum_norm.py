@@ -11,7 +11,12 @@ from advlens.attacks.inputs import MARGIN, BatchAttack, check_number, check_whol
 from advlens.store import versioned
 
 TINY = 1e-12
-LAST_STEP = 0.01  # of DDN, as a share of its first
+LAST_STEP = 0.01  # as a share of the first
+
+
+def along_a_cosine(done: tf.Tensor) -> tf.Tensor:
+    """The length of a step, of a first one of 1, once a share of the steps is done: it falls to `LAST_STEP`."""
+    return LAST_STEP + (1 - LAST_STEP) * (1 + tf.cos(np.pi * done)) / 2
 
 
 class MinimumNorm(BatchAttack):
@@ -68,9 +73,8 @@ class DDN(MinimumNorm):
             better = won & (length < least)
             least, nearest = tf.where(better, length, least), tf.where(_wide(better), x + delta, nearest)
             norm = tf.where(won, tf.minimum(norm, length) * (1 - self.gamma), norm * (1 + self.gamma))
-            done = tf.cast(step, tf.float32) / self.max_iter
-            alpha = LAST_STEP + (1 - LAST_STEP) * (1 + tf.cos(np.pi * done)) / 2
-            delta += alpha * gradient / _wide(tf.maximum(_length(gradient), TINY))  # pyright: ignore[reportArgumentType]
+            alpha = along_a_cosine(tf.cast(step, tf.float32) / self.max_iter)
+            delta += alpha * gradient / _wide(tf.maximum(_length(gradient), TINY))  # pyright: ignore[reportArgumentType, reportOperatorIssue]
             delta *= _wide(norm / tf.maximum(_length(delta), TINY))
             delta = tf.clip_by_value(x + delta, 0.0, 1.0) - x
         return nearest

@@ -37,11 +37,10 @@ def adaptive_set(benchmark: Benchmark, detector: Detector, *, like: str, **param
         parameters = {"eps": oblivious.parameters["eps"], **parameters}
     attack = DetectorAwareAttack(benchmark.classifier, detector, **{"seed": seed, **parameters})
     attacked = generate(attack, oblivious.clean, oblivious.label, seed=seed)
-    about = {"label": oblivious.label, "source": oblivious.source, "target": oblivious.target}
     return judged(
-        benchmark.classifier, oblivious.clean, attacked, about.pop("label"), name=name,
-        parameters={**parameters, "detector": detector.name},
-        rng=stream(benchmark.seed, f"twins/{name}"), **about,
+        benchmark.classifier, oblivious.clean, attacked, oblivious.label, name=name, source=oblivious.source,
+        target=oblivious.target, parameters={**parameters, "detector": detector.name},
+        rng=stream(benchmark.seed, f"twins/{name}"),
     )  # fmt: skip
 
 

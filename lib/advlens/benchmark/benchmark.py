@@ -25,7 +25,7 @@ from advlens.benchmark.judging import (
 )
 from advlens.benchmark.measuring import Measurements, Once
 from advlens.benchmark.protocol import CORRECTED, Noise, Protocol, checked_word
-from advlens.benchmark.samples import TEST_SHARE, Samples, part_of_sources
+from advlens.benchmark.samples import TEST_SHARE, Samples, part_of_sources, sources_of
 from advlens.benchmark.table import BEST_BASELINE, LONG_TABLE
 from advlens.benchmark.vocabulary import (
     ABOVE_BASELINE,
@@ -143,7 +143,7 @@ class Benchmark:
         Thresholds come from correct images that no attack set holds; where these are fewer than `MIN_THRESHOLD_IMAGES`,
         a tenth of the attacked sources is used for thresholds and for nothing else.
         """
-        attacked = np.unique(np.concatenate([made.source for made in self.attack_sets.values()]))
+        attacked = sources_of(self.attack_sets)
         unused = stream(self.seed, "benchmark/clean images").permutation(np.setdiff1d(self.clean_source, attacked))
         self._clean_test, others = np.split(unused, [round(TEST_SHARE * len(unused))])
         predicted = self.classifier.predict(self.clean_images).argmax(axis=1)

@@ -1,6 +1,6 @@
 """Attacked and normal images with their roles, under a condition, and which part each source is in."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +32,11 @@ class Samples:
 
     images: Array
     about: pd.DataFrame
+
+
+def sources_of(attack_sets: Mapping[str, AttackSet]) -> Array:
+    """(n,) the numbers of the images that any of the attack sets holds, rising."""
+    return np.unique(np.concatenate([made.source for made in attack_sets.values()]))
 
 
 def build_samples(

@@ -60,11 +60,11 @@ class Detector(EvasionDetector):
 
     def fit(self, x: Array, y: Array, batch_size: int = 128, nb_epochs: int = 20, **kwargs: Any) -> "Detector":
         """Fits the lens to the task network's training images, (n, h, w, channels), and classes, (n,)."""
-        for lens in getattr(self.lens, "lenses", [self.lens]):
-            if hasattr(lens, "classifier"):
-                x = checked_images(x, shape=lens.classifier.input_shape)
-                check_range(lens.classifier, x, checked_labels(y, n=len(x), num_classes=lens.classifier.nb_classes))
-                break
+        lenses = getattr(self.lens, "lenses", [self.lens])
+        classifier = next((lens.classifier for lens in lenses if hasattr(lens, "classifier")), None)
+        if classifier is not None:
+            x = checked_images(x, shape=classifier.input_shape)
+            check_range(classifier, x, checked_labels(y, n=len(x), num_classes=classifier.nb_classes))
         self.lens.fit(x, y)
         self._fitted_to = _digests(x)
         return self
