@@ -5,7 +5,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+LONGEST_NAME = 100
+NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{LONGEST_NAME - 1}}}")
 """A plain name, which is a file's on every system."""
 
 REMEDIES = {
@@ -63,6 +64,15 @@ def checked_name(text: Any, *, name: str) -> str:
     if not isinstance(text, str) or not NAME.fullmatch(text):
         raise ValueError(f"{name} must be a plain name of letters, digits, '.', '_' and '-', got {text!r}")
     return text
+
+
+def plain_name(text: str) -> str:
+    """A text as a plain name: "_" in the place of all that it may not hold, cut where it is too long.
+
+    >>> plain_name("all lenses, L∞ 8/255")
+    'all_lenses_L_8_255'
+    """
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", text)[:LONGEST_NAME]
 
 
 def run_folder(run: str, dataset: str) -> Path:

@@ -135,6 +135,7 @@ class Suite:
         self.settings = _chosen(settings(bench.data.name, sizes.strengths), attacks)
         self.about = {**asdict(sizes), "seed": bench.seed, **({"attacks": list(attacks)} if attacks else {})}
         self.classifier = bench.classifier(dropout_network(bench.data.name), epochs=sizes.epochs)
+        self._made: dict[str, Detector] = {}
 
     @cached_property
     def attack_sets(self) -> dict[str, AttackSet]:
@@ -166,28 +167,36 @@ class Suite:
     @cached_property
     def singles(self) -> dict[str, Detector]:
         """The catalogue's detectors that need no network of their own, fitted to the training images."""
-        bandwidth = {"bandwidth": bandwidth_of(self.bench.data.name)}
+        return {name: self.single(name) for name in DETECTORS}
+
+    def single(self, name: str) -> Detector:
+        """A detector of the catalogue, its lens fitted to the training images."""
+        if name not in self._made:
+            self._made[name] = create(name, self.classifier, **self._about(name)).fit(*self.bench.training)
+        return self._made[name]
+
+    def _about(self, name: str) -> dict[str, Any]:
+        if name in ("all_six", "kd_bu", "density"):
+            return {"bandwidth": bandwidth_of(self.bench.data.name)}
         # Its study says that entropy rises: turned around by images of the attack, it would have learnt from it.
-        about: dict[str, dict[str, Any]] = {"all_six": bandwidth, "kd_bu": bandwidth, "local_entropy": {"direction": 1}}
-        made = {name: create(name, self.classifier, **about.get(name, {})) for name in DETECTORS}
-        return {name: each.fit(*self.bench.training) for name, each in made.items()}
+        return {"direction": 1} if name == "local_entropy" else {}
 
     @cached_property
     def fusions(self) -> dict[str, Detector]:
         """One lens a family, and all of them, joined by regression, by trees and by p-values."""
-        return self._fused(self.singles, title="all lenses")
+        return self.fused(DETECTORS, title="all lenses")
 
-    def _fused(self, names: Collection[str], *, title: str) -> dict[str, Detector]:
-        """The fusions of some of the singles; `title` is that of all of them."""
+    def fused(self, names: Collection[str], *, title: str) -> dict[str, Detector]:
+        """The fusions of some of the catalogue's detectors; `title` is that of all of them."""
         of_families = {name: columns for name, columns in OF_A_FAMILY.items() if name in names}
         every = {}
         for name in names:
             known = {column for columns in every.values() for column in columns}
-            if name not in IN_NO_FUSION and not known & set(self.singles[name].lens.columns):
-                every[name] = self.singles[name].lens.columns
+            if name not in IN_NO_FUSION and not known & set(self.single(name).lens.columns):
+                every[name] = self.single(name).lens.columns
         made = {}
         for each, chosen in (("one lens a family", of_families), (title, every)):
-            lens = Joined([self.singles[name].lens for name in chosen])
+            lens = Joined([self.single(name).lens for name in chosen])
             columns = [column for own in chosen.values() for column in own]
             for word, head in (("logistic", Logistic()), ("boosting", Boosting()), ("p-values", Fisher())):
                 name = f"{each}, {word}"
@@ -265,7 +274,7 @@ class Suite:
         columns = [{name: each.lens.columns for name, each in made.singles.items()} for made in (self, other)]
         shared = [name for name in self.singles if name not in NUMBERED and columns[0][name] == columns[1].get(name)]
         mine, theirs = (
-            [*(made.singles[name] for name in shared), *made._fused(shared, title="all shared lenses").values()]
+            [*(made.singles[name] for name in shared), *made.fused(shared, title="all shared lenses").values()]
             for made in (self, other)
         )
         learning = [each for each in (*theirs, *other.benchmark.baselines) if each.head.learns]

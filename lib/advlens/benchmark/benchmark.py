@@ -1,7 +1,6 @@
 """The benchmark: attack sets and detectors in, one long table out, under any protocol."""
 
 import itertools
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -43,6 +42,7 @@ from advlens.classifier import Classifier, checked_classifier
 from advlens.detectors import Detector, Head, Network, trivial_baselines
 from advlens.detectors.heads import train_head
 from advlens.lenses import Lens
+from advlens.paths import plain_name
 from advlens.progress import progress
 from advlens.random import stream, stream_seed
 from advlens.store import artifact
@@ -175,12 +175,12 @@ class Benchmark:
     def _keep(self, name: str, lens: Lens, images: Array) -> pd.DataFrame:
         if self.store is None:
             return measure(lens, images)
-        return self.store.keep(_plain(name), measure, lens=lens, images=images)
+        return self.store.keep(plain_name(name), measure, lens=lens, images=images)
 
     def _train(self, name: str, head: Head, **about: Any) -> Head:
         if self.store is None or not isinstance(head, Network):
             return head.fit(**about)
-        return self.store.keep(_plain(f"head.{name}"), train_head, head=head, **about)
+        return self.store.keep(plain_name(f"head.{name}"), train_head, head=head, **about)
 
     # ------------------------------------------------------------ scores
 
@@ -206,8 +206,8 @@ class Benchmark:
         measured = self.measured(detector.lens, case.attack, case.condition, case.protocol.noise)[columns_of(detector)]
         of_test = self.heads.parts[0].index[self.heads.parts[0] == Part.TEST.value]
         test = np.union1d(self._clean_test, of_test)
-        clean = self._clean_rows(detector, case.condition, test)
-        threshold = self._clean_rows(detector, case.condition, self.threshold_source)
+        clean = self.clean_rows(detector, case.condition, test)
+        threshold = self.clean_rows(detector, case.condition, self.threshold_source)
         chances: list[Any] = [head.probability(measured) for head in heads]
         return Scored(
             about=about,
@@ -221,7 +221,7 @@ class Benchmark:
             threshold_scores=scores_of(heads, threshold, name=detector.name),
         )
 
-    def _clean_rows(self, detector: Detector, condition: Condition, source: Array) -> pd.DataFrame:
+    def clean_rows(self, detector: Detector, condition: Condition, source: Array) -> pd.DataFrame:
         """What a detector's head sees of some clean images."""
         return self.measured_clean(detector.lens, condition).iloc[self._row.loc[source]][columns_of(detector)]
 
@@ -346,7 +346,7 @@ class Benchmark:
         rows = []
         for detector in (*detectors, *self.baselines):
             heads = self.heads_from_all(detector)
-            threshold = self._clean_rows(detector, CORRECTED.condition, self.threshold_source)
+            threshold = self.clean_rows(detector, CORRECTED.condition, self.threshold_source)
             limits = {"fpr": NOMINAL_FPR, "seed": self._draws_seed}
             if heads:
                 limits["threshold_scores"] = scores_of(heads, threshold, name=detector.name)
@@ -435,11 +435,6 @@ class Benchmark:
 def _strength(made: AttackSet) -> float:
     given = [made.parameters[name] for name in STRENGTHS if made.parameters.get(name) is not None]
     return float(given[0]) if given else float("nan")
-
-
-def _plain(name: str) -> str:
-    """A name as the store takes it."""
-    return re.sub(r"[^\w.-]+", "_", name)
 
 
 def _text(word: Any) -> str:

@@ -8,6 +8,7 @@ import pandera.pandas as pa
 
 from advlens.benchmark.vocabulary import (
     ABOVE_BASELINE,
+    EVASION,
     METRICS,
     NOMINAL_FPR,
     Condition,
@@ -44,7 +45,7 @@ LONG_TABLE = pa.DataFrameSchema(
         "negatives": _words(Negatives),
         "knowledge": _words(Knowledge),
         "seeds": pa.Column(int, pa.Check.ge(1)),
-        "metric": pa.Column(str, pa.Check.isin(METRICS)),
+        "metric": pa.Column(str, pa.Check.isin((*METRICS, *EVASION.values()))),
         "estimate": pa.Column(float, pa.Check.in_range(-1, 1), nullable=True),
         "low": pa.Column(float, pa.Check.in_range(-1, 1), nullable=True),
         "high": pa.Column(float, pa.Check.in_range(-1, 1), nullable=True),

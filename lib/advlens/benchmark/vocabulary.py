@@ -102,9 +102,13 @@ EVALUATED = (
 )
 COMMITTED_ACCURACY = f"committed_accuracy_{NOMINAL_FPR:g}"
 METRICS = (*EVALUATED, COMMITTED_ACCURACY, *FPR_ON.values(), ABOVE_BASELINE)
-"""Every metric that the long table can hold; `EVALUATED` are those of `metrics.evaluate`."""
+"""Every metric that `Benchmark.run` measures; `EVALUATED` are those of `metrics.evaluate`."""
+EVASION = {fpr: f"evasion_{fpr:g}" for fpr in NOMINAL_FPRS}
+"""Nominal FPR → the share of attacked images that are misclassified and not flagged at the committed threshold."""
 
-Metric = Word("Metric", {name.replace(".", "_").replace(" ", "_").upper(): name for name in METRICS})
+Metric = Word(
+    "Metric", {name.replace(".", "_").replace(" ", "_").upper(): name for name in (*METRICS, *EVASION.values())}
+)
 
 ATTACK_FAMILIES = {
     **dict.fromkeys(("fgsm", "bim", "pgd", "mi_fgsm", "bim_targeted", "ilap", "ilaf", "universal"), "gradient sign"),
@@ -122,6 +126,7 @@ __all__ = [
     "ATTACK_FAMILIES",
     "COMMITTED_ACCURACY",
     "EVALUATED",
+    "EVASION",
     "FPR_ON",
     "METRICS",
     "NOMINAL_FPR",

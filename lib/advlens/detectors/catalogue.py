@@ -103,6 +103,8 @@ CATALOGUE: dict[str, tuple[Callable[..., Made], tuple[str, ...] | None]] = {
     "all_six": (_uncertain_and_close, SIX),
     "deep_knn": (_deep_knn, (CREDIBILITY,)),
     "local_entropy": (_local_entropy, None),
+    "entropy": (_lens(Uncertainty, Sign("entropy", 1)), ("entropy",)),  # Gal & Ghahramani 2016
+    "density": (_lens(Closeness, Sign("KDE", -1)), ("KDE",)),  # Feinman et al. 2017, alone
     "input_classifier": (_input, None),
     "relevancy_classifier": (_relevancy, None),
     # What others published; heads that learn from attacks do so here by the protocol's rules, not by theirs.

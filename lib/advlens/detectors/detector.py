@@ -102,7 +102,10 @@ class Detector(EvasionDetector):
                 "others",
                 stacklevel=2,
             )
-        scores = self.scores(clean_images)
+        return self.commit(self.scores(clean_images), fpr=fpr)
+
+    def commit(self, scores: Array, *, fpr: float = 0.05) -> "Detector":
+        """As `calibrate`, from (n,) scores of clean images that are known already."""
         self.threshold_ = threshold_at_fpr(scores, fpr)
         self.observed_fpr_ = float((scores > self.threshold_).mean())
         ties = int((scores == self.threshold_).sum())
@@ -110,7 +113,7 @@ class Detector(EvasionDetector):
             warnings.warn(
                 f"{ties} of {len(scores)} clean images score exactly the threshold: the observed false-positive rate "
                 f"is {self.observed_fpr_:.3f}, not {fpr:g}",
-                stacklevel=2,
+                stacklevel=3,
             )
         return self
 
@@ -149,6 +152,11 @@ class Detector(EvasionDetector):
     def _measured(self, images: Array) -> pd.DataFrame:
         measured = self.lens.measure(checked_images(images))
         return measured if self.columns is None else measured[self.columns]
+
+    def to_parts(self) -> dict[str, Any]:
+        """What it does, by content, so that the store can tell it from others."""
+        head = [type(self.head).__name__, self.head.parameters(), self.head.fitted()]
+        return {"lens": self.lens, "columns": self.columns, "head": head, "threshold": self.threshold_}
 
     # ------------------------------------------------------------ plain files
 

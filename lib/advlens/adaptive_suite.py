@@ -1,0 +1,291 @@
+"""Attackers who know a detector, at growing radii of two norms, on one run's data set: see `advlens.suite` for others.
+
+Each detector has learnt from attacks that don't know it, and has committed its threshold, before it is attacked. What
+evades it in a ball evades it in every larger one, so that only the others are attacked again there. All is kept in the
+run's store, a ball at a time: a run that was stopped goes on where it was.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from advlens import metrics
+from advlens.arrays import Array, checked_whole
+from advlens.attacks.attack_set import UNTARGETED
+from advlens.attacks.crafting import judged
+from advlens.attacks.detector_aware import STRATEGIES, DetectorAwareAttack
+from advlens.benchmark import CORRECTED, LONG_TABLE, Benchmark, Condition, Knowledge, Negatives, Stratum, TrainedOn
+from advlens.benchmark.adaptive import evades, strength_checks
+from advlens.benchmark.fitting import columns_of
+from advlens.benchmark.judging import scores_of
+from advlens.benchmark.vocabulary import EVASION, NOMINAL_FPR
+from advlens.classifier import Classifier
+from advlens.detectors import Detector
+from advlens.image_files import through
+from advlens.paths import plain_name
+from advlens.progress import progress
+from advlens.random import stream, stream_seed
+from advlens.store import artifact
+from advlens.suite import EPSILONS, LENGTHS, OF_A_FAMILY, OTHER_EPSILONS, Suite
+
+LEARNT = ("pgd", "pgd_l2", "ddn")  # the attacks, at all their strengths, that heads learn from
+DETECTORS = (
+    *("relevancy_classifier", "local_entropy", "entropy", "density", "all_six", "deep_knn"),
+    *("input_classifier", "feature_squeezing", "max_softmax"),
+)
+FUSIONS = ("one lens a family, logistic",)
+OBLIVIOUS = {"inf": "pgd", 2: "pgd_l2"}
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is done.
+
+    Attributes:
+        images: attacked in each ball; checked: how many of them show the attack's strength.
+        radii: in each norm, 1 to 3; max_iter: steps of each walk; weights: strategies besides the two without one.
+    """
+
+    images: int = 500
+    checked: int = 100
+    radii: int = 3
+    max_iter: int = 100
+    weights: tuple[float, ...] = (1.0,)
+
+    def __post_init__(self) -> None:
+        for name in ("images", "checked", "radii", "max_iter"):
+            checked_whole(getattr(self, name), name=name)
+        if self.radii > len(LENGTHS):
+            raise ValueError(f"radii must be at most {len(LENGTHS)}, got {self.radii}")
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Of `DetectorAwareAttack`."""
+        return {"max_iter": self.max_iter, "strategies": (*STRATEGIES, *self.weights)}
+
+
+@dataclass(frozen=True)
+class Ball:
+    """What an attacker may change: at most `eps` in a norm, 2 or "inf"."""
+
+    norm: int | str
+    eps: float
+
+    def __str__(self) -> str:
+        return f"L2 {self.eps:g}" if self.norm == 2 else f"L∞ {round(255 * self.eps)}/255"
+
+
+@dataclass(frozen=True, eq=False)
+class Defender:
+    """A detector as it is attacked.
+
+    Attributes:
+        detector: calibrated at 5 %; thresholds: nominal false-positive rate → threshold, from `n_clean` clean images.
+        learns: whether its head learnt from attacks; twin: the same detector, whose head learnt from other images.
+    """
+
+    detector: Detector
+    thresholds: Mapping[float, float]
+    n_clean: int
+    learns: bool
+    twin: Detector | None
+
+
+@artifact(version=1, libraries=("tensorflow",))
+def evading_images(
+    detector: Detector, classifier: Classifier, images: Array, labels: Array, *, found: Array, **parameters: Any
+) -> dict[str, Array]:
+    """Images attacked by somebody who knows the detector; where `found`, of a smaller ball, evade it, those.
+
+    Args:
+        detector: calibrated; images, found: (n, h, w, channels); labels: (n,).
+        parameters: of `DetectorAwareAttack`.
+    """
+    made, left = found.copy(), ~evades(classifier, detector, found, labels)
+    if left.any():
+        attack = DetectorAwareAttack(classifier, detector, until_unflagged=True, **parameters)
+        made[left] = attack.generate(images[left], labels[left])
+    return {"images": made}
+
+
+@artifact(version=1, libraries=("tensorflow",))
+def checked_strength(
+    detector: Detector, classifier: Classifier, images: Array, labels: Array, **parameters: Any
+) -> pd.DataFrame:
+    """The checks of `strength_checks`, of an attack that stops where the detector is evaded."""
+    attack = DetectorAwareAttack(classifier, detector, until_unflagged=True, **parameters)
+    return strength_checks(attack, images, labels).checks.astype({"found": float, "passed": int})
+
+
+class AdaptiveSuite:
+    """The suite of attackers who know.
+
+    Args:
+        suite: whose attack sets heads learn from, and whose clean images give thresholds; see `LEARNT`.
+        effort: how much is done; detectors: names of the catalogue or of `FUSIONS`.
+    Raises:
+        ValueError: where too few correctly classified test images are left to attack.
+    """
+
+    def __init__(self, suite: Suite, effort: Effort, *, detectors: Sequence[str] = (*DETECTORS, *FUSIONS)) -> None:
+        self.suite, self.effort, self.names = suite, effort, list(detectors)
+        self.bench, self.classifier = suite.bench, suite.classifier
+        free = np.setdiff1d(self.bench.correct_sources(self.classifier), suite.benchmark.clean_source)
+        if len(free) < effort.images:
+            raise ValueError(f"{effort.images} images are to be attacked, and {len(free)} are left: attack fewer")
+        self.source = np.sort(stream(self.bench.seed, "adaptive suite").permutation(free)[: effort.images])
+        self.images, self.labels = self.bench.data.test_images[self.source], self.bench.data.test_labels[self.source]
+
+    @cached_property
+    def balls(self) -> list[Ball]:
+        """The balls, the smallest of each norm first."""
+        n = self.effort.radii
+        radii = {"inf": EPSILONS.get(self.bench.data.name, OTHER_EPSILONS)[:n], 2: LENGTHS[:n]}
+        return [Ball(norm, eps) for norm, own in radii.items() for eps in sorted(own)]
+
+    @property
+    def middle(self) -> Ball:
+        """The ball in which attacks show their strength, and detectors meet attacks on others."""
+        own = [ball for ball in self.balls if ball.norm == "inf"]
+        return own[len(own) // 2]
+
+    # ------------------------------------------------------------ detectors
+
+    @cached_property
+    def defenders(self) -> dict[str, Defender]:
+        """Detectors by their names; those whose head lacked images to learn from are left out."""
+        fused = self.suite.fused(OF_A_FAMILY, title="all of these") if set(self.names) & set(FUSIONS) else {}
+        made = (self.defender(fused[name] if name in fused else self.suite.single(name)) for name in self.names)
+        return {each.detector.name: each for each in made if each}
+
+    def defender(self, detector: Detector, benchmark: Benchmark | None = None) -> Defender | None:
+        """A detector with a head fitted to all attacks of a benchmark, the suite's own, and a threshold."""
+        benchmark = benchmark or self.suite.benchmark
+        heads = benchmark.heads_from_all(detector)
+        if not heads:
+            return None
+        clean = benchmark.clean_rows(detector, Condition.EIGHT_BIT, benchmark.threshold_source)
+        made, thresholds = [], []
+        for head in heads[:2]:
+            scores = scores_of([head], clean, name=detector.name)[0]
+            thresholds.append({fpr: metrics.threshold_at_fpr(scores, fpr) for fpr in EVASION})
+            about = {"columns": detector.columns, "name": detector.name, "family": detector.family}
+            made.append(Detector(detector.lens, head, **about).commit(scores, fpr=NOMINAL_FPR))
+        twin = made[1] if len(made) > 1 else None
+        return Defender(made[0], thresholds[0], len(clean), detector.head.learns, twin)
+
+    # ------------------------------------------------------------ attacked images
+
+    def oblivious(self, ball: Ball) -> Array:
+        """(n, h, w, channels) by PGD, which knows no detector, on the 1/255 grid."""
+        name = OBLIVIOUS[ball.norm]
+        made = self.bench.attack_on(self.source, name, self.classifier, title=f"{name}, {ball}", eps=ball.eps)
+        return through(Condition.EIGHT_BIT.value, made.adversarial)
+
+    def attacked(self, detector: Detector, ball: Ball) -> Array:
+        """(n, h, w, channels) by somebody who knows the detector."""
+        found = self.images
+        for each in self.balls:
+            if each.norm == ball.norm and each.eps <= ball.eps:
+                found = self._evading(detector, each, self.images, self.labels, found=found)
+        return found
+
+    def _evading(self, detector: Detector, ball: Ball, images: Array, labels: Array, *, found: Array) -> Array:
+        about = {"detector": detector, "classifier": self.classifier, "images": images, "labels": labels}
+        about |= {"found": found, "seed": stream_seed(self.bench.seed, f"adaptive/{ball}"), **self.effort.parameters}
+        name = plain_name(f"adaptive.{detector.name}.{ball}")
+        return self.bench.store.keep(name, evading_images, **about, eps=ball.eps, norm=ball.norm)["images"]
+
+    # ------------------------------------------------------------ tables
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """The long table: each detector against PGD and its own attacker in all balls, and others in the middle one.
+
+        An attack is called "knows <detector>, <ball>" or "pgd, <ball>".
+        """
+        rows = []
+        for name, own in progress(self.defenders.items(), description="attackers who know", unit="detector"):
+            for ball in self.balls:
+                rows += self._rows(own, f"{OBLIVIOUS[ball.norm]}, {ball}", ball, self.oblivious(ball))
+                attacked = self.attacked(own.detector, ball)
+                rows += self._rows(own, f"knows {name}, {ball}", ball, attacked, Knowledge.ADAPTIVE)
+            if own.twin:
+                attacked = self.attacked(own.twin, self.middle)
+                title = f"knows a twin of {name}, {self.middle}"
+                rows += self._rows(own, title, self.middle, attacked, Knowledge.TRANSFER)
+            for other in self.defenders.values():
+                if other is not own:
+                    attacked = self.attacked(other.detector, self.middle)
+                    title = f"knows {other.detector.name}, {self.middle}"
+                    rows += self._rows(own, title, self.middle, attacked, Knowledge.TRANSFER)
+        return LONG_TABLE.validate(pd.DataFrame(rows, columns=list(LONG_TABLE.columns)))
+
+    def _rows(
+        self, own: Defender, attack: str, ball: Ball, attacked: Array, knowledge: Knowledge = Knowledge.OBLIVIOUS
+    ) -> Iterator[dict[str, Any]]:
+        detector = own.detector
+        measured = self.suite.benchmark.measurements.of_others(detector.lens, attack, attacked)[columns_of(detector)]
+        scores = scores_of([detector.head], measured, name=detector.name)[0]
+        fooled = self.classifier.predict(attacked).argmax(axis=1) != self.labels
+        row = {
+            **{"attack": attack, "strength": ball.eps, "detector": detector.name, "family": str(detector.family)},
+            **{"protocol": CORRECTED.name, "condition": Condition.EIGHT_BIT.value, "negatives": Negatives.CLEAN.value},
+            "trained_on": (TrainedOn.ALL if own.learns else TrainedOn.NOTHING).value,
+            **{"knowledge": knowledge.value, "seeds": 1, "n_negative": own.n_clean, "baseline": ""},
+        }
+        for fpr, threshold in own.thresholds.items():
+            flagged = scores > threshold
+            caught = metrics.proportion(flagged[fooled], self.source[fooled]) if fooled.any() else metrics.MISSING
+            found = (
+                (EVASION[fpr], Stratum.ALL, metrics.proportion(fooled & ~flagged, self.source), len(fooled)),
+                (f"committed_tpr_{fpr:g}", Stratum.SUCCESS, caught, int(fooled.sum())),
+            )
+            for metric, stratum, estimate, n in found:
+                yield estimate.row(**row, metric=metric, stratum=stratum.value, n_positive=n, n_sources=n)
+
+    @cached_property
+    def strength(self) -> pd.DataFrame:
+        """What shows that each attack is strong, in the middle ball: detector, check, found, wanted, passed."""
+        frames = []
+        ball, n = self.middle, self.effort.checked
+        for name, own in progress(self.defenders.items(), description="strength of attacks", unit="detector"):
+            about = {"detector": own.detector, "classifier": self.classifier, "seed": self.bench.seed}
+            about |= {"images": self.images[:n], "labels": self.labels[:n], "eps": ball.eps, "norm": ball.norm}
+            about |= self.effort.parameters
+            checks = self.bench.store.keep(plain_name(f"strength.{name}"), checked_strength, **about)
+            frames.append(checks.astype({"passed": bool}).assign(detector=name))
+        return pd.concat(frames, ignore_index=True)[["detector", "check", "found", "wanted", "passed"]]
+
+    def hardened(self, name: str) -> pd.DataFrame:
+        """One round of hardening in the middle ball: the head learns from the attack that knows it as well.
+
+        Returns:
+            The long table's rows of the hardened detector, against the attack that knew it before, and against one
+            that knows it now.
+        Raises:
+            ValueError: for a detector whose head does not learn from attacks.
+        """
+        own, suite, ball = self.defenders[name], self.suite, self.middle
+        if not own.learns:
+            raise ValueError(f"{name} does not learn from attacks: choose a detector that does")
+        title, like = f"knows {name}, {ball}", next(iter(suite.attack_sets.values()))
+        attacked = self._evading(own.detector, ball, like.clean, like.label, found=like.clean)
+        made = judged(
+            self.classifier, like.clean, attacked, like.label, name=title, parameters={"eps": ball.eps},
+            source=like.source, target=np.full(len(like), UNTARGETED), rng=stream(self.bench.seed, f"twins/{title}"),
+        )  # fmt: skip
+        benchmark = suite.benchmark_of(suite.attack_sets | {title: made})
+        old = own.detector
+        unfitted = Detector(old.lens, old.head, columns=old.columns, name=f"{name}, hardened", family=old.family)
+        found = self.defender(unfitted, benchmark)
+        rows = []
+        if found:
+            rows += self._rows(found, title, ball, self.attacked(old, ball), Knowledge.TRANSFER)
+            again, name = self.attacked(found.detector, ball), found.detector.name
+            rows += self._rows(found, f"knows {name}, {ball}", ball, again, Knowledge.ADAPTIVE)
+        return LONG_TABLE.validate(pd.DataFrame(rows, columns=list(LONG_TABLE.columns)))
