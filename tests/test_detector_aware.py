@@ -2,38 +2,63 @@
 
 from functools import partial
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
+from scipy.stats import norm as gaussian
 from scipy.stats import spearmanr
 
 from advlens.attacks import build_attack, craft, generate
 from advlens.attacks.detector_aware import DetectorAwareAttack
+from advlens.attacks.detector_aware_boundary import DetectorAwareBoundary
 from advlens.benchmark import Benchmark, Strength, adaptive_set, evades, strength_checks
-from advlens.detectors import Boosting, Detector, Logistic, Network, Sign, create
-from advlens.detectors.differentiable import DifferentiableScore
+from advlens.classifier import Classifier
+from advlens.detectors import Boosting, Detector, Fisher, Logistic, Network, Sign, create
+from advlens.detectors.differentiable import DifferentiableScore, head_score
 from advlens.lenses import (
     Augmented,
     Baselines,
     Closeness,
     DeepNeighbours,
     FeatureSqueezing,
+    Joined,
+    LocalDimensionality,
     LocalEntropy,
+    MagNet,
     Mahalanobis,
+    MapReconstruction,
+    NoiseReduction,
     Outputs,
     Pixels,
     Relevancy,
+    Uncertainty,
 )
 from advlens.lenses.differentiable import differentiable
 
 EXACT = {"rtol": 1e-6, "atol": 1e-6}
+
+
+def uncertain(classifier):
+    """Dropout before the logits of a trained network."""
+    *layers, last = classifier.model.layers
+    network = keras.Sequential([keras.Input(classifier.input_shape), *layers, keras.layers.Dropout(0.5), last])
+    return Uncertainty(Classifier(network), passes=10)
+
+
 LENSES = {  # and how near the stand-in's values are to the lens's
     "outputs": (Outputs, EXACT),
     "max softmax": (Baselines, EXACT),
     "feature squeezing": (FeatureSqueezing, EXACT),
     "feature squeezing of photographs": (partial(FeatureSqueezing, bits=3, median=3), EXACT),
-    "kernel density": (partial(Closeness, bandwidth=3.0), {"rtol": 1e-6}),
+    "noise reduction": (NoiseReduction, EXACT),
+    "uncertainty": (uncertain, {"rtol": 1e-4, "atol": 1e-6}),
+    "closeness": (partial(Closeness, bandwidth=3.0), {"rtol": 1e-6}),
+    "closeness, shares": (partial(Closeness, bandwidth=3.0, conversion="share"), {"rtol": 1e-6}),
+    "local dimensionality": (partial(LocalDimensionality, k=10, reference=200), {"rtol": 1e-4}),
+    "magnet": (partial(MagNet, images=200, epochs=1), {"rtol": 1e-5, "atol": 1e-6}),
+    "map reconstruction": (partial(MapReconstruction, images=200, epochs=1), {"rtol": 1e-3}),
     "mahalanobis": (Mahalanobis, {"rtol": 1e-2}),  # float32 means over places, amplified by the inverse covariance
     "pixels": (lambda classifier: Pixels(classifier.input_shape), EXACT),
     "local entropy": (LocalEntropy, {"atol": 1e-2}),  # in bits; a level may flip where iNNvestigate rounds otherwise
@@ -84,7 +109,9 @@ def test_a_stand_in_has_the_lens_s_values_and_a_finite_gradient_everywhere(name,
     assert gradient.any(axis=(1, 2, 3)).all()
 
 
-@pytest.mark.parametrize("name", ["outputs", "max softmax", "kernel density", "mahalanobis"])
+@pytest.mark.parametrize(
+    "name", ["outputs", "max softmax", "uncertainty", "closeness", "mahalanobis", "local dimensionality"]
+)
 def test_an_exact_gradient_is_that_of_the_lens_by_differences(name, max_pooling_classifier, mnist):
     kind, _ = LENSES[name]
     lens = kind(max_pooling_classifier).fit(mnist[0][:300], mnist[1][:300])
@@ -107,16 +134,43 @@ def test_the_soft_share_of_other_neighbours_orders_images_as_deep_knn(max_poolin
     assert gradient.any(axis=(1, 2, 3)).all()
 
 
+def test_joined_lenses_have_what_their_parts_have(max_pooling_classifier, mnist):
+    classifier = max_pooling_classifier
+    neighbours = DeepNeighbours(classifier, k=10, conformal_images=50)
+    parts = [Outputs(classifier), Augmented(classifier), Joined([neighbours, FeatureSqueezing(classifier)])]
+    joined = Joined(parts).fit(mnist[0][:300], mnist[1][:300])
+    stand_in, images = differentiable(joined), mnist[0][300:310]
+    alone = [differentiable(each) for each in (parts[0], neighbours, parts[2].lenses[1])]
+    assert stand_in.columns == tuple(column for each in alone for column in each.columns)
+    wanted = [each.measure(tf.constant(images), *each.context(images)) for each in alone]
+    found = stand_in.measure(tf.constant(images), *stand_in.context(images))
+    np.testing.assert_allclose(found, tf.concat(wanted, axis=1), rtol=1e-6)
+
+
+def test_smooth_p_values_rise_as_those_of_a_gaussian_and_go_on_where_no_normal_image_is():
+    normal = np.random.default_rng(0).standard_normal((5000, 1))
+    head = Fisher().fit(pd.DataFrame(np.concatenate([normal, [[9.0]]])), np.arange(5001) == 5000)
+    values = tf.constant([[0.0], [1.0], [2.0], [50.0]], tf.float64)
+    with tf.GradientTape() as tape:
+        tape.watch(values)
+        scores = head_score(head, values)
+    np.testing.assert_allclose(scores, head.score(pd.DataFrame(values.numpy())))
+    *slopes, far = tape.gradient(scores, values).numpy()[:, 0]
+    wanted = [2 * gaussian.pdf(each) / gaussian.sf(each) for each in (0, 1, 2)]  # of −2 log p
+    np.testing.assert_allclose(slopes, wanted, rtol=0.1)
+    assert far > slopes[2]
+
+
 def generate_fgsm(classifier, images):
     return build_attack("fgsm", classifier, eps=31 / 255).generate(images)
 
 
-@pytest.mark.parametrize("head", [Sign("energy", -1), Logistic(), Network((1, 2, 1), epochs=2)])
+@pytest.mark.parametrize("head", [Sign("energy", -1), Logistic(), Fisher(), Network((1, 2, 1), epochs=2)])
 def test_a_differentiable_score_is_the_detector_s(head, max_pooling_classifier, mnist):
     if isinstance(head, Network):
         head.model_, head.scale_ = tf.keras.Sequential([tf.keras.Input((1, 2, 1)), tf.keras.layers.Flatten()]), 0.5
     detector = Detector(Outputs(max_pooling_classifier), head, name="made")
-    if isinstance(head, Logistic):
+    if isinstance(head, Logistic | Fisher):
         detector.learn(mnist[0][:40], np.arange(40) % 2)
     images = mnist[0][300:305]
     np.testing.assert_allclose(detector.differentiable_scores(tf.constant(images)), detector.scores(images), rtol=1e-5)
@@ -135,6 +189,9 @@ def test_what_has_no_gradient_is_said_in_one_sentence(max_pooling_classifier):
     ):  # fmt: skip
         with pytest.raises(error, match=said):
             DifferentiableScore(score(lens, head, columns=columns))
+    loose = score(Outputs(max_pooling_classifier), Sign("energy", 1))
+    with pytest.raises(RuntimeError, match="until_unflagged needs a threshold"):
+        DetectorAwareAttack(max_pooling_classifier, loose, eps=0.1, until_unflagged=True)
 
 
 # The attack
@@ -185,6 +242,60 @@ def test_weakened_on_purpose_it_evades_less(name, weakness, max_pooling_classifi
     )
     assert strong > 0.7
     assert weaker < strong - 0.3
+
+
+@pytest.mark.parametrize("name", ["first_layer_distance", "energy"])
+def test_leaving_alone_what_evades_costs_no_evasion(name, max_pooling_classifier, calibrated, attacked):
+    detector, (x, y) = calibrated[name], attacked
+    attack = DetectorAwareAttack(max_pooling_classifier, detector, eps=77 / 255, max_iter=20, restarts=2, refresh=2)
+    short = attack.changed(until_unflagged=True)
+    whole, found = (evades(max_pooling_classifier, detector, each.generate(x, y), y) for each in (attack, short))
+    np.testing.assert_array_equal(found, whole)
+    assert short._steps < attack._steps / 2
+
+
+@pytest.fixture(scope="module")
+def trees(max_pooling_classifier, mnist):
+    """A calibrated detector without a gradient, and one that has one, of the same lens and images."""
+    images, truth = mnist[0][:200], np.arange(200) % 2
+    shown = np.where(truth[:, None, None, None] == 1, generate_fgsm(max_pooling_classifier, images), images)
+    lens = Mahalanobis(max_pooling_classifier).fit(*(each[:200] for each in mnist))
+    made = (Detector(lens, head, name=type(head).__name__).learn(shown, truth) for head in (Boosting(), Logistic()))
+    with pytest.warns(UserWarning, match="score exactly the threshold"):  # few trees have few scores
+        return [each.calibrate(mnist[0][200:]) for each in made]
+
+
+def test_a_stand_in_leads_where_a_head_has_no_gradient(max_pooling_classifier, trees, attacked):
+    (x, y), (boosting, logistic) = attacked, trees
+    with pytest.raises(ValueError, match="stand_in"):
+        DetectorAwareAttack(max_pooling_classifier, boosting, eps=77 / 255)
+    about = {"stand_in": logistic, "eps": 77 / 255, "max_iter": 20, "refresh": 2}
+    made = DetectorAwareAttack(max_pooling_classifier, boosting, **about).generate(x, y)
+    pgd = generate(build_attack("pgd", max_pooling_classifier, eps=77 / 255), x, y, seed=0)
+    before, after = (evades(max_pooling_classifier, boosting, each, y).mean() for each in (pgd, made))
+    assert after > before + 0.7
+
+
+@pytest.mark.parametrize(("norm", "eps"), [(2, 2.0), ("inf", 0.4)])
+def test_decisions_alone_lead_to_images_that_evade(norm, eps, max_pooling_classifier, trees, mnist, attacked):
+    detector, (x, y) = trees[0], (each[:20] for each in attacked)
+    about = {"starts": mnist[0][:200], "norm": norm, "queries": 60}
+    short, long = (DetectorAwareBoundary(max_pooling_classifier, detector, eps, max_iter=n, **about) for n in (1, 10))
+    made = short.generate(x, y)
+    np.testing.assert_array_equal(made, short.generate(x, y))
+    before, made = (made != x).any(axis=(1, 2, 3)).mean(), long.generate(x, y)
+    lengths = np.linalg.norm((made - x).reshape(20, -1), ord=np.inf if norm == "inf" else 2, axis=1)
+    assert lengths.max() <= eps + 1e-5
+    np.testing.assert_allclose(made * 255, np.rint(made * 255), atol=1e-4)
+    np.testing.assert_array_equal(evades(max_pooling_classifier, detector, made, y), lengths > 0)
+    assert (lengths > 0).mean() > before + 0.1
+
+
+def test_starts_that_are_all_flagged_are_refused(max_pooling_classifier, calibrated, attacked):
+    noise = np.random.default_rng(0).random((5, 28, 28, 1), dtype=np.float32)
+    attack = DetectorAwareBoundary(max_pooling_classifier, calibrated["first_layer_distance"], 0.1, noise)
+    with pytest.raises(ValueError, match="all 5 starts are flagged"):
+        attack.generate(*attacked)
 
 
 def test_strength_is_shown_or_what_is_lacking_named(max_pooling_classifier, calibrated, attacked):

@@ -29,6 +29,7 @@ class DetectorAwareAttack(MinimumNorm):
 
     Args:
         classifier: the network attacked; detector: the detector to evade, whose score has a gradient.
+        stand_in: another detector, whose gradient is followed where this one has none, as trees; this one judges.
         eps: radius of the ball; norm: 2 or "inf".
         max_iter: steps of each walk; eps_step: the first step, by default eps / 10.
         step: "sign", or "l2", of fixed length along what is followed; by default "sign" for "selective" in L∞ alone,
@@ -37,6 +38,8 @@ class DetectorAwareAttack(MinimumNorm):
         restarts: how often all strategies are tried, first from the image, then from random places in the ball.
         margin: the logit margin that makes a success.
         score_alone: lower the score, whatever the class.
+        until_unflagged: leave an image alone once it is misclassified and scores no more than the detector's threshold;
+            the others go on among themselves. As many evade, with higher scores than they could have.
         eight_bit: give images on the 1/255 grid, rounded towards the original, so that they stay in the ball.
         refresh: steps between the real detector's judgements, and the searches of what is followed.
         targeted: whether labels are the classes to reach; batch_size: images attacked at once; seed: of random starts.
@@ -44,13 +47,14 @@ class DetectorAwareAttack(MinimumNorm):
     Attributes:
         zero_gradients_: the share of steps, over images, at which the score had no gradient, after `generate`.
     Raises:
-        ValueError, RuntimeError: as `DifferentiableScore`, and for bad parameters.
+        ValueError, RuntimeError: as `DifferentiableScore`, for bad parameters, and without the threshold asked for.
 
     Source: Bryniarski et al. 2021, sections 4.1 and 4.2; Carlini & Wagner 2017b for the weights.
     """
 
     detector: Detector
     eps: float
+    stand_in: Detector | None = None
     norm: int | float | str = "inf"
     max_iter: int = 100
     eps_step: float | None = None
@@ -59,6 +63,7 @@ class DetectorAwareAttack(MinimumNorm):
     restarts: int = 1
     margin: float = MARGIN
     score_alone: bool = False
+    until_unflagged: bool = False
     eight_bit: bool = True
     refresh: int = 10
     targeted: bool = False  # pyright: ignore[reportAssignmentType, reportIncompatibleVariableOverride]
@@ -82,23 +87,28 @@ class DetectorAwareAttack(MinimumNorm):
         return partial(self._attack, rng=np.random.default_rng(self.seed))
 
     def _attack(self, x: Array, y: Array, *, rng: np.random.Generator) -> Array:
-        best, lowest = x.copy(), np.full(len(x), np.inf)
-        images, classes = tf.constant(x), tf.constant(y, tf.int32)
+        best, lowest, left = x.copy(), np.full(len(x), np.inf), np.arange(len(x))
+        images = tf.constant(x)
         for restart in range(self.restarts):
             for strategy in self.strategies:
-                moved = self._projected(images, images + self._noise(x, rng)) if restart else images
+                moved = (self._projected(images, images + self._noise(x, rng)).numpy() if restart else x)[left]
                 for first in range(0, self.max_iter + 1, self.refresh):
+                    if len(left) == 0:
+                        break
                     last = min(first + self.refresh, self.max_iter + 1)
-                    context = self._score.context(moved.numpy())
-                    walk = (images, classes, moved, tf.constant(first), tf.constant(last), context, strategy)
-                    moved, found, won, lost = self._walk(*walk)
+                    steps = tf.constant(first), tf.constant(last), self._score.context(moved), strategy
+                    state = tf.constant(x[left]), tf.constant(y[left], tf.int32), tf.constant(moved)
+                    moved, found, won, lost = (each.numpy() for each in self._walk(*state, *steps))
                     self._without_gradient += int(lost)
-                    self._steps += (last - first) * len(x)
-                    rows = np.flatnonzero(won)
+                    self._steps += (last - first) * len(left)
+                    rows = left[won]
                     if len(rows):
-                        scores = self.detector.scores(found.numpy()[rows])
+                        scores = self.detector.scores(found[won])
                         better = scores < lowest[rows]
-                        best[rows[better]], lowest[rows[better]] = found.numpy()[rows[better]], scores[better]
+                        best[rows[better]], lowest[rows[better]] = found[won][better], scores[better]
+                    if self.until_unflagged:
+                        stays = lowest[left] > self.detector.threshold_
+                        left, moved = left[stays], moved[stays]
         return best
 
     @tf.function(reduce_retracing=True)
@@ -178,7 +188,9 @@ class DetectorAwareAttack(MinimumNorm):
         checked_seed(self.seed)
         self._linf = self.norm != 2
         self._first_step = self.eps / 10 if self.eps_step is None else self.eps_step
-        self._score = DifferentiableScore(self.detector)
+        if self.until_unflagged and self.detector.threshold_ is None:
+            raise RuntimeError("until_unflagged needs a threshold: call the detector's calibrate(clean_images) first")
+        self._score = DifferentiableScore(self.stand_in or self.detector)
 
 
 def _unit(gradient: Any) -> tf.Tensor:

@@ -1,10 +1,12 @@
 """Attacks that know a detector, in the long table, and what shows that such an attack is strong."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from art.attacks.attack import EvasionAttack
 
 from advlens.arrays import Array
 from advlens.attacks import AttackSet, build_attack
@@ -18,12 +20,20 @@ from advlens.random import stream, stream_seed
 TOLERANCE, NEARLY_ALL, SHARE_LOST = 0.01, 0.95, 0.05
 
 
-def adaptive_set(benchmark: Benchmark, detector: Detector, *, like: str, **parameters: Any) -> AttackSet:
+def adaptive_set(
+    benchmark: Benchmark,
+    detector: Detector,
+    *,
+    like: str,
+    attack: Callable[..., EvasionAttack] = DetectorAwareAttack,
+    **parameters: Any,
+) -> AttackSet:
     """The images of one of a benchmark's attack sets, attacked by somebody who knows a detector.
 
     Args:
-        detector: fitted, as `DetectorAwareAttack` takes it; like: the name of the attack set.
-        parameters: of `DetectorAwareAttack`; `eps` is that of the other set where it has one.
+        detector: fitted, as the attack takes it; like: the name of the attack set.
+        attack: `DetectorAwareAttack` or `DetectorAwareBoundary`.
+        parameters: of the attack; `eps` is that of the other set where it has one.
     Returns:
         An attack set for another `Benchmark`, whose `knowledge` is then "adaptive" beside this detector, and "transfer"
         beside others and where its head is one that the benchmark fits anew.
@@ -35,11 +45,12 @@ def adaptive_set(benchmark: Benchmark, detector: Detector, *, like: str, **param
     seed = stream_seed(benchmark.seed, f"attack/{name}")
     if "eps" in oblivious.parameters:
         parameters = {"eps": oblivious.parameters["eps"], **parameters}
-    attack = DetectorAwareAttack(benchmark.classifier, detector, **{"seed": seed, **parameters})
-    attacked = generate(attack, oblivious.clean, oblivious.label, seed=seed)
+    made = attack(benchmark.classifier, detector, **{"seed": seed, **parameters})
+    attacked = generate(made, oblivious.clean, oblivious.label, seed=seed)
+    plain = {key: getattr(each, "name", each) for key, each in parameters.items() if not isinstance(each, np.ndarray)}
     return judged(
         benchmark.classifier, oblivious.clean, attacked, oblivious.label, name=name, source=oblivious.source,
-        target=oblivious.target, parameters={**parameters, "detector": detector.name},
+        target=oblivious.target, parameters={**plain, "detector": detector.name},
         rng=stream(benchmark.seed, f"twins/{name}"),
     )  # fmt: skip
 

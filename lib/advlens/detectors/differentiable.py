@@ -8,8 +8,8 @@ import pandas as pd
 import tensorflow as tf
 
 from advlens.arrays import Array
-from advlens.detectors.heads import Head, Logistic, Network, Sign
-from advlens.lenses.differentiable import differentiable
+from advlens.detectors.heads import Fisher, Head, Logistic, Network, Sign
+from advlens.lenses.differentiable import differentiable, strangeness
 
 
 class DifferentiableScore:
@@ -41,7 +41,7 @@ class DifferentiableScore:
             self.head.score(pd.DataFrame(nothing, columns=list(self.columns)))  # which says what it has not learnt
         head_score(self.head, tf.zeros((1, len(needed)), tf.float64))
 
-    def context(self, images: Array) -> tuple[Array, ...]:
+    def context(self, images: Array) -> tuple[Any, ...]:
         """What is looked up for (n, h, w, channels) images outside the graph."""
         return self._lens.context(images)
 
@@ -54,7 +54,10 @@ class DifferentiableScore:
 @singledispatch
 def head_score(head: Head, measured: tf.Tensor) -> tf.Tensor:
     """(n,) float64 scores of (n, columns) float64 measurements, as the head's own `score`."""
-    raise ValueError(f"a {type(head).__name__} head has no gradient: attack a detector with a Sign or Logistic head")
+    raise ValueError(
+        f"a {type(head).__name__} head has no gradient: follow a detector with a Sign, Logistic or Fisher head as its "
+        "stand_in, or attack it by DetectorAwareBoundary"
+    )
 
 
 @head_score.register
@@ -66,6 +69,11 @@ def _(head: Sign, measured: tf.Tensor) -> tf.Tensor:
 def _(head: Logistic, measured: tf.Tensor) -> tf.Tensor:
     scaled = (measured - head.mean_) / head.scale_  # pyright: ignore[reportOperatorIssue]
     return tf.linalg.matvec(scaled, head.weights_) + head.bias_
+
+
+@head_score.register
+def _(head: Fisher, measured: tf.Tensor) -> tf.Tensor:
+    return 2 * tf.reduce_sum(strangeness(measured * head.signs_, head.normal_), axis=1)  # pyright: ignore[reportOperatorIssue]
 
 
 @head_score.register

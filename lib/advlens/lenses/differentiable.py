@@ -1,15 +1,19 @@
 """Lenses as TensorFlow functions of the images, for an attacker who knows them. The real lens stays the judge.
 
-What the stand-ins are: outputs, largest softmax, pixels, kernel density and Mahalanobis distances are exact. Feature
-squeezing has the right values, and gradients as if grey levels were not rounded. Local entropy and relevancy maps have
-the native maps' values, and gradients of softplus networks, the entropy those of a histogram with blurred levels. Deep
-kNN's p-values are replaced by a smooth share of neighbours with another label, which rises and falls with them.
+What the stand-ins are: outputs, largest softmax, pixels, closeness, Mahalanobis distances, local dimensionality and
+dropout uncertainty (with the lens's own masks) are exact. Feature squeezing and noise reduction have the right values,
+and gradients as if grey levels were not rounded; MagNet's distances are exact, its p-value has the right value, and the
+gradient of a smooth one. Local entropy, relevancy maps and their reconstruction have the native maps' values, and
+gradients of softplus networks, the entropy those of a histogram with blurred levels. Deep kNN's p-values are replaced
+by a smooth share of neighbours with another label, which rises and falls with them. Joined lenses have what their parts
+have.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import singledispatch
 from itertools import product
+from typing import Any
 
 import keras
 import numpy as np
@@ -17,21 +21,26 @@ import tensorflow as tf
 
 from advlens.arrays import Array
 from advlens.classifier import Classifier
+from advlens.closeness.divergence import FLOOR
 from advlens.explanations.native import explainer
 from advlens.explanations.responses import LAST_CONVOLUTION, PREDICTED, up_to
-from advlens.lenses.base import Lens, fit_first
-from advlens.lenses.decisions import MAX_SOFTMAX, Baselines, Closeness
+from advlens.lenses.base import Joined, Lens, fit_first
+from advlens.lenses.decisions import MAX_SOFTMAX, Baselines, Closeness, Uncertainty
 from advlens.lenses.neighbours import CREDIBILITY, OF_DECISION, DeepNeighbours
+from advlens.lenses.noise_reduction import NoiseReduction, reduce_noise
 from advlens.lenses.outputs import Outputs
 from advlens.lenses.pictures import LocalEntropy, Pixels, Relevancy
+from advlens.lenses.reconstruction import NAME, TEMPERATURES, MagNet, MapReconstruction
 from advlens.lenses.stability import FeatureSqueezing
-from advlens.lenses.training_features import Mahalanobis
+from advlens.lenses.training_features import LocalDimensionality, Mahalanobis
 from advlens.neighbours.conformal import nonconformity
 from advlens.networks.parts import last_convolution, last_layer, name_in, tensors_of
 
 SHARPNESS = 30.0  # of the softplus in place of ReLU where maps are differentiated
 BLUR = 4.0  # grey levels, at which two count as half the same one
 GUIDES, RANKS = 4000, 10  # training images that stand for all as neighbours, and how many of the k nearest are followed
+KNOTS = 200  # quantiles of normal images that stand for all where p-values are smoothed
+SAME = 1e-5  # of an image's squared norm: float32 can't tell squared distances below it from 0
 AT_ONCE = 512
 TINY = 1e-12
 
@@ -48,7 +57,7 @@ class Differentiable:
 
     columns: tuple[str, ...]
     measure: Callable[..., tf.Tensor]
-    context: Callable[[Array], tuple[Array, ...]] = lambda images: ()
+    context: Callable[[Array], tuple[Any, ...]] = lambda images: ()
 
 
 @singledispatch
@@ -62,6 +71,26 @@ def differentiable(lens: Lens) -> Differentiable:
     TensorShape([3, 4])
     """
     raise ValueError(f"{lens.name} has no differentiable measurements: add them by @differentiable.register")
+
+
+@differentiable.register
+def _(lens: Joined) -> Differentiable:
+    """The columns of all parts that have a gradient."""
+    parts = []
+    for each in lens.lenses:
+        try:
+            parts.append(differentiable(each))
+        except ValueError:
+            if each is lens.lenses[-1] and not parts:
+                raise
+
+    def context(images: Array) -> tuple[Any, ...]:
+        return tuple(part.context(images) for part in parts)
+
+    def measure(images: tf.Tensor, *contexts: Any) -> tf.Tensor:
+        return tf.concat([part.measure(images, *own) for part, own in zip(parts, contexts, strict=True)], axis=1)
+
+    return Differentiable(tuple(column for part in parts for column in part.columns), measure, context)
 
 
 @differentiable.register
@@ -94,17 +123,38 @@ def _(lens: Baselines) -> Differentiable:
 def _(lens: FeatureSqueezing) -> Differentiable:
     levels = 2**lens.bits - 1
 
-    def probabilities(images: tf.Tensor) -> tf.Tensor:
-        return tf.nn.softmax(_float64(lens.classifier.model(images, training=False)))
-
     def measure(images: tf.Tensor) -> tf.Tensor:
         squeezed = _through(tf.round(images * levels) / levels, images)
-        own = probabilities(images)
-        coarse, filtered = (
-            tf.reduce_sum(tf.abs(own - probabilities(each)), axis=1)
-            for each in (squeezed, _median_filter(images, lens.median))
-        )
+        coarse, filtered = _moved(lens.classifier, images, squeezed, _median_filter(images, lens.median))
         return tf.stack([coarse, filtered, tf.maximum(coarse, filtered)], axis=1)
+
+    return Differentiable(lens.columns, measure)
+
+
+@differentiable.register
+def _(lens: NoiseReduction) -> Differentiable:
+    def measure(images: tf.Tensor) -> tf.Tensor:
+        reduced = tf.ensure_shape(tf.numpy_function(reduce_noise, [images], tf.float32), images.shape)
+        return _moved(lens.classifier, images, _through(reduced, images))[0][:, None]
+
+    return Differentiable(lens.columns[1:], measure)
+
+
+@differentiable.register
+def _(lens: Uncertainty) -> Differentiable:
+    def measure(images: tf.Tensor) -> tf.Tensor:
+        passes = _float64(lens.dropout.tensor(images))
+        mean, spread = tf.reduce_mean(passes, axis=0), tf.math.reduce_variance(passes, axis=0)
+        total, within = (-tf.reduce_sum(tf.math.xlogy(p, p), axis=-1) for p in (mean, passes))
+        columns = {
+            "variance": tf.reduce_mean(spread, axis=1),
+            "entropy": total,
+            "mutual information": tf.nn.relu(total - tf.reduce_mean(within, axis=0)),
+            "confidence": tf.reduce_max(mean, axis=1),
+            "aleatoric": tf.reduce_mean(tf.reduce_sum(passes * (1 - passes), axis=2), axis=0),
+            "epistemic": tf.reduce_sum(spread, axis=1),
+        }
+        return tf.stack([columns[name] for name in lens.columns], axis=1)
 
     return Differentiable(lens.columns, measure)
 
@@ -152,6 +202,42 @@ def _(lens: Relevancy) -> Differentiable:
 
 
 @differentiable.register
+def _(lens: MagNet) -> Differentiable:
+    fit_first(lens, "networks_")
+
+    def measure(images: tf.Tensor) -> tf.Tensor:
+        rebuilt = lens.networks_[NAME](images, training=False)
+        off = _float64(_flat(images - rebuilt))  # pyright: ignore[reportOperatorIssue]
+        own, other = (_float64(lens.classifier.model(each, training=False)) for each in (images, rebuilt))
+        distances = [tf.reduce_sum(tf.abs(off), axis=1), tf.norm(off, axis=1)]
+        for p, q in ((tf.nn.softmax(own / t), tf.nn.softmax(other / t)) for t in TEMPERATURES):
+            middle = (p + q) / 2
+            relative = tf.math.xlogy(p, p / middle) + tf.math.xlogy(q, q / middle)
+            distances.append(tf.reduce_sum(relative, axis=1) / 2)
+        worst = tf.reduce_max(strangeness(tf.stack(distances, axis=1), lens.normal_), axis=1)
+        return tf.stack([*distances, worst], axis=1)
+
+    return Differentiable(lens.columns, measure)
+
+
+@differentiable.register
+def _(lens: MapReconstruction) -> Differentiable:
+    fit_first(lens, "networks_")
+    maps, known = _maps(lens.classifier.model, method=lens.method, neuron="predicted"), [*map(int, lens.networks_)]
+
+    def measure(images: tf.Tensor) -> tf.Tensor:
+        found, decided = maps(images), tf.argmax(lens.classifier.model(images, training=False), axis=1)
+        found /= tf.maximum(_root_mean_square(found), TINY)  # pyright: ignore[reportOperatorIssue]
+        off = [found - network(found, training=False) for network in lens.networks_.values()]
+        errors = _float64(tf.concat([tf.reshape(_root_mean_square(each), (-1, 1)) for each in off], axis=1))
+        is_own = decided[:, None] == tf.constant(known, tf.int64)
+        own = tf.reduce_sum(tf.where(is_own, errors, 0), axis=1)
+        return tf.where(tf.reduce_any(is_own, axis=1), own, tf.reduce_max(errors, axis=1))[:, None]
+
+    return Differentiable(lens.columns, measure)
+
+
+@differentiable.register
 def _(lens: Closeness) -> Differentiable:
     fit_first(lens, "features_")
     features, h = lens.features_.astype(np.float64), lens.bandwidth
@@ -164,15 +250,25 @@ def _(lens: Closeness) -> Differentiable:
     entry = tensors.inputs[name_in(lens.classifier.model, last_layer(lens.classifier.model))]
     network = keras.Model(tensors.image, [entry, tensors.logits])
 
+    def mass(activations: Any) -> tf.Tensor:
+        own = tf.nn.softmax(activations) if lens.conversion == "softmax" else activations
+        own = _through(tf.maximum(own, FLOOR), own)
+        return own / tf.reduce_sum(own, axis=1, keepdims=True)
+
+    means = np.stack([tf.reduce_mean(mass(features[lens.labels_ == each]), axis=0) for each in range(len(counts))])
+    means = tf.constant(np.nan_to_num(means, nan=1.0))  # of classes without a training row
+
     def measure(images: tf.Tensor) -> tf.Tensor:
         found, logits = network(images, training=False)
-        decided, x = tf.argmax(logits, axis=1), (_float64(_flat(found)) - centre) / h
+        decided, activations = tf.argmax(logits, axis=1), _float64(_flat(found))
+        x, p = (activations - centre) / h, mass(activations)
         exponents = tf.matmul(x, rows, transpose_b=True) - halves
         exponents = tf.where(labels == decided[:, None], exponents, tf.constant(-np.inf, tf.float64))
         sums = tf.reduce_logsumexp(exponents, axis=1) - tf.reduce_sum(x**2, axis=1) / 2
-        return (sums - tf.gather(constants, decided))[:, None]
+        divergence = tf.reduce_sum(p * tf.math.log(p / tf.gather(means, decided)), axis=1)
+        return tf.stack([sums - tf.gather(constants, decided), divergence], axis=1)
 
-    return Differentiable(("KDE",), measure)
+    return Differentiable(lens.columns, measure)
 
 
 @differentiable.register
@@ -188,6 +284,29 @@ def _(lens: Mahalanobis) -> Differentiable:
             offsets = _float64(own)[:, None] - lens.means_[name]
             squares.append(tf.reduce_min(tf.reduce_sum(offsets @ lens.precisions_[name] * offsets, axis=2), axis=1))
         return tf.stack(squares, axis=1)
+
+    return Differentiable(lens.columns, measure)
+
+
+@differentiable.register
+def _(lens: LocalDimensionality) -> Differentiable:
+    fit_first(lens, "images_")
+    network, among = _layers(lens.classifier, lens.layers), {}
+    for name, found in lens.classifier.layer_activations(lens.images_, lens.layers).items():
+        rows = found.reshape(len(found), -1)
+        centre = rows.mean(axis=0)
+        among[name] = centre, tf.constant(rows - centre), tf.constant(np.square(rows - centre).sum(axis=1))
+
+    def measure(images: tf.Tensor) -> tf.Tensor:
+        columns, found = [], network(images, training=False)
+        for name, (centre, rows, norms) in among.items():
+            x = _flat(found[name]) - centre
+            own = tf.reduce_sum(x**2, axis=1, keepdims=True)
+            squares = own + norms - 2 * tf.matmul(x, rows, transpose_b=True)
+            squares = tf.where(squares > SAME * own, squares, np.inf)  # a reference image is not its own neighbour
+            logs = tf.math.log(_float64(-tf.math.top_k(-squares, lens.k).values))
+            columns.append(-2 / tf.minimum(tf.reduce_mean(logs - logs[:, -1:], axis=1), -TINY))
+        return tf.stack(columns, axis=1)
 
     return Differentiable(lens.columns, measure)
 
@@ -261,6 +380,27 @@ def _nearest(near: Array, is_own: Array, rows: Array, ranks: Array) -> Array:
     return rows[np.concatenate(found, axis=1)]
 
 
+def strangeness(values: tf.Tensor, normal: Array) -> tf.Tensor:
+    """−log p of values among those of normal images, column by column, with the gradient of a smooth p.
+
+    p is the share of normal images that are as high, itself counted. Its gradient is that of p smoothed by a logistic
+    kernel as wide as Silverman's: far above all normal values it goes on, where p itself stays as it is.
+
+    Args:
+        values: (n, columns) float64; normal: (m, columns) float64, each column sorted.
+
+    >>> strangeness(tf.constant([[0.5], [9.0]], tf.float64), np.array([[0.0], [1.0], [2.0]])).numpy().round(4).tolist()
+    [[0.2877], [1.3863]]
+    """
+    m = len(normal)
+    below = tf.transpose(tf.searchsorted(np.ascontiguousarray(normal.T), tf.transpose(values)))
+    hard = -tf.math.log(_float64(1 + m - below) / (1 + m))  # pyright: ignore[reportOperatorIssue]
+    knots = np.quantile(normal, (np.arange(KNOTS) + 0.5) / KNOTS, axis=0)
+    width = 0.6 * normal.std(axis=0) * m**-0.2
+    above = tf.math.log_sigmoid((knots - values[:, None]) / np.where(width > 0, width, 1.0))
+    return _through(hard, -tf.reduce_logsumexp(above, axis=1))
+
+
 # ---------------------------------------------------------------- parts of these
 
 
@@ -270,6 +410,16 @@ def _float64(values: tf.Tensor) -> tf.Tensor:
 
 def _flat(values: tf.Tensor) -> tf.Tensor:
     return tf.reshape(values, (-1, values.shape[1:].num_elements()))
+
+
+def _root_mean_square(maps: tf.Tensor) -> tf.Tensor:
+    return tf.sqrt(tf.reduce_mean(maps**2, axis=(1, 2, 3), keepdims=True))
+
+
+def _moved(classifier: Classifier, images: tf.Tensor, *others: tf.Tensor) -> list[tf.Tensor]:
+    """(n,) L1 distances between the softmax outputs of images and of each of their other versions."""
+    own, *moved = (tf.nn.softmax(_float64(classifier.model(each, training=False))) for each in (images, *others))
+    return [tf.reduce_sum(tf.abs(own - each), axis=1) for each in moved]
 
 
 def _through(hard: tf.Tensor, soft: tf.Tensor) -> tf.Tensor:
