@@ -36,6 +36,7 @@ from advlens.lenses import (
     Uncertainty,
 )
 from advlens.lenses.differentiable import differentiable
+from tests.weakened import WEAKENED
 
 EXACT = {"rtol": 1e-6, "atol": 1e-6}
 
@@ -225,21 +226,13 @@ def test_it_evades_where_pgd_does_not(name, eps, at_most, at_least, max_pooling_
     assert evades(classifier, detector, made, y).mean() >= at_least
 
 
-@pytest.mark.parametrize("weakness", ["short steps", "wrong sign", "one step"])
+@pytest.mark.parametrize("weakness", WEAKENED)
 @pytest.mark.parametrize("name", ["first_layer_distance", "kernel density"])
 def test_weakened_on_purpose_it_evades_less(name, weakness, max_pooling_classifier, calibrated, attacked):
     classifier, detector, (x, y) = max_pooling_classifier, calibrated[name], attacked
     attack = DetectorAwareAttack(classifier, detector, eps=77 / 255, max_iter=20)
-    column = detector.head.column
-    turned = Detector(detector.lens, Sign(column, -detector.head.sign), columns=(column,), name="turned")
-    weak = {
-        "short steps": {"eps_step": 77 / 255 / 1000},
-        "wrong sign": {"detector": turned},
-        "one step": {"max_iter": 1},
-    }[weakness]
-    strong, weaker = (
-        evades(classifier, detector, each.generate(x, y), y).mean() for each in (attack, attack.changed(**weak))
-    )
+    attacks = (attack, WEAKENED[weakness](attack))
+    strong, weaker = (evades(classifier, detector, each.generate(x, y), y).mean() for each in attacks)
     assert strong > 0.7
     assert weaker < strong - 0.3
 
@@ -310,6 +303,14 @@ def test_strength_is_shown_or_what_is_lacking_named(max_pooling_classifier, cali
     weak = strength_checks(attack.changed(max_iter=2, eps_step=1 / 255), x, y)
     for check in ("evasion with", "evasion: ", "evasion without bounds"):
         assert check in weak.potentially_unreliable
+
+
+@pytest.mark.parametrize("weakness", WEAKENED)
+@pytest.mark.parametrize("name", ["energy", "first_layer_distance"])
+def test_a_weakness_fails_a_check_of_strength(name, weakness, max_pooling_classifier, calibrated, attacked):
+    about = {"eps": 77 / 255, "max_iter": 20, "strategies": ("selective",)}
+    weak = WEAKENED[weakness](DetectorAwareAttack(max_pooling_classifier, calibrated[name], **about))
+    assert strength_checks(weak, *(each[:20] for each in attacked)).potentially_unreliable != ""
 
 
 def test_failed_checks_are_named():

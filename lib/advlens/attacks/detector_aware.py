@@ -70,9 +70,14 @@ class DetectorAwareAttack(MinimumNorm):
     batch_size: int = 128
     seed: int = 0
 
+    @property
+    def given(self) -> dict[str, Any]:
+        """The parameters after the classifier, by name."""
+        return {name: getattr(self, name) for name in list(signature(type(self)).parameters)[1:]}
+
     def changed(self, **parameters: Any) -> "DetectorAwareAttack":
         """The same attack with some other parameters; a step that was given keeps its share of eps."""
-        about = {name: getattr(self, name) for name in list(signature(type(self)).parameters)[1:]} | parameters
+        about = self.given | parameters
         if self.eps_step is not None and "eps_step" not in parameters:
             about["eps_step"] = self.eps_step * about["eps"] / self.eps
         return type(self)(self.estimator, **about)

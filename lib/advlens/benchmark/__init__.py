@@ -2,6 +2,7 @@
 
 from advlens.benchmark.adaptive import Strength, adaptive_set, evades, strength_checks
 from advlens.benchmark.benchmark import Benchmark
+from advlens.benchmark.binarisation import binarisation_test
 from advlens.benchmark.evaluation import evaluate
 from advlens.benchmark.hard_negatives import hard_negatives
 from advlens.benchmark.judging import Scored
@@ -45,6 +46,7 @@ __all__ = [
     "Threshold",
     "TrainedOn",
     "adaptive_set",
+    "binarisation_test",
     "evades",
     "evaluate",
     "hard_negatives",
