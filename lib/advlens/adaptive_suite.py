@@ -20,6 +20,7 @@ from advlens.attacks.crafting import judged
 from advlens.attacks.detector_aware import STRATEGIES, DetectorAwareAttack
 from advlens.benchmark import CORRECTED, LONG_TABLE, Benchmark, Condition, Knowledge, Negatives, Stratum, TrainedOn
 from advlens.benchmark.adaptive import evades, strength_checks
+from advlens.benchmark.binarisation import binarisation_test
 from advlens.benchmark.fitting import columns_of
 from advlens.benchmark.judging import scores_of
 from advlens.benchmark.vocabulary import EVASION, NOMINAL_FPR
@@ -38,6 +39,7 @@ DETECTORS = (
     *("input_classifier", "feature_squeezing", "max_softmax"),
 )
 FUSIONS = ("one lens a family, logistic",)
+BINARISED = 50  # images of the binarisation test
 OBLIVIOUS = {"inf": "pgd", 2: "pgd_l2"}
 
 
@@ -116,9 +118,11 @@ def evading_images(
 def checked_strength(
     detector: Detector, classifier: Classifier, images: Array, labels: Array, **parameters: Any
 ) -> pd.DataFrame:
-    """The checks of `strength_checks`, of an attack that stops where the detector is evaded."""
+    """`strength_checks` and the binarisation tests of an attack that stops where the detector is evaded."""
     attack = DetectorAwareAttack(classifier, detector, until_unflagged=True, **parameters)
-    return strength_checks(attack, images, labels).checks.astype({"found": float, "passed": int})
+    tests = binarisation_test(attack, images[:BINARISED], seed=attack.seed)[["check", "found", "wanted", "passed"]]
+    checks = pd.concat([strength_checks(attack, images, labels).checks, tests], ignore_index=True)
+    return checks.astype({"found": float, "passed": int})
 
 
 class AdaptiveSuite:

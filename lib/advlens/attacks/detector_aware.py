@@ -39,7 +39,8 @@ class DetectorAwareAttack(MinimumNorm):
         margin: the logit margin that makes a success.
         score_alone: lower the score, whatever the class.
         until_unflagged: leave an image alone once it is misclassified and scores no more than the detector's threshold;
-            the others go on among themselves. As many evade, with higher scores than they could have.
+            the others go on among themselves. One that a whole walk never misclassifies is given up. As many evade,
+            with higher scores than they could have.
         eight_bit: give images on the 1/255 grid, rounded towards the original, so that they stay in the ball.
         refresh: steps between the real detector's judgements, and the searches of what is followed.
         targeted: whether labels are the classes to reach; batch_size: images attacked at once; seed: of random starts.
@@ -114,6 +115,8 @@ class DetectorAwareAttack(MinimumNorm):
                     if self.until_unflagged:
                         stays = lowest[left] > self.detector.threshold_
                         left, moved = left[stays], moved[stays]
+                if self.until_unflagged:  # what a whole walk never misclassified is given up
+                    left = left[np.isfinite(lowest[left])]
         return best
 
     @tf.function(reduce_retracing=True)
