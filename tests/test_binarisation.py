@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from advlens.attacks.detector_aware import DetectorAwareAttack
 from advlens.benchmark import binarisation_test
-from advlens.benchmark.binarisation import MARGIN, inverted, binarised
+from advlens.benchmark.binarisation import MARGIN, binarised, inverted
 from advlens.detectors import Detector, Logistic, Sign, create
 from advlens.lenses import Closeness, Outputs
 from tests.weakened import WEAKENED
