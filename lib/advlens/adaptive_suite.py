@@ -6,8 +6,9 @@ run's store, a ball at a time: a run that was stopped goes on where it was.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,12 +27,13 @@ from advlens.benchmark.judging import scores_of
 from advlens.benchmark.vocabulary import EVASION, NOMINAL_FPR
 from advlens.classifier import Classifier
 from advlens.detectors import Detector
+from advlens.entries import read_entries, with_adaptive, write_entries
 from advlens.image_files import through
 from advlens.paths import plain_name
 from advlens.progress import progress
 from advlens.random import stream, stream_seed
 from advlens.store import artifact
-from advlens.suite import EPSILONS, LENGTHS, OF_A_FAMILY, OTHER_EPSILONS, Suite
+from advlens.suite import EPSILONS, LENGTHS, OF_A_FAMILY, OTHER_EPSILONS, Suite, write_tables
 
 LEARNT = ("pgd", "pgd_l2", "ddn")  # the attacks, at all their strengths, that heads learn from
 DETECTORS = (
@@ -120,8 +122,8 @@ def checked_strength(
 ) -> pd.DataFrame:
     """`strength_checks` and the binarisation tests of an attack that stops where the detector is evaded."""
     attack = DetectorAwareAttack(classifier, detector, until_unflagged=True, **parameters)
-    tests = binarisation_test(attack, images[:BINARISED], seed=attack.seed)[["check", "found", "wanted", "passed"]]
-    checks = pd.concat([strength_checks(attack, images, labels).checks, tests], ignore_index=True)
+    tests = binarisation_test(attack, images[:BINARISED], seed=attack.seed).dropna(subset="found")
+    checks = pd.concat([strength_checks(attack, images, labels).checks, tests.iloc[:, :4]], ignore_index=True)
     return checks.astype({"found": float, "passed": int})
 
 
@@ -264,6 +266,21 @@ class AdaptiveSuite:
             checks = self.bench.store.keep(plain_name(f"strength.{name}"), checked_strength, **about)
             frames.append(checks.astype({"passed": bool}).assign(detector=name))
         return pd.concat(frames, ignore_index=True)[["detector", "check", "found", "wanted", "passed"]]
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """Detector → the checks of its attack's strength that fail, where any do."""
+        rows = self.strength[~self.strength["passed"]]
+        return {str(name): "; ".join(own) for name, own in rows.groupby("detector", sort=False)["check"]}
+
+    def write(self) -> Path:
+        """Writes the tables as Parquet, adds the results to the run's leaderboard entries; returns the table's file."""
+        folder = self.bench.folder / "benchmark"
+        write_tables(folder, adaptive=self.table, strength=self.strength)
+        about = {"dataset": self.bench.data.name, "settings": asdict(self.effort) | {"seed": self.bench.seed}}
+        own = folder / "entries"
+        write_entries(with_adaptive(read_entries(own), self.table, self.failed, **about), own)
+        return folder / "adaptive.parquet"
 
     def hardened(self, name: str) -> pd.DataFrame:
         """One round of hardening in the middle ball: the head learns from the attack that knows it as well.

@@ -23,7 +23,7 @@ from skimage.color import rgb2xyz
 import advlens
 from advlens.benchmark import Knowledge, Stratum, TrainedOn, query
 from advlens.benchmark.judging import BAR
-from advlens.benchmark.vocabulary import ABOVE_BASELINE
+from advlens.benchmark.vocabulary import ABOVE_BASELINE, NOMINAL_FPR
 from advlens.metrics import MARGINS, MIN_POSITIVES
 from advlens.paths import project_root
 from advlens.plots import FAMILY_COLOURS, LEGEND_TITLES, title_of
@@ -104,6 +104,40 @@ def entries(
             }
         )
     return [_rounded(entry) for entry in made]
+
+
+def with_adaptive(
+    found: Iterable[dict[str, Any]],
+    table: pd.DataFrame,
+    failed: Mapping[str, str],
+    *,
+    dataset: str,
+    settings: Mapping[str, Any],
+) -> list[dict[str, Any]]:
+    """Entries with the results of attackers who know the detectors; one without any gets an entry of these alone.
+
+    Args:
+        found: of a run's suite; table, failed: of `adaptive_suite.AdaptiveSuite`, failed being detector → the checks of
+            its attack's strength that fail; settings: of that suite.
+    """
+    made = {entry["detector"]: dict(entry) for entry in found if entry["dataset"] == dataset}
+    rows = query(table, metric=f"committed_tpr_{NOMINAL_FPR:g}").rename(columns={"estimate": "tpr", "n_positive": "n"})
+    rows = rows[(rows["knowledge"] != Knowledge.OBLIVIOUS.value) & (rows["n"] >= MIN_POSITIVES)]
+    rows = rows.assign(roc_auc=math.nan, above_baseline=math.nan, margin=math.nan)
+    for (name, family), own in rows.groupby(["detector", "family"], sort=False):
+        detector = str(name)
+        bare = {"detector": detector, "family": str(family), "dataset": dataset, "version": advlens.__version__}
+        bare |= {"measured_by": "Advlens", "settings": dict(settings), "results": [], "alarms": {}}
+        entry = made.setdefault(detector, bare)
+        kept = [row for row in entry["results"] if row["knowledge"] == Knowledge.OBLIVIOUS.value]
+        told = f"checks of the adaptive attack that fail: {failed[detector]}" if detector in failed else ""
+        known = own[own["knowledge"] == Knowledge.ADAPTIVE.value].sort_values("tpr")
+        entry |= {
+            "results": [*kept, *_rounded(own[list(RESULT)].to_dict("records"))],
+            "best_attack_so_far": str(known["attack"].iloc[0]) if len(known) else entry.get("best_attack_so_far", ""),
+            **{"potentially_unreliable": detector in failed, "footnote": told},
+        }
+    return list(made.values())
 
 
 def catches(caught: pd.DataFrame) -> dict[str, dict[str, dict[str, float]]]:

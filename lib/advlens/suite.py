@@ -366,12 +366,17 @@ class Suite:
     def write(self) -> Path:
         """Writes the tables as Parquet, and the leaderboard's entries; returns the long table's file."""
         folder = self.bench.folder / "benchmark"
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, table in (("table", self.table), ("alarms", self.alarms), ("idle", self.idle)):
-            partial = folder / f".partial-{name}.parquet"
-            table.to_parquet(partial, index=False)
-            partial.rename(folder / f"{name}.parquet")
+        write_tables(folder, table=self.table, alarms=self.alarms, idle=self.idle)
         about = {"dataset": self.bench.data.name, "settings": self.about, "margins": self.margins}
         made = entries(self.table, self.alarms, **about, seconds=dict(self.seconds), caught=self.caught)
         write_entries(made, folder / "entries")
         return folder / "table.parquet"
+
+
+def write_tables(folder: Path, **tables: pd.DataFrame) -> None:
+    """Writes tables as Parquet into a folder, each under its name, none of them by halves."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, table in tables.items():
+        partial = folder / f".partial-{name}.parquet"
+        table.to_parquet(partial, index=False)
+        partial.rename(folder / f"{name}.parquet")

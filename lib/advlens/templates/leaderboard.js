@@ -47,7 +47,7 @@ function fill() {
   }
 }
 const passes = (row) => row.tpr != null && ["knowledge", "stratum", "condition"].every((id) => row[id] === byId(id).value)
-  && (row.trained_on === "no attack" || row.trained_on === byId("trained_on").value);
+  && (row.trained_on === "no attack" || row.knowledge !== "oblivious" || row.trained_on === byId("trained_on").value);
 function summary(entry) {
   const every = entry.results.filter(passes), attack = byId("attack").value;
   const rows = every.filter((row) => !attack || row.attack === attack);
