@@ -12,7 +12,7 @@ import advlens
 PROJECT = Path(__file__).parents[1]
 OPTIONS = "-qWn --keep-going -c docs/site"
 PAGES = ("index", "notebooks/00_tour", "notebooks/05_closeness_and_uncertainty", "notebooks/13_benchmark")
-PAGES += ("docs/extending", "api", "api/advlens.attacks.detector_aware")
+PAGES += ("docs/extending", "api", "api/advlens.attacks.detector_aware_boundary")
 
 
 @pytest.fixture(scope="module")
