@@ -14,7 +14,7 @@ PY      := $(VENV)/bin/python
 READY   := $(VENV)/.ready
 NOTEBOOKS := $(wildcard notebooks/[0-9]*.ipynb)
 
-.PHONY: help run test lab data baselines publish benchmark bench check format lock gpu clean
+.PHONY: help run test lab data baselines publish benchmark bench site check format lock gpu clean
 
 help:  ## Show this list
 	@echo "Advlens: make TARGET [PROFILE=standard|full|smoke|your.yaml] [DATASET=mnist|fashion_mnist|all] [RUN=name] [SEED=n]"
@@ -45,6 +45,10 @@ bench: $(READY)  ## Measure this project's hot paths against the libraries' own
 	@rm -f bench/results.csv; export ADVLENS_PROGRESS=off; \
 	for script in bench/bench_*.py; do $(PY) -m bench.$$(basename $$script .py) || exit 1; done
 
+site: $(READY)  ## Build the site (notebooks, docs, API) into site/ and check its links; it opens from disk
+	@rm -rf site && mkdir -p site/.source
+	@$(PY) -m sphinx -qWn --keep-going -c docs/site site/.source site && echo "Open site/index.html"
+
 check: $(READY)  ## Lint, check the format (ruff) and the types (pyright)
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/pyright --pythonpath $(PY)
 
@@ -58,8 +62,8 @@ lock: $(READY)  ## Derive requirements.txt from requirements.in
 gpu: $(READY)  ## Switch the environment to TensorFlow with CUDA (Linux, NVIDIA)
 	@$(PY) -m pip install --quiet "tensorflow[and-cuda]==$$($(PY) -c 'import importlib.metadata as m; print(m.version("tensorflow"))')"
 
-clean:  ## Remove the environment and all runs (the data sets and committed figures stay)
-	rm -rf $(VENV) data/runs
+clean:  ## Remove the environment, the site and all runs (the data sets and committed figures stay)
+	rm -rf $(VENV) site data/runs
 
 # The lock is complete, so nothing is resolved here: iNNvestigate's metadata, which forbids this TensorFlow, NumPy and
 # Python 3.12, is passed over on purpose (its maps were measured to be the same).

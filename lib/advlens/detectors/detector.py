@@ -34,7 +34,8 @@ class Detector(EvasionDetector):
 
     Attributes:
         threshold_: what `calibrate` committed; images that score above it, or whose score is not finite, are called
-            adversarial. observed_fpr_: its false-positive rate on the images that it was committed from.
+            adversarial.
+        observed_fpr_: its false-positive rate on the images that it was committed from.
     """
 
     defence_params = ("lens", "head")  # pyright: ignore[reportAssignmentType]
