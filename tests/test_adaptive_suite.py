@@ -1,0 +1,96 @@
+"""The suite of attackers who know, as small as it can be: rows, larger balls, twins, entries, hardening."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from advlens.adaptive_suite import AdaptiveSuite, Ball, Effort
+from advlens.benchmark import LONG_TABLE, evades, query
+from advlens.entries import read_entries
+from advlens.suite import Sizes, Suite
+from advlens.workbench import Workbench
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, mnist):
+    """Two detectors, one of which learns, on a user's own file of 400 digits."""
+    folder = tmp_path_factory.mktemp("adaptive")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ADVLENS_DATA", str(folder))
+        np.savez(folder / "digits.npz", x=mnist[0][..., 0], y=mnist[1], x_test=mnist[0][..., 0], y_test=mnist[1])
+        bench = Workbench(run="try", dataset=str(folder / "digits.npz"), seed=0)
+        suite = Suite(bench, Sizes(images=100, epochs=15, training_seeds=2, clean=150), attacks=["pgd", "pgd_l2"])
+        effort = Effort(images=40, checked=20, radii=2, max_iter=20, weights=())
+        yield AdaptiveSuite(suite, effort, detectors=("all_six", "max_softmax"))
+
+
+def evasion(table, detector, attack):
+    return query(table, metric="evasion_0.05", detector=detector, attack=attack)["estimate"].item()
+
+
+def test_attacked_images_are_none_that_heads_or_thresholds_were_made_of(made):
+    assert not set(made.source) & set(made.suite.benchmark.clean_source)
+    assert made.suite.classifier.predict(made.images).argmax(axis=1).tolist() == made.labels.tolist()
+
+
+def test_the_table_says_what_the_detector_says_of_the_attacked_images(made):
+    table = LONG_TABLE.validate(made.table)
+    for name, own in made.defenders.items():
+        for ball in made.balls:
+            attacked = made.attacked(own.detector, ball)
+            found = evades(made.classifier, own.detector, attacked, made.labels).mean()
+            assert evasion(table, name, f"knows {name}, {ball}") == pytest.approx(found)
+            change = (attacked - made.images).reshape(len(attacked), -1)
+            reach = np.linalg.norm(change, ord=2 if ball.norm == 2 else np.inf, axis=1)
+            assert reach.max() <= ball.eps + 1e-5
+
+
+def test_who_knows_evades_more_and_in_a_larger_ball_no_less(made):
+    for name in made.defenders:
+        for norm in ("inf", 2):
+            small, large = (ball for ball in made.balls if ball.norm == norm)
+            found = [evasion(made.table, name, f"knows {name}, {ball}") for ball in (small, large)]
+            assert found == sorted(found)
+            assert found[1] >= evasion(made.table, name, f"{'pgd' if norm == 'inf' else 'pgd_l2'}, {large}")
+
+
+def test_a_twin_learnt_from_other_images_and_its_attack_is_a_transfer(made):
+    own = made.defenders["all six"]
+    assert own.twin.threshold_ != own.detector.threshold_
+    assert made.defenders["max softmax"].twin is None
+    rows = query(made.table, attack=f"knows a twin of all six, {made.middle}")
+    assert set(rows["knowledge"]) == {"transfer"}
+    assert set(rows["detector"]) == {"all six"}
+
+
+def test_strength_is_checked_for_every_detector(made):
+    assert set(made.strength["detector"]) == set(made.defenders)
+    assert set(made.failed) == set(made.strength.loc[~made.strength["passed"], "detector"])
+    assert "binarisation" in set(made.strength["check"])
+
+
+def test_hardening_helps_against_the_old_attack_alone_or_is_told(made):
+    rows = query(made.hardened("all six"), metric="evasion_0.05").set_index("knowledge")["estimate"]
+    assert set(rows.index) == {"transfer", "adaptive"}
+    assert rows["adaptive"] >= rows["transfer"]
+    with pytest.raises(ValueError, match="max softmax does not learn from attacks"):
+        made.hardened("max softmax")
+
+
+def test_results_enter_the_leaderboard(made):
+    made.write()
+    (entry,) = (
+        each for each in read_entries(made.bench.folder / "benchmark" / "entries") if each["detector"] == "all six"
+    )
+    assert {row["knowledge"] for row in entry["results"]} <= {"adaptive", "transfer"}
+    assert entry["potentially_unreliable"] == ("all six" in made.failed)
+    stored = pd.read_parquet(made.bench.folder / "benchmark" / "adaptive.parquet")
+    pd.testing.assert_frame_equal(stored, made.table)
+
+
+def test_bad_sizes_are_refused_before_work(made):
+    with pytest.raises(ValueError, match="radii must be at most 3"):
+        Effort(radii=4)
+    with pytest.raises(ValueError, match="5000 images are to be attacked"):
+        AdaptiveSuite(made.suite, Effort(images=5000))
+    assert [str(ball) for ball in (Ball("inf", 31 / 255), Ball(2, 1.5))] == ["L∞ 31/255", "L2 1.5"]
