@@ -42,6 +42,7 @@ DETECTORS = (
 )
 FUSIONS = ("one lens a family, logistic",)
 BINARISED = 50  # images of the binarisation test
+DEFAULT = (*DETECTORS, *FUSIONS)
 OBLIVIOUS = {"inf": "pgd", 2: "pgd_l2"}
 
 
@@ -101,18 +102,28 @@ class Defender:
 
 @artifact(version=1, libraries=("tensorflow",))
 def evading_images(
-    detector: Detector, classifier: Classifier, images: Array, labels: Array, *, found: Array, **parameters: Any
+    detector: Detector, classifier: Classifier, images: Array, labels: Array, *, others: Array, **parameters: Any
 ) -> dict[str, Array]:
-    """Images attacked by somebody who knows the detector; where `found`, of a smaller ball, evade it, those.
+    """Images attacked by somebody who knows the detector; where one of others evades it already, that one.
 
     Args:
-        detector: calibrated; images, found: (n, h, w, channels); labels: (n,).
+        detector: calibrated; images: (n, h, w, channels); labels: (n,).
+        others: (m, n, h, w, channels) of other attacks within the same ball; the last is kept where nothing else is
+            misclassified.
         parameters: of `DetectorAwareAttack`.
     """
-    made, left = found.copy(), ~evades(classifier, detector, found, labels)
+    made, left = images.copy(), np.ones(len(images), bool)
+    for each in others:
+        rows = np.flatnonzero(left)
+        found = rows[evades(classifier, detector, each[rows], labels[rows])]
+        made[found], left[found] = each[found], False
+        if not left.any():
+            break
     if left.any():
         attack = DetectorAwareAttack(classifier, detector, until_unflagged=True, **parameters)
-        made[left] = attack.generate(images[left], labels[left])
+        found = attack.generate(images[left], labels[left])
+        lost = classifier.predict(found).argmax(axis=1) == labels[left]
+        made[left] = np.where(lost[:, None, None, None], others[-1][left], found)
     return {"images": made}
 
 
@@ -137,7 +148,7 @@ class AdaptiveSuite:
         ValueError: where too few correctly classified test images are left to attack.
     """
 
-    def __init__(self, suite: Suite, effort: Effort, *, detectors: Sequence[str] = (*DETECTORS, *FUSIONS)) -> None:
+    def __init__(self, suite: Suite, effort: Effort, *, detectors: Sequence[str] = DEFAULT) -> None:
         self.suite, self.effort, self.names = suite, effort, list(detectors)
         self.bench, self.classifier = suite.bench, suite.classifier
         free = np.setdiff1d(self.bench.correct_sources(self.classifier), suite.benchmark.clean_source)
@@ -186,39 +197,55 @@ class AdaptiveSuite:
 
     # ------------------------------------------------------------ attacked images
 
-    def oblivious(self, ball: Ball) -> Array:
-        """(n, h, w, channels) by PGD, which knows no detector, on the 1/255 grid."""
-        name = OBLIVIOUS[ball.norm]
-        made = self.bench.attack_on(self.source, name, self.classifier, title=f"{name}, {ball}", eps=ball.eps)
+    def oblivious(self, ball: Ball, source: Array | None = None) -> Array:
+        """(n, h, w, channels) by PGD, which knows no detector, on the 1/255 grid.
+
+        Args:
+            source: the places of the test images attacked; by default the suite's own.
+        """
+        name, source = OBLIVIOUS[ball.norm], self.source if source is None else source
+        made = self.bench.attack_on(source, name, self.classifier, title=f"{name}, {ball}", eps=ball.eps)
         return through(Condition.EIGHT_BIT.value, made.adversarial)
 
     def attacked(self, detector: Detector, ball: Ball) -> Array:
-        """(n, h, w, channels) by somebody who knows the detector."""
-        found = self.images
+        """(n, h, w, channels) by somebody who knows the detector; what evades in a smaller ball is kept."""
+        found: list[Array] = []
         for each in self.balls:
             if each.norm == ball.norm and each.eps <= ball.eps:
-                found = self._evading(detector, each, self.images, self.labels, found=found)
-        return found
+                found = [self._evading(detector, each, self.source, others=found)]
+        return found[0]
 
-    def _evading(self, detector: Detector, ball: Ball, images: Array, labels: Array, *, found: Array) -> Array:
-        """Only images that the same walk misclassifies without a detector are attacked: the others are out of reach."""
-        made, reached = found.copy(), self._made(self._no_detector, ball, images, labels, found=images)
-        rows = self.classifier.predict(reached).argmax(axis=1) != labels
+    def _evading(self, detector: Detector, ball: Ball, source: Array, *, others: Sequence[Array] = ()) -> Array:
+        """Only what is misclassified where there is no detector is attacked: the rest is out of reach."""
+        labels, made = self.bench.data.test_labels[source], self._reached(ball, source)
+        rows = self.classifier.predict(made).argmax(axis=1) != labels
         if rows.any():
-            made[rows] = self._made(detector, ball, images[rows], labels[rows], found=found[rows])
+            others = [each[rows] for each in (*others, self.oblivious(ball, source), made)]
+            made = made.copy()
+            made[rows] = self._made(detector, ball, source[rows], others=others)
         return made
 
-    def _made(self, detector: Detector, ball: Ball, images: Array, labels: Array, *, found: Array) -> Array:
-        about = {"detector": detector, "classifier": self.classifier, "images": images, "labels": labels}
-        about |= {"found": found, "seed": stream_seed(self.bench.seed, f"adaptive/{ball}"), **self.effort.parameters}
+    def _reached(self, ball: Ball, source: Array) -> Array:
+        """What PGD, a smaller ball, or the same walk without a detector misclassifies."""
+        found: list[Array] = []
+        for each in self.balls:
+            if each.norm == ball.norm and each.eps <= ball.eps:
+                others = [*found, self.oblivious(each, source)]
+                found = [self._made(self._no_detector, each, source, others=others)]
+        return found[0]
+
+    def _made(self, detector: Detector, ball: Ball, source: Array, *, others: Sequence[Array]) -> Array:
+        about = {"detector": detector, "classifier": self.classifier, "others": np.stack(others)}
+        about |= {"images": self.bench.data.test_images[source], "labels": self.bench.data.test_labels[source]}
+        about |= {"seed": stream_seed(self.bench.seed, f"adaptive/{ball}"), "eps": ball.eps, "norm": ball.norm}
         name = plain_name(f"adaptive.{detector.name}.{ball}")
-        return self.bench.store.keep(name, evading_images, **about, eps=ball.eps, norm=ball.norm)["images"]
+        return self.bench.store.keep(name, evading_images, **about, **self.effort.parameters)["images"]
 
     @cached_property
     def _no_detector(self) -> Detector:
         """It flags nothing, so that whoever knows it just leaves the class."""
         made = create("max_softmax", self.classifier)
-        made.name, made.threshold_, made.observed_fpr_ = "nothing", np.inf, 0.0
+        made.name, made.threshold_, made.observed_fpr_ = "nothing", 1.0, 0.0  # a score that it never reaches
         return made
 
     # ------------------------------------------------------------ tables
@@ -310,7 +337,7 @@ class AdaptiveSuite:
         if not own.learns:
             raise ValueError(f"{name} does not learn from attacks: choose a detector that does")
         title, like = f"knows {name}, {ball}", next(iter(suite.attack_sets.values()))
-        attacked = self._evading(own.detector, ball, like.clean, like.label, found=like.clean)
+        attacked = self._evading(own.detector, ball, like.source)
         made = judged(
             self.classifier, like.clean, attacked, like.label, name=title, parameters={"eps": ball.eps},
             source=like.source, target=np.full(len(like), UNTARGETED), rng=stream(self.bench.seed, f"twins/{title}"),

@@ -21,11 +21,12 @@ ROUNDING = 1e-3  # of a grey level: float32 stores a level a little below it
 class DetectorAwareAttack(MinimumNorm):
     """Projected gradient descent against a network and a detector, inside a ball around each image.
 
-    With f the lead of another logit and g the detector's score, an image that is not misclassified yet follows ∇f, one
-    that is follows −∇g ("selective"); or each of them without its part along the other ("orthogonal"); or, before it is
-    misclassified, ∇f/‖∇f‖ − w ∇g/‖∇g‖ (a number w). Steps fall along a cosine. Gradients are taken at the image as 8
-    bits hold it. Each `refresh` steps the real detector scores the best image of these steps, and the one with the
-    lowest score is kept; an image that is never misclassified comes back as it was.
+    With f the lead of the other logits (their log-sum-exp, so that ∇f goes the cross-entropy's way) and g the
+    detector's score, an image that is not misclassified yet follows ∇f, one that is follows −∇g ("selective"); or each
+    of them without its part along the other ("orthogonal"); or, before it is misclassified, ∇f/‖∇f‖ − w ∇g/‖∇g‖ (a
+    number w). Steps fall along a cosine. Gradients are taken at the image as 8 bits hold it. Each `refresh` steps the
+    real detector scores the best image of these steps, and the one with the lowest score is kept; an image that is
+    never misclassified comes back as it was.
 
     Args:
         classifier: the network attacked; detector: the detector to evade, whose score has a gradient.
@@ -137,9 +138,10 @@ class DetectorAwareAttack(MinimumNorm):
             shown = self._rounded(x, moved) if self.eight_bit else moved
             with tf.GradientTape(watch_accessed_variables=False, persistent=True) as tape:
                 tape.watch(shown)
-                lead = self._lead(self.estimator.model(shown, training=False), y)
+                logits = self.estimator.model(shown, training=False)
+                lead, pull = self._lead(logits, y), self._pull(logits, y)
                 score = self._score(shown, *context)
-            to_leave, to_hide = _unit(tape.gradient(lead, shown)), -_unit(tape.gradient(score, shown))
+            to_leave, to_hide = _unit(tape.gradient(pull, shown)), -_unit(tape.gradient(score, shown))
             won = tf.ones_like(y, tf.bool) if self.score_alone else lead >= self.margin
             better = won & (score < lowest)
             lowest, best = tf.where(better, score, lowest), tf.where(_wide(better), shown, best)
@@ -147,6 +149,12 @@ class DetectorAwareAttack(MinimumNorm):
             length = self._first_step * along_a_cosine(tf.cast(number, tf.float32) / self.max_iter)
             moved = self._projected(x, moved + length * self._way(to_leave, to_hide, won, strategy))
         return moved, best, lowest < np.inf, lost
+
+    def _pull(self, logits: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+        """(n,) the lead with a smooth maximum."""
+        others = logits - tf.one_hot(y, logits.shape[1], on_value=np.inf, off_value=0.0)
+        pull = tf.reduce_logsumexp(others, axis=1) - tf.gather(logits, y, batch_dims=1)
+        return -pull if self.targeted else pull
 
     def _way(self, to_leave: tf.Tensor, to_hide: tf.Tensor, won: tf.Tensor, strategy: str | float) -> tf.Tensor:
         """What a step follows, of the two gradients, each of length 1; as long as a sign step in L∞."""

@@ -134,7 +134,7 @@ def _with_readouts(classifier: Classifier, readouts: Array) -> Classifier:
 
 def _solved(attack: DetectorAwareAttack, images: Array, test: Binarised, flagged: int) -> float:
     """The share of images with a test of which the attack finds one of class 1 that is flagged, or one that is not."""
-    own = {"_lead": lambda _, leads, y: tf.gather(leads, y, batch_dims=1)}  # y holds the images' own columns
+    own = dict.fromkeys(("_lead", "_pull"), lambda _, leads, y: tf.gather(leads, y, batch_dims=1))  # y: own columns
     kind = type(f"Binarised{type(attack).__name__}", (type(attack),), own)
     detector, rows = inverted(attack.detector) if flagged else attack.detector, np.flatnonzero(test.exists)
     made = kind(test.classifier, **attack.given | {"detector": detector, "margin": MARGIN}).generate(images[rows], rows)
