@@ -1,4 +1,4 @@
-"""Attackers who know a detector, at growing radii of two norms, on one run's data set: see `advlens.suite` for others.
+"""Attackers who know a detector, at growing radii, on one run's data set: see `advlens.suite` for others.
 
 Each detector has learnt from attacks that don't know it, and has committed its threshold, before it is attacked. What
 evades it in a ball evades it in every larger one, so that only the others are attacked again there. All is kept in the
@@ -52,7 +52,7 @@ class Effort:
 
     Attributes:
         images: attacked in each ball; checked: how many of them show the attack's strength.
-        radii: in each norm, 1 to 3; max_iter: steps of each walk; weights: strategies besides the two without one.
+        radii: in L∞, 1 to 3; max_iter: steps of each walk; weights: strategies besides the two without one.
     """
 
     images: int = 500
@@ -64,8 +64,8 @@ class Effort:
     def __post_init__(self) -> None:
         for name in ("images", "checked", "radii", "max_iter"):
             checked_whole(getattr(self, name), name=name)
-        if self.radii > len(LENGTHS):
-            raise ValueError(f"radii must be at most {len(LENGTHS)}, got {self.radii}")
+        if self.radii > len(OTHER_EPSILONS):
+            raise ValueError(f"radii must be at most {len(OTHER_EPSILONS)}, got {self.radii}")
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -159,10 +159,9 @@ class AdaptiveSuite:
 
     @cached_property
     def balls(self) -> list[Ball]:
-        """The balls, the smallest of each norm first."""
-        n = self.effort.radii
-        radii = {"inf": EPSILONS.get(self.bench.data.name, OTHER_EPSILONS)[:n], 2: LENGTHS[:n]}
-        return [Ball(norm, eps) for norm, own in radii.items() for eps in sorted(own)]
+        """The balls, the smallest first: several in L∞, and one in L2."""
+        epsilons = EPSILONS.get(self.bench.data.name, OTHER_EPSILONS)[: self.effort.radii]
+        return [*(Ball("inf", eps) for eps in sorted(epsilons)), Ball(2, LENGTHS[0])]
 
     @property
     def middle(self) -> Ball:
