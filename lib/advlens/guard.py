@@ -17,6 +17,7 @@ import advlens
 from advlens.arrays import Array, checked_images, checked_labels
 from advlens.classifier import Classifier, as_classifier, check_range
 from advlens.detectors import Detector, create, load, names
+from advlens.lenses import DeepNeighbours
 from advlens.metrics import proportion
 from advlens.metrics.checks import checked_rate
 from advlens.metrics.curves import ROUNDING
@@ -104,6 +105,23 @@ class Guard:
         for name in scores:
             verdict |= {f"{name} score": scores[name], f"{name} p-value": shares[name]}
         return pd.DataFrame(verdict)
+
+    def nearest(self, images: Array, *, n: int) -> tuple[Array, Array]:
+        """Of each of k images, the n nearest training images in the last hidden layer, and their classes.
+
+        Returns:
+            (k, n, h, w, channels) and (k, n), nearest first; without Deep kNN among the lenses, n = 0 of them.
+        """
+        found = next((each.lens for each in self.lenses if isinstance(each.lens, DeepNeighbours)), None)
+        if found is None:
+            return np.empty((len(images), 0, *images.shape[1:]), np.float32), np.empty((len(images), 0), np.int64)
+        rows = found.knn.neighbours(images).indices[:, -2:][:, 0, :n]
+        return tuple(each[rows] for each in found.training_)  # pyright: ignore[reportReturnType]
+
+    @property
+    def clean_scores(self) -> pd.DataFrame:
+        """(m, lenses + 1) scores of the calibration images, those of all lenses together in the last column."""
+        return self.calibration.assign(**{FUSED: self._calibration_combined})
 
     def _combined(self, scores: pd.DataFrame) -> tuple[pd.DataFrame, Array]:
         """(n, lenses) p-values and their (n,) combination, NaN where a score is."""
@@ -283,7 +301,7 @@ def _verdicts(guard: Guard, check: pd.DataFrame) -> list[dict[str, Any]]:
     """A row a lens, and one for all together: its threshold, and the share of the check's images above it."""
     rank = int((1 + len(guard.calibration)) * guard.card["fpr"] + ROUNDING)
     families = {lens.name: lens.family for lens in guard.lenses} | {FUSED: "fused"}
-    clean = guard.calibration.assign(**{FUSED: guard._calibration_combined})
+    clean = guard.clean_scores
     new, rows = check.assign(**{FUSED: guard._combined(check)[1]}), []
     for name, family in families.items():
         threshold = float(np.sort(clean[name])[-rank])

@@ -1,7 +1,8 @@
 """The one place where progress bars come from.
 
-A bar shows in JupyterLab and on a terminal and leaves nothing behind in a notebook's outputs. The variable
-ADVLENS_PROGRESS redirects it: `off` shows none (regression tests), a terminal's path writes there (batch runs).
+A bar shows in JupyterLab and on a terminal where work takes longer than half a second, and leaves nothing behind in a
+notebook's outputs. The variable ADVLENS_PROGRESS redirects it: `off` shows none (regression tests), a terminal's path
+writes there (batch runs).
 """
 
 import os
@@ -19,7 +20,7 @@ def progress(iterable: Iterable | None = None, *, description: str, unit: str, t
         unit: what is counted, in the singular ("image", "epoch").
     """
     target = os.environ.get("ADVLENS_PROGRESS", "")
-    options = {"desc": description, "unit": unit, "total": total, "leave": False, "mininterval": 0.5}
+    options = {"desc": description, "unit": unit, "total": total, "leave": False, "mininterval": 0.5, "delay": 0.5}
     if target == "off":
         return text_bar(iterable, disable=True, **options)
     if target:

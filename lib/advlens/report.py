@@ -15,7 +15,6 @@ from advlens.arrays import Array
 from advlens.explanations import explain
 from advlens.guard import Guard
 from advlens.image_files import eight_bit
-from advlens.lenses import DeepNeighbours
 from advlens.paths import project_root
 from advlens.templates import rendered
 
@@ -48,19 +47,19 @@ def _page(guard: Guard, images: Array, table: pd.DataFrame, *, fpr: float, docs:
     rows = order.index[:MOST_SHOWN].to_numpy()
     shown = images[rows]
     maps, why_no_maps = _maps(guard, shown, table["predicted"].to_numpy()[rows])
-    nearest = _nearest(guard, shown)
-    strips = {name: _strip(guard.calibration[name].to_numpy()) for name in guard.calibration}
+    nearest = guard.nearest(shown, n=NEAREST)
+    strips = {name: strip(guard.calibration[name].to_numpy()) for name in guard.calibration}
     told = []
-    for place, row in enumerate(rows):
+    for number, row in enumerate(rows):
         about = table.loc[row].to_dict()
         scores = {name: about[f"{name} score"] for name in strips}
         lenses = [
-            {"name": name, "score": score, "p": about[f"{name} p-value"], "x": _place(score, strips[name])}
+            {"name": name, "score": score, "p": about[f"{name} p-value"], "x": place(score, strips[name])}
             for name, score in scores.items()
         ]
-        pictures = [("this image", _png(shown[place]))]
-        pictures += [("its map", _png(maps[place]))] if maps is not None else []
-        near = nearest[place] if nearest else []
+        pictures = [("this image", data_uri(shown[number]))]
+        pictures += [("its map", data_uri(maps[number]))] if maps is not None else []
+        near = [(data_uri(each), int(label)) for each, label in zip(*(part[number] for part in nearest), strict=True)]
         told.append({"about": about, "pictures": pictures, "lenses": lenses, "nearest": near})
     counts = {"n": len(table), "flagged": int(table["flagged"].sum()), "expected": len(table) * fpr}
     summary = {"card": guard.card, "verdict": guard.card["verdicts"][-1], "fpr": fpr, "docs": docs}
@@ -69,32 +68,27 @@ def _page(guard: Guard, images: Array, table: pd.DataFrame, *, fpr: float, docs:
         "width": WIDTH,
         "margin": MARGIN,
         "why_no_maps": why_no_maps,
-        "has_nearest": bool(nearest),
+        "has_nearest": nearest[0].size > 0,
     }
     return rendered("report.html", rows=told, **counts, **summary, **drawing)
 
 
 def _maps(guard: Guard, images: Array, predicted: Array) -> tuple[Array | None, str]:
-    """(n, h, w, 3) maps in blue (against the decision), white and red (for it), or None and why there are none."""
+    """(n, h, w, 3) maps in colours, or None and why there are none."""
     try:
-        maps = explain(guard.classifier, images, method=MAP, neuron=predicted).sum(axis=-1)
+        return in_colours(explain(guard.classifier, images, method=MAP, neuron=predicted)), ""
     except Exception as error:  # not every network can be explained, and the page is of use without
         return None, " ".join(str(error).split()) or type(error).__name__
+
+
+def in_colours(maps: Array) -> Array:
+    """(n, h, w, channels) signed values → (n, h, w, 3) in blue (below 0), white and red, each to its own scale."""
+    maps = maps.sum(axis=-1)
     largest = np.abs(maps).max(axis=(1, 2), keepdims=True)
-    return matplotlib.colormaps["RdBu_r"](0.5 + maps / np.where(largest > 0, 2 * largest, 1))[..., :3], ""
+    return matplotlib.colormaps["RdBu_r"](0.5 + maps / np.where(largest > 0, 2 * largest, 1))[..., :3]
 
 
-def _nearest(guard: Guard, images: Array) -> list[list[tuple[str, int]]]:
-    """The nearest training images in the last hidden layer, as pictures with their classes; empty without Deep kNN."""
-    found = [each.lens for each in guard.lenses if isinstance(each.lens, DeepNeighbours)]
-    if not found:
-        return []
-    rows = found[0].knn.neighbours(images).indices[:, -2:][:, 0, :NEAREST]
-    training, labels = found[0].training_
-    return [[(_png(training[row]), int(labels[row])) for row in own] for own in rows]
-
-
-def _strip(clean: Array) -> dict[str, Any]:
+def strip(clean: Array) -> dict[str, Any]:
     """A histogram of clean scores between their 0.5 % and 99.5 % quantiles."""
     low, high = np.quantile(clean, (0.005, 0.995))
     high = high if high > low else low + max(abs(low), 1) * 1e-6
@@ -102,7 +96,7 @@ def _strip(clean: Array) -> dict[str, Any]:
     return {"low": low, "high": high, "heights": np.sqrt(counts / counts.max()).tolist()}
 
 
-def _place(score: float, strip: dict[str, Any]) -> float | None:
+def place(score: float, strip: dict[str, Any]) -> float | None:
     """Where a score lies on its strip, in pixels; in the margin where few or no clean images score so."""
     if np.isnan(score):
         return None
@@ -112,7 +106,7 @@ def _place(score: float, strip: dict[str, Any]) -> float | None:
     return MARGIN / 2 if share < 0 else WIDTH - MARGIN / 2
 
 
-def _png(picture: Array) -> str:
+def data_uri(picture: Array) -> str:
     """A (h, w, channels) picture in [0, 1] as a data URI; of other than 1 or 3 channels, their mean."""
     picture = picture if picture.shape[-1] == 3 else picture.mean(axis=-1)
     image, file = Image.fromarray(eight_bit(picture)), io.BytesIO()

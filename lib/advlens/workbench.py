@@ -3,6 +3,7 @@
 It ties the stages to the store and computes nothing itself.
 """
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,10 +17,12 @@ from advlens.attacks import AttackSet, attack_images, find_attack
 from advlens.benchmark import Benchmark
 from advlens.classifier import Classifier
 from advlens.datasets import CLASS_NAMES, DataSet, load
+from advlens.guard import Guard, fit
 from advlens.networks import find_builder
 from advlens.paths import checked_name, run_folder
 from advlens.random import stream, stream_seed
 from advlens.store import Store
+from advlens.store.keys import digest
 from advlens.training import Trained, train_task_network
 
 
@@ -75,6 +78,18 @@ class Workbench:
     def classifier(self, network: str, *, epochs: int) -> Classifier:
         """The trained task network as an ART estimator."""
         return Classifier(self.task_network(network, epochs=epochs).network)
+
+    def guard(self, classifier: Classifier, *, images: int, clean: Array) -> Guard:
+        """A guard of a classifier, fitted once and kept in the run's folder, as `advlens fit` keeps one.
+
+        Args:
+            images: how many training images its lenses are fitted to; clean: (m, h, w, channels) test images.
+        """
+        folder = self.folder / "guards" / digest([classifier.model, images, clean, self.seed])[:12]
+        if not folder.exists():
+            made = fit(classifier, *(part[:images] for part in self.training), clean=clean, seed=self.seed)
+            made.save(folder.with_name(f".partial-{folder.name}-{os.getpid()}")).rename(folder)
+        return Guard.load(folder)
 
     def attack_set(
         self, attack: str, classifier: Classifier, *, n: int, title: str | None = None, **parameters: Any
