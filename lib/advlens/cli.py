@@ -89,6 +89,29 @@ def benchmark(
 
 
 @app.command()
+def sweep(
+    config: Annotated[Path, typer.Argument(help="A .yaml; docs/sweeps.md says what it holds.")],
+    workers: Annotated[int, typer.Option(min=0, help="Processes of this machine; 0 for one for two cores.")] = 0,
+    scheduler: Annotated[str, typer.Option(help="A Dask scheduler's address instead, as tcp://host:8786.")] = "",
+    retries: Annotated[int, typer.Option(min=0, help="How often a cell that fails is tried again.")] = 1,
+) -> int:
+    """Do a grid of notebooks, or of the benchmark, on many processes or machines; what is done is skipped.
+
+    Exit codes: 0 all is done, 1 some cells failed, 2 bad input.
+    """
+    with _bad_input():
+        from advlens.sweep_plan import read
+
+        name, cells = read(config)
+    try:
+        from advlens.sweep import run as run_cells
+    except ModuleNotFoundError as error:
+        raise RuntimeError(f"sweeps need {error.name}: pip install dask distributed") from error
+    table = run_cells(name, cells, workers=workers, scheduler=scheduler, retries=retries)
+    return int((table["state"] == "failed").any())
+
+
+@app.command()
 def fit(
     model: Annotated[Path, typer.Option(help="The network, a .keras file.")],
     train: Annotated[str, typer.Option(help="Its training images: an .npz with x and y, a folder, or mnist.")],

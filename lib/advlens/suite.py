@@ -111,7 +111,13 @@ def settings(dataset: str, strengths: int) -> dict[str, tuple[str, dict[str, Any
     return found | {name: (name, dict(about)) for name, about in SLOW.items()}
 
 
-def _chosen(found: dict[str, tuple[str, dict[str, Any]]], attacks: Sequence[str]) -> dict[str, Any]:
+def chosen_settings(dataset: str, strengths: int, attacks: Sequence[str]) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Those of `settings` that are named by title or by the catalogue's name; all of them where none is.
+
+    Raises:
+        ValueError: for a name that is none of these.
+    """
+    found = settings(dataset, strengths)
     names = {*found, *(name for name, _ in found.values())}
     for wanted in attacks:
         if wanted not in names:
@@ -132,7 +138,7 @@ class Suite:
 
     def __init__(self, bench: Workbench, sizes: Sizes, *, attacks: Sequence[str] = ()) -> None:
         self.bench, self.sizes = bench, sizes
-        self.settings = _chosen(settings(bench.data.name, sizes.strengths), attacks)
+        self.settings = chosen_settings(bench.data.name, sizes.strengths, attacks)
         self.about = {**asdict(sizes), "seed": bench.seed, **({"attacks": list(attacks)} if attacks else {})}
         self.classifier = bench.classifier(dropout_network(bench.data.name), epochs=sizes.epochs)
 
@@ -163,14 +169,17 @@ class Suite:
         about = {"n_seeds": self.sizes.training_seeds, **about}
         return self.bench.benchmark(self.classifier, sets, source=np.sort([*attacked, *others]), **about)
 
-    @cached_property
-    def singles(self) -> dict[str, Detector]:
-        """The catalogue's detectors that need no network of their own, fitted to the training images."""
+    def single(self, name: str) -> Detector:
+        """A detector of the catalogue, fitted to the training images."""
         bandwidth = {"bandwidth": bandwidth_of(self.bench.data.name)}
         # Its study says that entropy rises: turned around by images of the attack, it would have learnt from it.
         about: dict[str, dict[str, Any]] = {"all_six": bandwidth, "kd_bu": bandwidth, "local_entropy": {"direction": 1}}
-        made = {name: create(name, self.classifier, **about.get(name, {})) for name in DETECTORS}
-        return {name: each.fit(*self.bench.training) for name, each in made.items()}
+        return create(name, self.classifier, **about.get(name, {})).fit(*self.bench.training)
+
+    @cached_property
+    def singles(self) -> dict[str, Detector]:
+        """The catalogue's detectors that need no network of their own."""
+        return {name: self.single(name) for name in DETECTORS}
 
     @cached_property
     def fusions(self) -> dict[str, Detector]:
