@@ -80,9 +80,10 @@ def in_a_worker(folder) -> None:
             file.write(f"{path.name}\n")
         make(self, path, *about)
 
-    Store._make = told
+    patch = pytest.MonkeyPatch()
+    patch.setattr(Store, "_make", told)
     for module in (runs, profiles):
-        module.project_root = lambda: folder
+        patch.setattr(module, "project_root", lambda: folder)
 
 
 @pytest.fixture(scope="module")
@@ -188,7 +189,9 @@ def test_what_two_cells_want_is_computed_once_and_their_tables_are_the_suite_s(p
     pd.testing.assert_frame_equal(own, expected, rtol=1e-3)
 
 
-def test_a_killed_worker_s_cell_is_done_again_and_a_failing_one_stops_nothing(place, scheduler, capsys):
+def test_a_killed_worker_s_cell_is_done_again_and_a_failing_one_stops_nothing(place, scheduler, monkeypatch, capsys):
+    sweep.run(*read(sweep_file(place, GRID.format("energy", 60))), scheduler=scheduler)
+    capsys.readouterr()
     sweep_file(place, GRID.format("energy, 'of_a_sweep:killed_once', 'of_a_sweep:fails', max_logit", 60))
     assert cli.main(["sweep", "mine.yaml", "--scheduler", scheduler, "--retries", "0"]) == 1
     said = capsys.readouterr().out
@@ -200,26 +203,22 @@ def test_a_killed_worker_s_cell_is_done_again_and_a_failing_one_stops_nothing(pl
         **{"energy": "done before", "of_a_sweep:killed_once": "done", "of_a_sweep:fails": "failed", "max_logit": "done"}
     }
     assert table["seconds"].notna().tolist() == [True, True, False, True]
-    assert "fails fails: AttributeError: " in table.loc["of_a_sweep:fails", "error"]
+    assert "fails fails: AttributeError: " in str(table.loc["of_a_sweep:fails", "error"])
     assert (place / "killed").exists()
     joined = pd.read_parquet(place / "runs" / "tiny" / "sweep.parquet")
     assert {"energy", "max logit", "killed_once", "max softmax"} <= set(joined["detector"])
-    assert not joined.duplicated([*LONG_TABLE.unique, "images", "seed"]).any()
-
-
-def test_a_second_call_starts_nothing(place, monkeypatch, capsys):
-    monkeypatch.setattr(sweep, "connected", None)
+    assert not joined.duplicated([*(LONG_TABLE.unique or ()), "images", "seed"]).any()
+    monkeypatch.setattr(sweep, "connected", None)  # a second call starts nothing
     sweep_file(place, GRID.format("energy, 'of_a_sweep:killed_once', max_logit", 60))
     assert cli.main(["sweep", "mine.yaml"]) == 0
     assert capsys.readouterr().out.splitlines()[0] == "tiny: 3 cells, 3 of them done before"
 
 
-def test_a_stopped_sweep_keeps_what_is_done(place, scheduler):
-    name, cells = read(sweep_file(place, GRID.format("augmentation, 'of_a_sweep:stops_all'", 60)))
-    with pytest.raises(KeyboardInterrupt):
-        sweep.run(name, cells, scheduler=scheduler)
-    table = pd.read_csv(place / "runs" / "tiny" / "sweep.csv").set_index("detector")
-    assert table.loc["of_a_sweep:stops_all", "state"] == "not done"
+def test_a_stopped_sweep_keeps_what_is_done_and_says_how_to_go_on(place, scheduler, capsys):
+    sweep_file(place, GRID.format("'of_a_sweep:stops_all'", 60))
+    assert cli.main(["sweep", "mine.yaml", "--scheduler", scheduler]) == 130
+    assert capsys.readouterr().err == "advlens: stopped; run the same command to go on\n"
+    assert pd.read_csv(place / "runs" / "tiny" / "sweep.csv")["state"].tolist() == ["not done"]
 
 
 def test_a_notebook_s_cells_have_a_folder_each(place, scheduler, monkeypatch):

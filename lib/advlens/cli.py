@@ -19,6 +19,8 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Run, publish
 store = typer.Typer(no_args_is_help=True, help="Look into a run's artifacts.")
 app.add_typer(store, name="store")
 
+STOPPED = 130  # the exit code of a Ctrl-C, which typer returns
+
 Run = Annotated[str, typer.Option(help="The run's name: its results lie in data/runs/<run>/<dataset>.")]
 Profile = Annotated[str, typer.Option(help="smoke, standard, full, or the path of a .yaml of your own.")]
 Dataset = Annotated[str, typer.Option(help="mnist, fashion_mnist, all, or the path of an .npz.")]
@@ -379,13 +381,12 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         code = app(arguments, standalone_mode=False)
     except typer.Exit as done:
-        return done.exit_code
+        code = done.exit_code
+    except (typer.Abort, KeyboardInterrupt):
+        code = STOPPED
     except Stopped as stopped:
         print(f"advlens: {stopped}", file=sys.stderr)
         return stopped.code
-    except (typer.Abort, KeyboardInterrupt):
-        print("advlens: stopped; run the same command to go on", file=sys.stderr)
-        return 130
     except OSError as error:
         told = explained(error)
         named = str(told) if told.filename else told.strerror or str(told)
@@ -397,6 +398,8 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, RuntimeError) as error:
         print(f"advlens: {error}", file=sys.stderr)
         return 1
+    if code == STOPPED:
+        print("advlens: stopped; run the same command to go on", file=sys.stderr)
     return code or 0
 
 
