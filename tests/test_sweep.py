@@ -172,6 +172,14 @@ def test_a_file_s_cells_are_the_whole_grid_and_their_keys_are_of_all_that_they_r
     assert [cell.target for cell in before] == [cell.target for cell in other_data]
 
 
+def test_a_notebook_s_cell_keeps_its_figures_apart_and_shares_the_sweep_s_store(place):
+    bench = Workbench(run="tiny/cell", dataset="digits.npz", seed=0)
+    assert bench.folder == place / "runs" / "tiny" / "cell" / "digits"
+    assert bench.store.folder == place / "runs" / "tiny" / "digits" / "artifacts"
+    with pytest.raises(ValueError, match="RUN must be a plain name"):
+        Workbench(run="tiny/cell/more", dataset="digits.npz", seed=0)
+
+
 def test_what_two_cells_want_is_computed_once_and_their_tables_are_the_suite_s(place, scheduler):
     name, cells = read(sweep_file(place, GRID.format("energy", "60, 100")))
     table = sweep.run(name, cells, scheduler=scheduler)
