@@ -14,7 +14,7 @@ PY      := $(VENV)/bin/python
 READY   := $(VENV)/.ready
 NOTEBOOKS := $(wildcard notebooks/[0-9]*.ipynb)
 
-.PHONY: help run test lab data baselines publish benchmark bench site check format lock gpu clean
+.PHONY: help run test lab data baselines publish benchmark sweep bench site check format lock gpu clean
 
 help:  ## Show this list
 	@echo "Advlens: make TARGET [PROFILE=standard|full|smoke|your.yaml] [DATASET=mnist|fashion_mnist|all] [RUN=name] [SEED=n]"
@@ -40,6 +40,9 @@ publish: $(READY)  ## Copy a finished run's outputs and figures into notebooks/ 
 
 benchmark: $(READY) data  ## Put every detector against every attack; `advlens benchmark --help` has the sizes
 	@$(PY) -m advlens.cli benchmark --dataset '$(DATASET)' --run '$(RUN)' --seed '$(SEED)'
+
+sweep: $(READY)  ## Do the grid that CONFIG=your.yaml names, on this machine's cores or SCHEDULER=tcp://host:8786
+	@$(PY) -m advlens.cli sweep '$(CONFIG)' --scheduler '$(SCHEDULER)'
 
 bench: $(READY)  ## Measure this project's hot paths against the libraries' own
 	@rm -f bench/results.csv; export ADVLENS_PROGRESS=off; \

@@ -19,6 +19,8 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Run, publish
 store = typer.Typer(no_args_is_help=True, help="Look into a run's artifacts.")
 app.add_typer(store, name="store")
 
+STOPPED = 130  # the exit code of a Ctrl-C, which typer returns
+
 Run = Annotated[str, typer.Option(help="The run's name: its results lie in data/runs/<run>/<dataset>.")]
 Profile = Annotated[str, typer.Option(help="smoke, standard, full, or the path of a .yaml of your own.")]
 Dataset = Annotated[str, typer.Option(help="mnist, fashion_mnist, all, or the path of an .npz.")]
@@ -86,6 +88,29 @@ def benchmark(
         bench = Workbench(run=run, dataset=name, seed=_seed(seed))
         about = suite.Sizes(images=images, strengths=strengths, training_seeds=seeds)
         print(suite.Suite(bench, about).write())
+
+
+@app.command()
+def sweep(
+    config: Annotated[Path, typer.Argument(help="A .yaml; docs/sweeps.md says what it holds.")],
+    workers: Annotated[int, typer.Option(min=0, help="Processes of this machine; 0 for one for two cores.")] = 0,
+    scheduler: Annotated[str, typer.Option(help="A Dask scheduler's address instead, as tcp://host:8786.")] = "",
+    retries: Annotated[int, typer.Option(min=0, help="How often a cell that fails is tried again.")] = 1,
+) -> int:
+    """Do a grid of notebooks, or of the benchmark, on many processes or machines; what is done is skipped.
+
+    Exit codes: 0 all is done, 1 some cells failed, 2 bad input.
+    """
+    with _bad_input():
+        from advlens.sweep_plan import read
+
+        name, cells = read(config)
+    try:
+        from advlens.sweep import run as run_cells
+    except ModuleNotFoundError as error:
+        raise RuntimeError(f"sweeps need {error.name}: pip install dask distributed") from error
+    table = run_cells(name, cells, workers=workers, scheduler=scheduler, retries=retries)
+    return int((table["state"] == "failed").any())
 
 
 @app.command()
@@ -356,13 +381,12 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         code = app(arguments, standalone_mode=False)
     except typer.Exit as done:
-        return done.exit_code
+        code = done.exit_code
+    except (typer.Abort, KeyboardInterrupt):
+        code = STOPPED
     except Stopped as stopped:
         print(f"advlens: {stopped}", file=sys.stderr)
         return stopped.code
-    except (typer.Abort, KeyboardInterrupt):
-        print("advlens: stopped; run the same command to go on", file=sys.stderr)
-        return 130
     except OSError as error:
         told = explained(error)
         named = str(told) if told.filename else told.strerror or str(told)
@@ -374,6 +398,8 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, RuntimeError) as error:
         print(f"advlens: {error}", file=sys.stderr)
         return 1
+    if code == STOPPED:
+        print("advlens: stopped; run the same command to go on", file=sys.stderr)
     return code or 0
 
 

@@ -76,9 +76,19 @@ def plain_name(text: str) -> str:
 
 
 def run_folder(run: str, dataset: str) -> Path:
-    """The folder of all that a run makes of a data set.
+    """The folder of all that a run makes of a data set; a sweep's cell is a run of the name `sweep/cell`.
 
     Raises:
-        ValueError: for a run that is no plain name.
+        ValueError: for a run that is no plain name, nor two of them.
     """
-    return data_dir() / "runs" / checked_name(run, name="RUN") / dataset
+    parts = [checked_name(part, name="RUN") for part in run.split("/", 1)]
+    return data_dir().joinpath("runs", *parts, dataset)
+
+
+def store_folder(run: str, dataset: str) -> Path:
+    """The folder of a run's artifacts; the cells of a sweep share theirs.
+
+    >>> store_folder("eps/cell", "mnist") == store_folder("eps", "mnist") == run_folder("eps", "mnist") / "artifacts"
+    True
+    """
+    return run_folder(run.partition("/")[0], dataset) / "artifacts"

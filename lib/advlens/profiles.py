@@ -56,12 +56,7 @@ def profile_parameters(profile: str) -> dict[str, Any]:
         FileNotFoundError: for a file that is not there.
     """
     path = _path_of(profile)
-    try:
-        parameters = yaml.load(path.read_text(), Loader=_Loader) or {}
-    except (yaml.YAMLError, ValueError) as error:
-        raise ValueError(f"{path.name} can't be read: {' '.join(str(error).split())}") from error
-    if not isinstance(parameters, dict) or not all(isinstance(name, str) for name in parameters):
-        raise ValueError(f"{path.name} must map parameters' names to values, as `task_epochs: 3`, got {parameters!r}")
+    parameters = read_mapping(path, example="task_epochs: 3")
     known: dict[str, Any] = {}
     for notebook in notebooks():
         known |= declared_parameters(notebook)
@@ -69,17 +64,33 @@ def profile_parameters(profile: str) -> dict[str, Any]:
     if unknown:
         raise ValueError(f"{path.name} sets {', '.join(unknown)}, which no notebook declares: correct the name")
     for name, value in parameters.items():
-        if fault := _fault(value, known[name]):
+        if fault := fault_of(value, known[name]):
             raise ValueError(f"{path.name}: {name} must be {fault}, got {value!r}")
     return parameters
 
 
+def read_mapping(path: Path, *, example: str) -> dict[str, Any]:
+    """The names and values of a YAML file.
+
+    Raises:
+        FileNotFoundError: where there is no such file.
+        ValueError: for one that holds anything else, or a name twice; `example` is a line as it should be.
+    """
+    path = path.expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"{str(path)!r} is no file: check its path, seen from {Path.cwd()}")
+    try:
+        found = yaml.load(path.read_text(), Loader=_Loader) or {}
+    except (yaml.YAMLError, ValueError) as error:
+        raise ValueError(f"{path.name} can't be read: {' '.join(str(error).split())}") from error
+    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
+        raise ValueError(f"{path.name} must map names to values, as `{example}`, got {found!r}")
+    return found
+
+
 def _path_of(profile: str) -> Path:
     if profile.endswith(".yaml"):
-        path = Path(profile).expanduser()
-        if not path.is_file():
-            raise FileNotFoundError(f"profile {profile!r} is no file: check its path, seen from {Path.cwd()}")
-        return path
+        return Path(profile)
     if profile not in PROFILES:
         raise ValueError(
             f"no profile is called {profile!r}: choose one of {', '.join(PROFILES)}, or the path of a .yaml"
@@ -87,8 +98,8 @@ def _path_of(profile: str) -> Path:
     return project_root() / "notebooks" / "parameters" / f"{profile}.yaml"
 
 
-def _fault(value: Any, default: Any) -> str | None:
-    """What a value should be, by the notebook's default, where it is not; None where it is."""
+def fault_of(value: Any, default: Any) -> str | None:
+    """What a parameter's value should be, by the notebook's default, where it is not; None where it is."""
     if isinstance(default, bool):
         return None if isinstance(value, bool) else "true or false"
     if isinstance(default, int):
@@ -100,7 +111,7 @@ def _fault(value: Any, default: Any) -> str | None:
     if isinstance(default, list | tuple):
         of_names = any(isinstance(each, str) for each in default)
         good = isinstance(value, list) and all(
-            isinstance(each, str) if of_names else _fault(each, 0.0) is None for each in value
+            isinstance(each, str) if of_names else fault_of(each, 0.0) is None for each in value
         )
         return None if good else f"a list of {'names' if of_names else 'numbers, 0 or more'}, as {default}"
     return None if isinstance(value, type(default)) else f"a {type(default).__name__}, as {default!r}"

@@ -16,8 +16,9 @@ import resource
 import signal
 import sys
 import tempfile
+import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ class Plan:
     run: str
     dataset: str  # its name, that of its folder
     parameters: dict[str, Any]
+    only: str = ""  # the name of one notebook, where the others aren't meant
 
     @property
     def folder(self) -> Path:
@@ -60,7 +62,10 @@ class Plan:
     def steps(self) -> Iterator[tuple[Path, Path, dict[str, Any], str]]:
         """Each notebook in order: itself, where its execution goes, its parameters, the key of these and its code."""
         given = {"dataset": self.dataset, **self.parameters, "run": self.run}
-        for notebook in notebooks():
+        chosen = [notebook for notebook in notebooks() if self.only in ("", notebook.stem)]
+        if self.only and not chosen:
+            raise ValueError(f"this project has no notebook {self.only!r}: bring it up to date")
+        for notebook in chosen:
             parameters = own_parameters(notebook, given)
             content = json.dumps([code_of(notebook), parameters], sort_keys=True, default=str)
             key = hashlib.sha256(content.encode()).hexdigest()
@@ -122,7 +127,8 @@ def execute(plan: Plan) -> None:
             print(f"{plan.dataset} {notebook.stem}: running", flush=True)
             with _recorded_reads(target) as reads:
                 _execute_one(notebook, target, parameters)
-                _mark_done(target, key, reads)
+                pairs = (line.rsplit(" ", 1) for line in reads.read_text().splitlines())
+                mark_done(target, key, {name: int(version) for name, version in pairs})
 
 
 @contextlib.contextmanager
@@ -138,7 +144,7 @@ def locked(folder: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise RuntimeError(
-                f"another run is at work in {relative(folder)}: wait for it, or choose another name with RUN=name"
+                f"another run is at work in {relative(folder)}: wait for it, or choose another name"
             ) from error
         yield
 
@@ -199,6 +205,10 @@ def _execute_one(notebook: Path, target: Path, parameters: dict[str, Any]) -> No
 
 @contextlib.contextmanager
 def _sigterm_as_interrupt() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():  # of a sweep's worker, which has no say in signals
+        yield
+        return
+
     def stop(number: int, frame: Any) -> None:
         raise SystemExit(128 + number)
 
@@ -235,7 +245,7 @@ def _cause_of_death(before: float) -> str:
 
 
 def is_done(target: Path, key: str) -> bool:
-    """Whether it was executed with that key, and every maker that it read from has the version that it had then."""
+    """Whether it was made with that key, and every maker that it read from has the version that it had then."""
     try:
         done = json.loads(target.with_suffix(".done").read_text())
         versions = {name: known["version"] for name, known in read_lock().items()}
@@ -244,10 +254,14 @@ def is_done(target: Path, key: str) -> bool:
         return False
 
 
-def _mark_done(target: Path, key: str, reads: Path) -> None:
-    pairs = (line.rsplit(" ", 1) for line in reads.read_text().splitlines())
+def mark_done(target: Path, key: str, reads: Mapping[str, int]) -> None:
+    """Marks a file as done with a key: see `is_done`.
+
+    Args:
+        reads: maker → version, of those whose artifacts it rests on.
+    """
     partial = target.with_suffix(".partial")
-    partial.write_text(json.dumps({"key": key, "reads": {name: int(version) for name, version in pairs}}, indent=1))
+    partial.write_text(json.dumps({"key": key, "reads": dict(reads)}, indent=1))
     partial.replace(target.with_suffix(".done"))
 
 

@@ -111,7 +111,13 @@ def settings(dataset: str, strengths: int) -> dict[str, tuple[str, dict[str, Any
     return found | {name: (name, dict(about)) for name, about in SLOW.items()}
 
 
-def _chosen(found: dict[str, tuple[str, dict[str, Any]]], attacks: Sequence[str]) -> dict[str, Any]:
+def chosen_settings(dataset: str, strengths: int, attacks: Sequence[str]) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Those of `settings` that are named by title or by the catalogue's name; all of them where none is.
+
+    Raises:
+        ValueError: for a name that is none of these.
+    """
+    found = settings(dataset, strengths)
     names = {*found, *(name for name, _ in found.values())}
     for wanted in attacks:
         if wanted not in names:
@@ -132,7 +138,7 @@ class Suite:
 
     def __init__(self, bench: Workbench, sizes: Sizes, *, attacks: Sequence[str] = ()) -> None:
         self.bench, self.sizes = bench, sizes
-        self.settings = _chosen(settings(bench.data.name, sizes.strengths), attacks)
+        self.settings = chosen_settings(bench.data.name, sizes.strengths, attacks)
         self.about = {**asdict(sizes), "seed": bench.seed, **({"attacks": list(attacks)} if attacks else {})}
         self.classifier = bench.classifier(dropout_network(bench.data.name), epochs=sizes.epochs)
         self._made: dict[str, Detector] = {}

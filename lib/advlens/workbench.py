@@ -19,7 +19,7 @@ from advlens.classifier import Classifier
 from advlens.datasets import CLASS_NAMES, DataSet, load
 from advlens.guard import Guard, fit
 from advlens.networks import find_builder
-from advlens.paths import checked_name, run_folder
+from advlens.paths import checked_name, run_folder, store_folder
 from advlens.random import stream, stream_seed
 from advlens.store import Store
 from advlens.store.keys import digest
@@ -30,7 +30,7 @@ class Workbench:
     """Everything that a notebook of one run and data set works on.
 
     Args:
-        run: the run's name; its results lie in data/runs/<run>/<dataset>.
+        run: the run's name; its results lie in data/runs/<run>/<dataset>. The cells `sweep/…` of a sweep share a store.
         dataset: "mnist", "fashion_mnist", or the path of a user's .npz.
         seed: governs all randomness.
         train_images: how many training images are used, 0 for all of them.
@@ -41,7 +41,6 @@ class Workbench:
 
     def __init__(self, *, run: str, dataset: str, seed: int, train_images: int = 0) -> None:
         checked_whole(train_images, name="train_images", least=0)
-        checked_name(run, name="RUN")
         self.data: DataSet = load(dataset)
         if self.data.name in CLASS_NAMES and dataset != self.data.name:
             raise ValueError(f"{dataset} would share the results of the real {self.data.name}: rename the file")
@@ -49,7 +48,7 @@ class Workbench:
         self.seed = checked_seed(seed)
         self.train_images = train_images or None
         self.folder = run_folder(run, self.data.name)
-        self.store = Store(self.folder / "artifacts")
+        self.store = Store(store_folder(run, self.data.name))
 
     @property
     def training(self) -> tuple[Array, Array]:
