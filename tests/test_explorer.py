@@ -38,7 +38,10 @@ def shown(guard, real_images, real_labels):
     return real_images[row], int(real_labels[row])
 
 
-def test_a_view_says_what_the_guard_says_of_the_clean_the_noisy_and_the_attacked_image(guard, shown):
+def test_a_view_says_what_the_guard_says_of_the_clean_the_noisy_and_the_attacked_image(
+    guard, shown, monkeypatch, capsys
+):
+    monkeypatch.setenv("ADVLENS_PROGRESS", "")
     view = look(guard, *shown, attack="pgd", strength=64)
     np.testing.assert_allclose(view.images[0], np.rint(shown[0] * 255) / 255, atol=1e-6)
     change = view.images[2] - view.images[0]
@@ -57,6 +60,9 @@ def test_a_view_says_what_the_guard_says_of_the_clean_the_noisy_and_the_attacked
     pictures, labels = view.nearest
     assert pictures.shape == (3, 5, 28, 28, 1)
     assert (labels[0] == shown[1]).mean() > 0.5
+    capsys.readouterr()
+    look(guard, *shown, attack="deepfool")
+    assert capsys.readouterr() == ("", "")  # no bar
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
@@ -155,7 +161,7 @@ def test_the_notebook_s_widgets_answer_in_jupyterlab(browser, lab):
     changed(lambda: shown.locator(".noUi-handle").nth(1).press("ArrowRight"))  # the strength
     changed(lambda: shown.locator(".widget-dropdown select").nth(2).select_option(label="FGSM"))
     changed(lambda: shown.locator(".widget-dropdown select").nth(1).select_option(index=1))  # another class
-    assert shown.locator(".advlens p").first.inner_text().startswith("FGSM, ε, of 255 51: the prediction ")
+    assert shown.locator(".advlens p").first.inner_text().startswith("FGSM, ε × 255 = 51: the prediction ")
     assert len(set(seen)) == 4
     assert shown.locator(".jp-RenderedText[data-mime-type*=stderr]").count() == 0
     assert faults == []

@@ -21,6 +21,7 @@ from advlens.explanations import explain
 from advlens.guard import FUSED, Guard
 from advlens.image_files import through
 from advlens.plots import ROLE_COLOURS, title_of
+from advlens.progress import hidden
 from advlens.report import MARGIN, WIDTH, data_uri, in_colours, place, strip
 from advlens.templates import rendered
 
@@ -29,7 +30,7 @@ MAPS = ("deep_taylor", "guided_backprop", "grad_cam")  # of the native engine, w
 NEAREST = 5
 OPENING = "<p>Opening it. The first time a network may be trained and a guard fitted: a minute or two.</p>"
 
-EPSILON = "eps", 1 / 255, {"description": "ε, of 255", "max": 128, "min": 1, "step": 1, "value": 51}
+EPSILON = "eps", 1 / 255, {"description": "ε × 255", "max": 128, "min": 1, "step": 1, "value": 51}
 LENGTH = "eps", 1, {"description": "L2 length", "max": 8, "min": 0.25, "step": 0.25, "value": 2}
 LEAD = "margin", 1, {"description": "logit margin", "max": 10, "min": 0.25, "step": 0.25, "value": 0.25}
 ATTACKS: dict[str, tuple[str, float, dict[str, Any]]] = {
@@ -71,7 +72,7 @@ def look(guard: Guard, image: Array, label: int, *, attack: str = "pgd", strengt
     started, maps, refused = time.perf_counter(), {}, []
     parameter, unit, slider = ATTACKS[attack]
     chosen: dict[str, Any] = {parameter: unit * (slider["value"] if strength is None else strength)}
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as said, hidden():
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", UserWarning)
         made = craft(attack, guard.classifier, image[None], np.array([label]), **chosen)
@@ -140,7 +141,7 @@ class Explorer(widgets.VBox):
             self.number.max = len(rows) - 1
             image, attack, strength = self._images[rows[self.number.value]], self.attack.value, self.strength.value
             view = look(self._guard, image, self.label.value, attack=attack, strength=strength)
-            title = f"{self.attack.label}, {self.strength.description} {strength:g}"
+            title = f"{self.attack.label}, {self.strength.description} = {strength:g}"
             self.page.value = page(self._guard, view, title=title, class_names=self._names)
         except (ValueError, OSError, RuntimeError) as error:
             self.page.value = f"<p><b>{html.escape(str(error))}</b></p>"
