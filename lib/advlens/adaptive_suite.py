@@ -297,13 +297,17 @@ class AdaptiveSuite:
 
     @cached_property
     def strength(self) -> pd.DataFrame:
-        """What shows that each attack is strong, in the middle ball: detector, check, found, wanted, passed."""
+        """What shows that each attack's first walk is strong, in the middle ball.
+
+        Returns:
+            detector, check, found, wanted, passed: see `strength_checks` and `binarisation_test`.
+        """
         frames = []
         ball, n = self.middle, self.effort.checked
         for name, own in progress(self.defenders.items(), description="strength of attacks", unit="detector"):
             about = {"detector": own.detector, "classifier": self.classifier, "seed": self.bench.seed}
             about |= {"images": self.images[:n], "labels": self.labels[:n], "eps": ball.eps, "norm": ball.norm}
-            about |= self.effort.parameters
+            about |= {"max_iter": self.effort.max_iter, "strategies": STRATEGIES[:1]}
             checks = self.bench.store.keep(plain_name(f"strength.{name}"), checked_strength, **about)
             frames.append(checks.astype({"passed": bool}).assign(detector=name))
         return pd.concat(frames, ignore_index=True)[["detector", "check", "found", "wanted", "passed"]]

@@ -12,6 +12,11 @@ from advlens.paths import project_root
 
 README = Path("README.md")
 START, END = "<!-- made by `advlens results` -->", "<!-- end -->"
+KNOWN = {
+    **{"known_images": "input classifier", "known_maps": "relevancy classifier", "known_six": "all six"},
+    **{"known_entropy": "local entropy", "known_neighbours": "deep knn"},
+}
+"""Name in the table → the detector that an attacker knows."""
 NUMBER = re.compile(r"[-+]?\d+\.\d+")
 
 
@@ -40,6 +45,7 @@ def verdict_numbers() -> dict[str, str]:
     accuracies, relevancy = _read("04-published", "published / remade"), _read("headline", "detector")
     closeness, responses = _read("headline-closeness", "attack"), _read("headline-responses", "attack")
     neighbours, maps = _read("headline-deep-knn", "attack (successes)"), _read("headline-type-one", "map")
+    knowing = _read("headline-adaptive", "detector")
     said = [table["TPR above it"] for table in relevancy]
     trivial = [table["TPR above it"] for table in closeness]
     judged = [table["in words"] for table in neighbours]
@@ -61,6 +67,7 @@ def verdict_numbers() -> dict[str, str]:
         "neighbours": _each(neighbours, lambda table: _spread(table["AUC"])),
         "neighbours_behind": _count(judged, "lower"),
         "neighbours_ahead": _count(judged, "higher", of=False),
+        **{name: _each(knowing, lambda table, row=row: _flagged(table, row)) for name, row in KNOWN.items()},
         "cam": _each(maps, lambda table: _first(_column(table, "transition").loc["CAM"])),
         "cam_same": _each(maps, lambda table: _first(_column(table, "same").loc["CAM"])),
     }
@@ -99,6 +106,12 @@ def _spread(cells: Iterable[str], places: int = 2, times: int = 1) -> str:
 
 def _highest(cells: Iterable[str]) -> str:
     return _rounded(max(_values(cells)))
+
+
+def _flagged(table: pd.DataFrame, detector: str) -> str:
+    """In %, of the successful attacks that know a detector; – where none was run."""
+    cells = table["flagged, of who knows it"].reindex([detector]).fillna("")
+    return _spread(cells, 0, times=100) if _values(cells) else "–"
 
 
 def _first(cell: str) -> str:
