@@ -42,7 +42,7 @@ def test_the_table_says_what_the_detector_says_of_the_attacked_images(made):
             assert evasion(table, name, f"knows {name}, {ball}") == pytest.approx(found)
             change = (attacked - made.images).reshape(len(attacked), -1)
             reach = np.linalg.norm(change, ord=2 if ball.norm == 2 else np.inf, axis=1)
-            assert reach.max() <= ball.eps + 1e-5
+            assert reach.max() <= ball.eps * 1.002  # PGD's images are rounded to the nearest grey level
 
 
 def test_who_knows_evades_more_and_in_a_larger_ball_no_less(made):

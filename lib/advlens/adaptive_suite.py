@@ -196,7 +196,7 @@ class AdaptiveSuite:
     # ------------------------------------------------------------ attacked images
 
     def oblivious(self, ball: Ball, source: Array | None = None) -> Array:
-        """(n, h, w, channels) by PGD, which knows no detector, on the 1/255 grid.
+        """(n, h, w, channels) by PGD, which knows no detector, on the 1/255 grid; in L2 up to a thousandth too far.
 
         Args:
             source: the places of the test images attacked; by default the suite's own.
