@@ -42,6 +42,16 @@ SECTIONS = (
         "many attacks the rate is above the best trivial score's, and seconds for 1,000 images. TPR at 5 % FPR.",
     ),
     Section(
+        "Attackers who know the detector",
+        "Does a detector still flag attacks, where the attacker knows it and lowers its score?",
+        "headline-adaptive",
+        "14-knowing",
+        ("14_adaptive_attackers",),
+        "Of the attacks that succeed in the middle L∞ ball, the share flagged at 5 % FPR; the smallest balls in which "
+        "half of all images evade; and how accurate, within half the radius, a network would have to be, if the rate "
+        "were final.",
+    ),
+    Section(
         "Input and relevancy classifiers",
         "Can a small network separate attacked images, or the relevancy maps of decisions on them, from normal ones?",
         "headline",
