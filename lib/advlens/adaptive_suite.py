@@ -24,6 +24,7 @@ from advlens.benchmark.adaptive import NEARLY_ALL, evades, strength_checks
 from advlens.benchmark.binarisation import TESTS, binarisation_test
 from advlens.benchmark.fitting import columns_of
 from advlens.benchmark.judging import scores_of
+from advlens.benchmark.measuring import Once
 from advlens.benchmark.vocabulary import EVASION, NOMINAL_FPR
 from advlens.classifier import Classifier
 from advlens.detectors import Detector, create
@@ -149,7 +150,7 @@ class AdaptiveSuite:
 
     def __init__(self, suite: Suite, effort: Effort, *, detectors: Sequence[str] = DETECTORS) -> None:
         self.suite, self.effort, self.names = suite, effort, list(detectors)
-        self.bench, self.classifier = suite.bench, suite.classifier
+        self.bench, self.classifier, self._once = suite.bench, suite.classifier, Once()
         free = np.setdiff1d(self.bench.correct_sources(self.classifier), suite.benchmark.clean_source)
         if len(free) < effort.images:
             raise ValueError(f"{effort.images} images are to be attacked, and {len(free)} are left: attack fewer")
@@ -201,17 +202,22 @@ class AdaptiveSuite:
         Args:
             source: the places of the test images attacked; by default the suite's own.
         """
-        name, source = OBLIVIOUS[ball.norm], self.source if source is None else source
-        made = self.bench.attack_on(source, name, self.classifier, title=f"{name}, {ball}", eps=ball.eps)
-        return through(Condition.EIGHT_BIT.value, made.adversarial)
+        name, places = OBLIVIOUS[ball.norm], self.source if source is None else source
+        about = {"title": f"{name}, {ball}", "eps": ball.eps}
+        attack = lambda: self.bench.attack_on(places, name, self.classifier, **about).adversarial  # noqa: E731
+        return self._once((ball, places.tobytes()), lambda: through(Condition.EIGHT_BIT.value, attack()))
 
     def attacked(self, detector: Detector, ball: Ball) -> Array:
         """(n, h, w, channels) by somebody who knows the detector; what evades in a smaller ball is kept."""
-        found: list[Array] = []
-        for each in self.balls:
-            if each.norm == ball.norm and each.eps <= ball.eps:
-                found = [self._evading(detector, each, self.source, others=found)]
-        return found[0]
+        smaller = self._smaller(ball)
+        others = [self.attacked(detector, smaller)] if smaller else []
+        make = lambda: self._evading(detector, ball, self.source, others=others)  # noqa: E731
+        return self._once((detector, ball), make)
+
+    def _smaller(self, ball: Ball) -> Ball | None:
+        """The next smaller ball of the same norm."""
+        own = [each for each in self.balls if each.norm == ball.norm and each.eps < ball.eps]
+        return own[-1] if own else None
 
     def _evading(self, detector: Detector, ball: Ball, source: Array, *, others: Sequence[Array] = ()) -> Array:
         """Only what is misclassified where there is no detector is attacked: the rest is out of reach."""
@@ -225,12 +231,10 @@ class AdaptiveSuite:
 
     def _reached(self, ball: Ball, source: Array) -> Array:
         """What PGD, a smaller ball, or the same walk without a detector misclassifies."""
-        found: list[Array] = []
-        for each in self.balls:
-            if each.norm == ball.norm and each.eps <= ball.eps:
-                others = [*found, self.oblivious(each, source)]
-                found = [self._made(self._no_detector, each, source, others=others)]
-        return found[0]
+        smaller = self._smaller(ball)
+        others = [*([self._reached(smaller, source)] if smaller else []), self.oblivious(ball, source)]
+        make = lambda: self._made(self._no_detector, ball, source, others=others)  # noqa: E731
+        return self._once(("reached", ball, source.tobytes()), make)
 
     def _made(self, detector: Detector, ball: Ball, source: Array, *, others: Sequence[Array]) -> Array:
         about = {"detector": detector, "classifier": self.classifier, "others": np.stack(others)}
