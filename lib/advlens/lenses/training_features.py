@@ -16,12 +16,16 @@ from advlens.random import stream
 from advlens.store import versioned
 
 TINY = 1e-12
+AT_ONCE = 2048  # images whose feature maps are held at once
 
 
 def _pooled(classifier: Classifier, images: Array, names: Sequence[str]) -> dict[str, Array]:
     """Layer → (n, d) float64 activations; those of feature maps averaged over their places."""
-    found = classifier.layer_activations(images, names)
-    return {name: (a.mean(axis=(1, 2)) if a.ndim == 4 else a).astype(np.float64) for name, a in found.items()}
+    parts = []
+    for start in range(0, len(images), AT_ONCE):
+        found = classifier.layer_activations(images[start : start + AT_ONCE], names)
+        parts.append({name: a.mean(axis=(1, 2)) if a.ndim == 4 else a for name, a in found.items()})
+    return {name: np.concatenate([part[name] for part in parts]).astype(np.float64) for name in names}
 
 
 @versioned(1)
