@@ -127,7 +127,7 @@ def evading_images(
     return {"images": made}
 
 
-@artifact(version=1, libraries=("tensorflow",))
+@artifact(version=2, libraries=("tensorflow",))
 def checked_strength(
     detector: Detector, classifier: Classifier, images: Array, labels: Array, **parameters: Any
 ) -> pd.DataFrame:

@@ -139,7 +139,7 @@ class DetectorAwareAttack(MinimumNorm):
             with tf.GradientTape(watch_accessed_variables=False, persistent=True) as tape:
                 tape.watch(shown)
                 logits = self.estimator.model(shown, training=False)
-                lead, pull = self._lead(logits, y), self._pull(logits, y)
+                lead, pull = self._lead(logits, y), self._lead(logits, y, largest=tf.reduce_logsumexp)
                 score = self._score(shown, *context)
             to_leave, to_hide = _unit(tape.gradient(pull, shown)), -_unit(tape.gradient(score, shown))
             won = tf.ones_like(y, tf.bool) if self.score_alone else lead >= self.margin
@@ -149,12 +149,6 @@ class DetectorAwareAttack(MinimumNorm):
             length = self._first_step * along_a_cosine(tf.cast(number, tf.float32) / self.max_iter)
             moved = self._projected(x, moved + length * self._way(to_leave, to_hide, won, strategy))
         return moved, best, lowest < np.inf, lost
-
-    def _pull(self, logits: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-        """(n,) the lead with a smooth maximum."""
-        others = logits - tf.one_hot(y, logits.shape[1], on_value=np.inf, off_value=0.0)
-        pull = tf.reduce_logsumexp(others, axis=1) - tf.gather(logits, y, batch_dims=1)
-        return -pull if self.targeted else pull
 
     def _way(self, to_leave: tf.Tensor, to_hide: tf.Tensor, won: tf.Tensor, strategy: str | float) -> tf.Tensor:
         """What a step follows, of the two gradients, each of length 1; as long as a sign step in L∞."""

@@ -3,6 +3,8 @@
 They walk whole batches in compiled calls, and keep of each image the nearest success that they ever had.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import tensorflow as tf
 
@@ -22,10 +24,14 @@ def along_a_cosine(done: tf.Tensor) -> tf.Tensor:
 class MinimumNorm(BatchAttack):
     """What they share. They return the nearest success of each image, or itself where there was none."""
 
-    def _lead(self, logits: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-        """(n,) by how much the logit to reach is above all others, or any other above that of the class to leave."""
+    def _lead(self, logits: tf.Tensor, y: tf.Tensor, *, largest: Callable[..., tf.Tensor] = tf.reduce_max) -> tf.Tensor:
+        """(n,) by how much the logit to reach is above all others, or any other above that of the class to leave.
+
+        Args:
+            largest: of the other logits: their maximum, or a smooth one.
+        """
         own = tf.gather(logits, y, batch_dims=1)
-        others = tf.reduce_max(logits - tf.one_hot(y, logits.shape[1], on_value=np.inf, off_value=0.0), axis=1)
+        others = largest(logits - tf.one_hot(y, logits.shape[1], on_value=np.inf, off_value=0.0), axis=1)
         return own - others if self.targeted else others - own
 
 

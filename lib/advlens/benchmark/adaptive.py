@@ -92,10 +92,10 @@ def strength_checks(attack: DetectorAwareAttack, images: Array, labels: Array) -
         attack: on a calibrated detector, untargeted.
         images: (n, h, w, channels) classified correctly; labels: (n,) true classes.
     Returns:
-        The shares that evade, and the checks: twice the steps change the share by a point, or an image, at most; it is
-        not below that of PGD, which doesn't know the detector; the score alone can be driven under the threshold from
-        PGD's flagged images (0 of 0 passes); the share grows from ε/2 to ε to a ball that holds every image, where
-        nearly all evade; few steps had no gradient.
+        The shares that evade, and the checks: twice the steps, and a restart from a random place, change the share by a
+        point, or an image, at most; it is not below that of PGD, which doesn't know the detector; the score alone can
+        be driven under the threshold from PGD's flagged images (0 of 0 passes); the share grows from ε/2 to ε to a ball
+        that holds every image, where nearly all evade; few steps had no gradient.
 
     Source: Carlini et al. 2019, "On evaluating adversarial robustness"; Tramèr et al. 2020.
     """
@@ -115,13 +115,16 @@ def strength_checks(attack: DetectorAwareAttack, images: Array, labels: Array) -
     if flagged.any():
         made = attack.changed(score_alone=True).generate(pgd[flagged], labels[flagged])
         hidden = float((~detector.detect(made)[1]).mean())
-    longer, nearer = share(max_iter=2 * attack.max_iter), share(eps=attack.eps / 2)
+    longer, restarted = share(max_iter=2 * attack.max_iter), share(restarts=attack.restarts + 1)
+    nearer = share(eps=attack.eps / 2)
     unbounded = share(eps=1.0 if attack.norm != 2 else float(np.sqrt(images[0].size)))
     most = max(NEARLY_ALL, evasion)
     near = max(TOLERANCE, 1 / len(images))  # one image at most
-    alike = abs(longer - evasion) <= near + ROUNDING
     rows = [
-        ("evasion with twice the steps", longer, f"within {near:.2g} of {evasion:.3g}", alike),
+        (f"evasion with {more}", found, f"within {near:.2g} of {evasion:.3g}", abs(found - evasion) <= near + ROUNDING)
+        for more, found in (("twice the steps", longer), ("a restart", restarted))
+    ]
+    rows += [
         ("evasion", evasion, f"at least the oblivious attack's {oblivious:.3g}", evasion >= oblivious),
         ("flagged images whose score alone is hidden", hidden, f"at least {NEARLY_ALL:g}", hidden >= NEARLY_ALL),
         ("evasion at half the ε", nearer, f"at most {evasion:.3g}", nearer <= evasion),
