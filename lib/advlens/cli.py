@@ -1,6 +1,7 @@
 """The console command `advlens`, behind the Makefile; nothing is computed here."""
 
 import contextlib
+import itertools
 import os
 import sys
 from collections.abc import Iterator
@@ -28,6 +29,9 @@ Seed = Annotated[str, typer.Option(help="Governs all randomness.")]
 Images = Annotated[int, typer.Option(help="Attacked images a set; slow attacks get a quarter.")]
 Strengths = Annotated[int, typer.Option(help="Strengths or margins an attack, 1 to 3.")]
 Seeds = Annotated[int, typer.Option(help="How many times each head is trained.")]
+Attacks = Annotated[str, typer.Option(help="Only these of the suite's attacks, as fgsm,deepfool.")]
+TrainImages = Annotated[int, typer.Option(help="Training images; as many as the standard run's, 0 for all.")]
+TRAIN_IMAGES = 20000
 
 
 @app.command()
@@ -79,15 +83,24 @@ def benchmark(
     images: Images = 300,
     strengths: Strengths = 1,
     seeds: Seeds = 3,
+    attacks: Attacks = "",
+    train_images: TrainImages = TRAIN_IMAGES,
 ) -> None:
-    """Put every detector against every attack; what is done already is read from the run's store."""
+    """Put every detector against every attack; what is done already is read from the run's store.
+
+    With --dataset all, heads that learnt on one data set judge the attacks on the other, too.
+    """
     from advlens import suite
     from advlens.workbench import Workbench
 
+    about = suite.Sizes(images=images, strengths=strengths, training_seeds=seeds)
+    made = []
     for name in ("mnist", "fashion_mnist") if dataset == "all" else (dataset,):
-        bench = Workbench(run=run, dataset=name, seed=_seed(seed))
-        about = suite.Sizes(images=images, strengths=strengths, training_seeds=seeds)
-        print(suite.Suite(bench, about).write())
+        bench = Workbench(run=run, dataset=name, seed=_seed(seed), train_images=train_images)
+        made.append(suite.Suite(bench, about, attacks=_names(attacks)))
+        print(made[-1].write())
+    for here, other in itertools.permutations(made, 2):
+        print(here.write_transferred(other))
 
 
 @app.command()
@@ -198,7 +211,8 @@ def evaluate(
     images: Images = 300,
     strengths: Strengths = 1,
     seeds: Seeds = 3,
-    attacks: Annotated[str, typer.Option(help="Only these of the suite's attacks, as fgsm,deepfool.")] = "",
+    attacks: Attacks = "",
+    train_images: TrainImages = TRAIN_IMAGES,
     entry: Annotated[Path | None, typer.Option(help="Where to write the leaderboard's entry, a .json.")] = None,
     by: Annotated[str, typer.Option(help="Who measured it, for the entry.")] = "its author",
 ) -> None:
@@ -218,15 +232,15 @@ def evaluate(
     if entry:
         entry.parent.mkdir(parents=True, exist_ok=True)  # what is wrong with it is said before work starts
     found = entrants.find(detector)
-    bench = Workbench(run=run, dataset=dataset, seed=_seed(seed))
+    bench = Workbench(run=run, dataset=dataset, seed=_seed(seed), train_images=train_images)
     about = suite.Sizes(images=images, strengths=strengths, training_seeds=seeds)
-    made = suite.Suite(bench, about, attacks=[name for name in attacks.split(",") if name])
+    made = suite.Suite(bench, about, attacks=_names(attacks))
     entrant = entrants.make(found, made.classifier, *bench.training, name=detector.partition(":")[2])
     table, alarms = made.evaluate(entrant)
     print(worst_first(table, entrant.name).round(3).to_markdown(index=False))
     if entry:
         about = {"dataset": bench.data.name, "settings": made.about, "measured_by": by}
-        about |= {"margins": made.margins, "seconds": dict(made.seconds_of([entrant]))}
+        about |= {"margins": made.margins, "seconds": {entrant.name: made.cost(entrant.lens)}}
         print(write_entry(entry_of(entrant.name, table, alarms, **about), entry))
 
 
@@ -258,6 +272,7 @@ def rescore(
     dataset: Dataset = "mnist",
     run: Run = "standard",
     seed: Seed = "0",
+    train_images: TrainImages = TRAIN_IMAGES,
 ) -> None:
     """Let the detectors of a run's benchmark judge images that you attacked."""
     import numpy as np
@@ -271,7 +286,7 @@ def rescore(
         if missing:
             raise ValueError(f"{file.name} lacks {', '.join(missing)}: it holds {', '.join(arrays.files) or 'nothing'}")
         attacked, source = arrays["x"], arrays["source"]
-    bench = Workbench(run=run, dataset=dataset, seed=_seed(seed))
+    bench = Workbench(run=run, dataset=dataset, seed=_seed(seed), train_images=train_images)
     table = suite.Suite(bench, suite.Sizes()).rescore(file.stem, attacked, source)
     print(ranked(table).round(3).to_markdown(index=False))
 
@@ -359,6 +374,10 @@ def _images(given: str, classifier: "Classifier", *, part: str = "test") -> "Giv
     from advlens.given_images import read_images
 
     return read_images(given, shape=classifier.input_shape, num_classes=classifier.nb_classes, part=part)
+
+
+def _names(text: str) -> list[str]:
+    return [name for name in text.split(",") if name]
 
 
 def _artifacts(run: str, dataset: str) -> Path:

@@ -6,7 +6,7 @@ stopped goes on where it was.
 
 import time
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from advlens import plots
 from advlens.arrays import Array, checked_images, checked_indices, checked_whole
 from advlens.attacks import AttackSet
 from advlens.attacks.appearance import idle
@@ -23,15 +24,18 @@ from advlens.attacks.crafting import judged
 from advlens.benchmark import Benchmark, Family, Negatives, Stratum, TrainedOn, hard_negatives
 from advlens.benchmark.judging import has_both
 from advlens.benchmark.samples import sources_of
+from advlens.benchmark.table import transfer
 from advlens.benchmark.vocabulary import NOMINAL_FPR
 from advlens.closeness import bandwidth_of
 from advlens.datasets import stored_test_images
 from advlens.detectors import Boosting, Detector, Fisher, Logistic, create
 from advlens.entries import entries, write_entries
-from advlens.lenses import Joined
+from advlens.lenses import Joined, Lens
 from advlens.metrics import threshold_at_fpr
 from advlens.networks import dropout_network
+from advlens.paths import plain_name
 from advlens.random import stream
+from advlens.store import artifact
 from advlens.workbench import Workbench
 
 EPSILONS = {"fashion_mnist": (31 / 255, 8 / 255, 4 / 255)}  # the strongest first
@@ -62,11 +66,21 @@ OF_A_FAMILY = {  # detector → its columns, one lens a family
 IN_NO_FUSION = ("shap_signature", "kd_bu", "art_input", "art_activation")  # too many columns, or in all six already
 NUMBERED = ("shap_signature",)  # columns that are numbers of one network's units, and mean nothing on another's
 OTHER_DATA = {"mnist": "fashion_mnist", "fashion_mnist": "mnist"}
+TIMED = 100  # images by which a lens's cost is measured
 LEARNT = (TrainedOn.ATTACK, TrainedOn.OTHER_ATTACKS, TrainedOn.OTHER_FAMILIES)
 METRICS_ASKED = (
     *("roc_auc", "tpr_at_fpr_0.05", "committed_tpr_0.05", "observed_fpr_0.05"),
     *("observed_fpr_0.05 on all clean", "observed_fpr_0.05 on noisy", "tpr_at_fpr_0.05 above the best baseline"),
 )
+
+
+@artifact(version=1, libraries=("tensorflow",))
+def seconds_of(lens: Lens, images: Array) -> dict[str, float]:
+    """Seconds that a lens takes for 1,000 images, the second time that it sees some."""
+    lens.measure(images)
+    start = time.perf_counter()
+    lens.measure(images)
+    return {"seconds": 1000 / len(images) * (time.perf_counter() - start)}
 
 
 @dataclass(frozen=True)
@@ -293,6 +307,20 @@ class Suite:
         benchmark = self.benchmark_of(self.attack_sets, elsewhere=heads)
         return benchmark.run(entrants, trained_on=(TrainedOn.ALL, TrainedOn.OTHER_DATA), wanted=METRICS_ASKED)
 
+    def write_transferred(self, other: "Suite") -> Path:
+        """Writes the table of `transferred` as Parquet, and how much of each rate is left as "headline-transfer"."""
+        long = self.transferred(other)
+        write_tables(self.bench.folder / "benchmark", transferred=long)
+        here, there = (plots.title_of(each.bench.data.name) for each in (self, other))
+        rates = transfer({f"{there} → {here}": long})
+        text = rates.apply(lambda row: f"{row['estimate']:.3f} [{row['low']:.3f}, {row['high']:.3f}]", axis=1)
+        names = {TrainedOn.ALL.value: f"learnt on {here}", TrainedOn.OTHER_DATA.value: f"learnt on {there}"}
+        shown = rates.assign(rate=text).pivot(index=["detector", "family"], columns="trained_on", values="rate")
+        order = rates[rates["trained_on"] == TrainedOn.OTHER_DATA.value].set_index(["detector", "family"])["estimate"]
+        shown = shown.loc[order.sort_values(ascending=False).index, list(names)].rename(columns=names)
+        self.bench.show_table(shown.reset_index(), "headline-transfer")
+        return self.bench.folder / "figures" / "headline-transfer.md"
+
     @cached_property
     def caught(self) -> pd.DataFrame:
         """Which successful attacks are flagged where 5 % of their clean images and noisy twins are.
@@ -317,19 +345,18 @@ class Suite:
 
     @cached_property
     def seconds(self) -> pd.Series:
-        """Seconds for 1,000 images, by detector, on this machine."""
-        return self.seconds_of(self.entrants)
+        """Seconds for 1,000 images, by detector, on the machine that measured them first."""
 
-    def seconds_of(self, detectors: Sequence[Detector]) -> pd.Series:
-        """Seconds for 1,000 images of some detectors, by name: the lens on 100 images, the second time."""
-        images, timed = self.bench.data.test_images[:100], {}
-        for each in detectors:
-            if id(each.lens) not in timed:
-                each.lens.measure(images)
-                start = time.perf_counter()
-                each.lens.measure(images)
-                timed[id(each.lens)] = 1000 / len(images) * (time.perf_counter() - start)
-        return pd.Series({each.name: timed[id(each.lens)] for each in detectors})
+        def kept(lens: Lens, images: Array) -> dict[str, float]:
+            return self.bench.store.keep(plain_name(f"seconds.{lens.name}"), seconds_of, lens=lens, images=images)
+
+        return pd.Series({each.name: self.cost(each.lens, kept) for each in self.entrants})
+
+    def cost(self, lens: Lens, measure: Callable[[Lens, Array], dict[str, float]] | None = None) -> float:
+        """Seconds for 1,000 images of a lens, by `seconds_of`; joined ones are measured apart."""
+        if isinstance(lens, Joined):
+            return sum(self.cost(each, measure) for each in lens.lenses)
+        return (measure or seconds_of)(lens, self.bench.data.test_images[:TIMED])["seconds"]
 
     @property
     def margins(self) -> dict[str, float]:
