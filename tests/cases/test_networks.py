@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras import layers
 from scipy.special import expit, softmax
 
+from advlens import guard
 from advlens.attacks import craft
 from advlens.classifier import Classifier
 from advlens.detectors import create
@@ -303,10 +304,64 @@ def test_a_subclassed_model_is_taken_without_its_layers(images):
     for call in (
         lambda: classifier.features(images),
         lambda: DeepNeighbours(classifier),
-        lambda: explain(given, images),
+        lambda: MonteCarloDropout(classifier.model),
+        lambda: grad_cam(classifier.model, images),
     ):
         with pytest.raises(ValueError, match="the layers of 'subclassed', a Subclassed, can't be seen"):
             call()
+
+
+@pytest.mark.filterwarnings("ignore:network 'subclassed' ends in probabilities")
+def test_a_subclassed_model_is_explained_by_plain_gradients(images):
+    given, pixels = Subclassed(), tf.constant(images)
+    with pytest.raises(ValueError, match="call it once on a batch of images"):
+        explain(given, images, method="gradient")
+    given(images)
+    with tf.GradientTape() as tape:
+        tape.watch(pixels)
+        largest = tf.reduce_max(given(pixels), axis=1)
+    expected = tape.gradient(largest, pixels).numpy()
+    np.testing.assert_allclose(explain(given, images, method="gradient"), expected, **CLOSE)
+    np.testing.assert_allclose(explain(given, images, method="input_t_gradient"), images * expected, **CLOSE)
+    for method, options, said in (
+        (
+            "deep_taylor",
+            {},
+            "layers of 'subclassed' can't be seen, and 'deep_taylor' needs them: choose gradient",
+        ),
+        ("lrp.z", {"engine": "native"}, r"'lrp.z' does not take 'subclassed' \(Subclassed\): choose gradient"),
+        (
+            "grad_cam",
+            {"engine": "native"},
+            "Grad-CAM needs a convolution before the logits, and none can be seen",
+        ),
+    ):
+        with pytest.raises(ValueError, match=said):
+            explain(given, images, method=method, **options)
+
+
+@pytest.mark.filterwarnings("ignore:network 'subclassed' ends in probabilities")
+def test_a_guard_of_a_subclassed_model_leaves_out_what_needs_layers(images):
+    given = Subclassed()
+    given(images)
+    made = guard.fit(given, images, fpr=0.15)
+    assert made.card["lenses"] == ["max_softmax", "feature_squeezing", "augmentation", "total_variation"]
+    for name in ("deep_knn", "first_layer_distance", "local_entropy"):
+        assert "the layers of 'subclassed', a Subclassed, can't be seen" in made.card["lenses_left_out"][name]
+    assert made.screen(images[:5])["p-value"].between(0, 1).all()
+
+
+def test_dropout_that_can_t_be_seen_is_named(images):
+    class Block(keras.Model):
+        def __init__(self):
+            super().__init__(name="block")
+            self.drop = layers.Dropout(0.5)
+
+        def call(self, x):
+            return self.drop(x)
+
+    with pytest.warns(UserWarning, match="dropout in block, whose layers can't be seen, stays off"):
+        MonteCarloDropout(network(layers.Dense(5), first=[Block()]), passes=2).probabilities(images)
 
 
 REFUSED = {
