@@ -25,6 +25,7 @@ import numpy as np
 from advlens.arrays import Array, checked_images
 from advlens.explanations.arguments import in_batches, network_of, neuron_selection
 from advlens.explanations.describe import IMAGE, Description, Request, describe
+from advlens.explanations.evaluation import evaluate
 from advlens.explanations.process import Refused, worker
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ def methods(engine: str = "innvestigate") -> tuple[str, ...]:
     return tuple(METHODS)
 
 
-explain.methods = methods  # type: ignore[attr-defined]
+explain.methods, explain.evaluate = methods, evaluate  # type: ignore[attr-defined]
 
 
 def _is_one_function(network: keras.Model, method: str) -> bool:
