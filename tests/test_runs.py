@@ -61,6 +61,23 @@ def test_a_stopped_run_says_where_and_how_to_go_on(project, number, code):
     assert list((plan.folder / "notebooks").glob(".partial-*")) == []
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_any_command_that_is_stopped_cleans_up_and_says_how_to_go_on(number, code, monkeypatch, capsys):
+    cleaned, before = [], signal.getsignal(signal.SIGTERM)
+
+    def work(**about):
+        try:
+            signal.raise_signal(number)
+        finally:
+            cleaned.append(about["run"])
+
+    monkeypatch.setattr("advlens.workbench.Workbench", work)
+    assert cli.main(["benchmark", "--run", "try"]) == code
+    assert capsys.readouterr().err == "advlens: stopped; run the same command to go on\n"
+    assert cleaned == ["try"]
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 def test_a_healthy_run_prints_no_noise(project, capfd):
     write_notebook(project / "notebooks" / "01_first.ipynb", "1")
     execute(Plan("try", "mnist", {}))

@@ -15,11 +15,11 @@ import tensorflow as tf
 from art.estimators.classification import TensorFlowV2Classifier
 from scipy.stats import binomtest
 
-from advlens.arrays import Array, checked_images, checked_labels
+from advlens.arrays import Array, checked_images, checked_labels, checked_whole
 from advlens.memory import halve_until_it_fits
 from advlens.networks.files import REBUILD, open_network
 from advlens.networks.parts import FULL_NAMES, Tensors, last_layer, layer_called, name_in, tensors_of
-from advlens.networks.unfolding import Range, unfolded
+from advlens.networks.unfolding import Range, averaged, unfolded
 
 GRADIENTS_A_CALL = 10  # class gradients that one compiled call computes: bounds the size of its graph
 RANGES = ((0, 255), (-1, 1))  # in which most networks that do not take [0, 1] take images
@@ -39,11 +39,18 @@ class Classifier(TensorFlowV2Classifier):
             softmax or sigmoid at the end is cut off, and networks inside it are unfolded: see `unfolded`.
         input_range, bgr: the values and the order of channels that the network takes: see `unfolded`. Images are in
             [0, 1] and RGB here, whatever it takes.
+        passes: of a network whose outputs are random, as with dropout that is always on, how many passes are averaged:
+            their logits, so that class gradients are the passes' mean gradient, as attacks on random networks take it
+            (expectation over transformation), and energies keep their meaning. Softmax outputs are then the passes'
+            normalised geometric mean. Two calls still differ, by 1/√passes of what two passes do. Features and
+            layers are those of one pass.
         batch_size: images that the network sees at once.
     Raises:
         TypeError: for what is no Keras 3 model.
         ValueError: for a network without one image input and one (n, c) output, one whose channels come first, whose
-            outputs are random, or whose weights are not finite, and for a bad range.
+            outputs are random without `passes`, or whose weights are not finite, and for a bad range or `passes`.
+
+    Source: of averages over passes, Athalye et al. 2018.
     """
 
     def __init__(
@@ -52,6 +59,7 @@ class Classifier(TensorFlowV2Classifier):
         *,
         input_range: Range | None = None,
         bgr: bool = False,
+        passes: int = 1,
         batch_size: int = 512,
     ) -> None:
         if batch_size < 1:
@@ -59,7 +67,8 @@ class Classifier(TensorFlowV2Classifier):
         network = open_network(network) if isinstance(network, str | Path) else network
         network = unfolded(network, input_range=input_range, bgr=bgr)
         input_shape, num_classes = _checked_shapes(network)
-        network = _checked_outputs(network, input_shape)
+        network = _checked_outputs(network, input_shape, may_differ=checked_whole(passes, name="passes") > 1)
+        network = averaged(network, passes) if passes > 1 else network
         super().__init__(
             model=network,
             nb_classes=num_classes,
@@ -69,7 +78,7 @@ class Classifier(TensorFlowV2Classifier):
             clip_values=(0.0, 1.0),
             preprocessing=None,
         )
-        self.input_range, self.batch_size = input_range, batch_size
+        self.input_range, self.passes, self.batch_size = input_range, passes, batch_size
         images = tf.TensorSpec((None, *input_shape), tf.float32)
         targets = tf.TensorSpec((None, num_classes), tf.float32)
         self._compiled_logits = tf.function(self._logits, input_signature=[images])
@@ -294,16 +303,17 @@ def _compiled(network: keras.Model) -> Callable:
     return tf.function(lambda x: network(x, training=False), reduce_retracing=True)
 
 
-def _checked_outputs(network: keras.Model, input_shape: tuple[int, ...]) -> keras.Model:
-    """The network, which gives the same finite values for the same images; probabilities as their logarithms."""
+def _checked_outputs(network: keras.Model, input_shape: tuple[int, ...], *, may_differ: bool) -> keras.Model:
+    """The network, which gives finite values, the same for the same images; probabilities as their logarithms."""
     images = np.random.default_rng(0).random((2, *input_shape), np.float32)
     outputs, again = (np.asarray(network(images, training=False)) for _ in range(2))
     if not np.isfinite(outputs).all():
         raise ValueError(f"network {network.name!r} gives NaN or infinity: its weights are broken, train it again")
-    if not np.allclose(outputs, again, rtol=1e-3, atol=1e-5):
+    if not may_differ and not np.allclose(outputs, again, rtol=1e-3, atol=1e-5):
         raise ValueError(
             f"network {network.name!r} gives outputs that differ by {np.abs(outputs - again).max():.2g} for the same "
-            "images: let what is random in it act in training alone, as keras.layers.Dropout does"
+            "images: pass passes=20 to average as many, or let what is random in it act in training alone, as "
+            "keras.layers.Dropout does"
         )
     if (outputs < 0).any() or not np.allclose(outputs.sum(axis=1), 1, atol=1e-4):
         return network

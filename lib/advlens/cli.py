@@ -20,7 +20,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Run, publish
 store = typer.Typer(no_args_is_help=True, help="Look into a run's artifacts.")
 app.add_typer(store, name="store")
 
-STOPPED = 130  # the exit code of a Ctrl-C, which typer returns
+STOPPED, TERMINATED = 130, 143  # the exit codes of a Ctrl-C, which typer returns, and of SIGTERM
 
 Run = Annotated[str, typer.Option(help="The run's name: its results lie in data/runs/<run>/<dataset>.")]
 Profile = Annotated[str, typer.Option(help="smoke, standard, full, or the path of a .yaml of your own.")]
@@ -395,14 +395,17 @@ def _seed(text: str) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs a command; whatever is wrong is said in one sentence. Returns the shell's exit code."""
-    from advlens.runs import Stopped
+    from advlens.runs import Stopped, sigterm_as_exit
 
     try:
-        code = app(arguments, standalone_mode=False)
+        with sigterm_as_exit():
+            code = app(arguments, standalone_mode=False)
     except typer.Exit as done:
         code = done.exit_code
     except (typer.Abort, KeyboardInterrupt):
         code = STOPPED
+    except SystemExit:  # of SIGTERM: no command raises one
+        code = TERMINATED
     except Stopped as stopped:
         print(f"advlens: {stopped}", file=sys.stderr)
         return stopped.code
@@ -417,7 +420,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, RuntimeError) as error:
         print(f"advlens: {error}", file=sys.stderr)
         return 1
-    if code == STOPPED:
+    if code in (STOPPED, TERMINATED):
         print("advlens: stopped; run the same command to go on", file=sys.stderr)
     return code or 0
 

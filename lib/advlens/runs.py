@@ -169,7 +169,7 @@ def _execute_one(notebook: Path, target: Path, parameters: dict[str, Any]) -> No
     logging.getLogger("papermill").setLevel(logging.ERROR)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # tasks that an interruption leaves behind
     try:
-        with _sigterm_as_interrupt():
+        with sigterm_as_exit():
             papermill.execute_notebook(
                 str(notebook),
                 str(partial),
@@ -204,7 +204,8 @@ def _execute_one(notebook: Path, target: Path, parameters: dict[str, Any]) -> No
 
 
 @contextlib.contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
+def sigterm_as_exit() -> Iterator[None]:
+    """Ends what is inside by SystemExit(143) on SIGTERM, so that it cleans up, in the main thread."""
     if threading.current_thread() is not threading.main_thread():  # of a sweep's worker, which has no say in signals
         yield
         return

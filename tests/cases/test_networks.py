@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras import layers
 from scipy.special import expit, softmax
 
+from advlens import guard
 from advlens.attacks import craft
 from advlens.classifier import Classifier
 from advlens.detectors import create
@@ -19,6 +20,7 @@ from advlens.explanations.describe import describe
 from advlens.explanations.responses import up_to
 from advlens.lenses import DeepNeighbours, LeaveOneOut, Mahalanobis, SubsetScanning
 from advlens.networks.unfolding import unfolded
+from advlens.store.keys import digest
 from advlens.uncertainty import MonteCarloDropout
 
 SHAPE, CLOSE = (8, 8, 3), {"rtol": 1e-5, "atol": 1e-6}
@@ -303,16 +305,70 @@ def test_a_subclassed_model_is_taken_without_its_layers(images):
     for call in (
         lambda: classifier.features(images),
         lambda: DeepNeighbours(classifier),
-        lambda: explain(given, images),
+        lambda: MonteCarloDropout(classifier.model),
+        lambda: grad_cam(classifier.model, images),
     ):
         with pytest.raises(ValueError, match="the layers of 'subclassed', a Subclassed, can't be seen"):
             call()
 
 
+@pytest.mark.filterwarnings("ignore:network 'subclassed' ends in probabilities")
+def test_a_subclassed_model_is_explained_by_plain_gradients(images):
+    given, pixels = Subclassed(), tf.constant(images)
+    with pytest.raises(ValueError, match="call it once on a batch of images"):
+        explain(given, images, method="gradient")
+    given(images)
+    with tf.GradientTape() as tape:
+        tape.watch(pixels)
+        largest = tf.reduce_max(given(pixels), axis=1)
+    expected = tape.gradient(largest, pixels).numpy()
+    np.testing.assert_allclose(explain(given, images, method="gradient"), expected, **CLOSE)
+    np.testing.assert_allclose(explain(given, images, method="input_t_gradient"), images * expected, **CLOSE)
+    for method, options, said in (
+        (
+            "deep_taylor",
+            {},
+            "layers of 'subclassed' can't be seen, and 'deep_taylor' needs them: choose gradient",
+        ),
+        ("lrp.z", {"engine": "native"}, r"'lrp.z' does not take 'subclassed' \(Subclassed\): choose gradient"),
+        (
+            "grad_cam",
+            {"engine": "native"},
+            "Grad-CAM needs a convolution before the logits, and none can be seen",
+        ),
+    ):
+        with pytest.raises(ValueError, match=said):
+            explain(given, images, method=method, **options)
+
+
+@pytest.mark.filterwarnings("ignore:network 'subclassed' ends in probabilities")
+def test_a_guard_of_a_subclassed_model_leaves_out_what_needs_layers(images):
+    given = Subclassed()
+    given(images)
+    made = guard.fit(given, images, fpr=0.15)
+    assert made.card["lenses"] == ["max_softmax", "feature_squeezing", "augmentation", "total_variation"]
+    for name in ("deep_knn", "first_layer_distance", "local_entropy"):
+        assert "the layers of 'subclassed', a Subclassed, can't be seen" in made.card["lenses_left_out"][name]
+    assert made.screen(images[:5])["p-value"].between(0, 1).all()
+
+
+def test_dropout_that_can_t_be_seen_is_named(images):
+    class Block(keras.Model):
+        def __init__(self):
+            super().__init__(name="block")
+            self.drop = layers.Dropout(0.5)
+
+        def call(self, x):
+            return self.drop(x)
+
+    with pytest.warns(UserWarning, match="dropout in block, whose layers can't be seen, stays off"):
+        MonteCarloDropout(network(layers.Dense(5), first=[Block()]), passes=2).probabilities(images)
+
+
 REFUSED = {
     "random": (
         lambda: network(AlwaysDropout(0.5), layers.Dense(5)),
-        "that differ by .* for the same images: let what is random in it act in tr",
+        "that differ by .* for the same images: pass passes=20 to average as many, or let what is random",
     ),
     "channels first": (
         lambda: keras.Sequential(
@@ -338,6 +394,37 @@ def test_what_can_t_be_judged_is_refused_in_a_sentence(case):
     make, said = REFUSED[case]
     with pytest.raises(ValueError, match=said):
         Classifier(make())
+
+
+@pytest.mark.parametrize("passes", [4, 16])
+def test_passes_of_a_random_network_are_averaged(passes, images):
+    keras.utils.set_random_seed(1)
+    given = keras.Sequential([layers.Input(SHAPE), layers.Flatten(), AlwaysDropout(0.5), layers.Dense(5)])
+    classifier, kernel = Classifier(given, passes=passes), given.layers[-1].kernel.numpy()
+    expected = images.reshape(40, -1) @ kernel
+    drawn = np.stack([classifier.predict(images) for _ in range(60)])
+    spread = np.sqrt((images.reshape(40, -1) ** 2) @ kernel**2 / passes)  # of values that are dropped or doubled
+    np.testing.assert_allclose(drawn.std(axis=0).mean(), spread.mean(), rtol=0.05)
+    assert (np.abs(drawn.mean(axis=0) - expected) < 5 * spread / np.sqrt(60)).all()
+    gradients = classifier.class_gradient(images, label=2).reshape(40, -1) / kernel[:, 2]
+    kept = gradients * passes / 2  # of so many passes' masks
+    np.testing.assert_allclose(kept, kept.round(), atol=1e-3)
+    assert abs(kept.mean() - passes / 2) < 0.1
+    assert classifier.features(images).shape == (40, 192)
+    labels = classifier.predict(images).argmax(axis=1)
+    with pytest.warns(UserWarning, match="of 40 images are misclassified: left out"):  # labels of one draw
+        assert craft("pgd", classifier, images, labels, eps=0.1).success.mean() > 0.5
+
+
+def test_passes_go_into_what_the_store_knows_a_network_by(images):
+    given = network(AlwaysDropout(0.5), layers.Dense(5, activation="softmax"))
+    with pytest.warns(UserWarning, match="ends in a softmax"):
+        digests = [digest(Classifier(given, passes=passes).model) for passes in (2, 3, 3)]
+    assert digests[0] != digests[1] == digests[2]
+    with pytest.raises(ValueError, match="passes must be"):
+        Classifier(given, passes=0)
+    mine = network(layers.Dense(5))
+    assert Classifier(mine, passes=1).model is mine
 
 
 # ---------------------------------------------------------------- files

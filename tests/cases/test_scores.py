@@ -12,7 +12,9 @@ from keras import layers
 from advlens.attacks import craft
 from advlens.benchmark.evaluation import as_detector
 from advlens.classifier import Classifier
-from advlens.detectors import create
+from advlens.detectors import create, load
+
+LEVELS = np.linspace(0.99, 1, 600, dtype=np.float32)[:, None, None, None]
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +60,42 @@ def test_ties_are_said_and_the_observed_rate_kept(images):
     with pytest.warns(UserWarning, match="60 of 60 clean images score exactly the threshold: .* is 0.000, not 0.05"):
         detector.calibrate(images)
     assert detector.detect(images)[0]["observed_fpr"] == 0
+
+
+@pytest.mark.parametrize(
+    ("scores", "share"), [([1.0], 0.05), ([0.0, 0, 0, 0, 1], 0.25), ([2.0] + [1] * 19 + [0] * 40, 2 / 19)]
+)
+def test_ties_are_flagged_by_lot_where_that_is_chosen(scores, share, images):
+    detector, many = detector_of(scores), np.random.default_rng(1).random((2400, 6, 6, 1), np.float32)
+    with pytest.warns(UserWarning, match="score exactly the threshold: of such images .* are flagged, drawn by lot"):
+        detector.calibrate(images, tie_seed=0)
+    assert detector.tie_share_ == pytest.approx(share)
+    report, flagged = detector.detect(many)
+    assert report["observed_fpr"] == pytest.approx(0.05)
+    assert abs(flagged.mean() - 0.05) < 4 * np.sqrt(0.05 * 0.95 / 2400)
+    assert set(report["scores"][flagged]) == {score for score in scores if score >= detector.threshold_}
+    assert flagged[report["scores"] > detector.threshold_].all()
+    np.testing.assert_array_equal(detector.detect(many[-60:])[1], flagged[-60:])
+    detector.tie_seed = 1
+    assert (detector.detect(many)[1] != flagged).any()
+
+
+def test_deep_knn_of_few_neighbours_has_one_score_and_keeps_its_lots_in_files(classifier, images, tmp_path):
+    bright = np.arange(60) % 2
+    classifier.model.layers[-1].set_weights([np.tile([-1.0, 1.0], (36, 1)), np.array([18.0, -18.0])])
+    images = ((images + 9 * bright[:, None, None, None]) / 10).astype(np.float32)
+    detector = create("deep_knn", classifier, k=5, conformal_images=20).fit(images, bright)
+    fresh = np.clip(images[:40] + 1e-3, 0, 1)
+    with pytest.warns(UserWarning, match="40 of 40 clean images score exactly the threshold: .* is 0.000, not 0.05"):
+        detector.calibrate(fresh)
+    assert not detector.detect(fresh)[1].any()
+    with pytest.warns(UserWarning, match=r"of such images 5\.0% are flagged"):
+        detector.calibrate(fresh, tie_seed=0)
+    detector.save(tmp_path / "knn")
+    again, many = load(tmp_path / "knn", classifier), np.clip(np.tile(images, (10, 1, 1, 1)) * LEVELS, 0, 1)
+    flagged = detector.detect(many)[1]
+    assert 0 < flagged.mean() < 0.1
+    np.testing.assert_array_equal(again.detect(many)[1], flagged)
 
 
 def test_training_images_among_those_that_calibrate_are_counted(classifier, images):

@@ -18,7 +18,8 @@ from advlens.classifier import check_range
 from advlens.detectors.differentiable import DifferentiableScore
 from advlens.detectors.heads import HEADS, Head
 from advlens.lenses import Lens
-from advlens.metrics import threshold_at_fpr
+from advlens.metrics import threshold_at_fpr, tie_share
+from advlens.random import stream
 from advlens.store.files import read_part, write_part
 
 FILE = "detector.json"
@@ -35,7 +36,8 @@ class Detector(EvasionDetector):
     Attributes:
         threshold_: what `calibrate` committed; images that score above it, or whose score is not finite, are called
             adversarial.
-        observed_fpr_: its false-positive rate on the images that it was committed from.
+        tie_share_: the share of images at the threshold that is called so as well, 0 by default; tie_seed: draws them.
+        observed_fpr_: its false-positive rate on the images that it was committed from, expected over draws.
     """
 
     defence_params = ("lens", "head")  # pyright: ignore[reportAssignmentType]
@@ -58,6 +60,7 @@ class Detector(EvasionDetector):
         self.columns = None if columns is None else list(columns)
         self.name, self.family, self.recipe = name, family or lens.family, recipe
         self.threshold_: float | None = None
+        self.tie_seed, self.tie_share_ = 0, 0.0
 
     def fit(self, x: Array, y: Array, batch_size: int = 128, nb_epochs: int = 20, **kwargs: Any) -> "Detector":
         """Fits the lens to the task network's training images, (n, h, w, channels), and classes, (n,)."""
@@ -82,12 +85,15 @@ class Detector(EvasionDetector):
         self.head.fit(self._measured(images), truth.astype(bool), seed=seed, **more)
         return self
 
-    def calibrate(self, clean_images: Array, *, fpr: float = 0.05) -> "Detector":
+    def calibrate(self, clean_images: Array, *, fpr: float = 0.05, tie_seed: int | None = None) -> "Detector":
         """Commits the threshold from clean images alone, before any attack is seen.
 
         Args:
             clean_images: (n, h, w, channels) in [0, 1], none of them used in fitting or in evaluation.
             fpr: the nominal false-positive rate, in (0, 1).
+            tie_seed: None calls images that score exactly the threshold clean, so that the false-positive rate is
+                `fpr` at most. A seed has a share of them flagged, `metrics.tie_share`, that brings it to `fpr`; an
+                image's draw follows from the seed and its pixels, so that it is the same in every batch.
         Raises:
             ValueError: for fewer than ⌈1/fpr⌉ − 1 images, of which no threshold can promise that rate.
         """
@@ -103,17 +109,20 @@ class Detector(EvasionDetector):
                 "others",
                 stacklevel=2,
             )
-        return self.commit(self.scores(clean_images), fpr=fpr)
+        return self.commit(self.scores(clean_images), fpr=fpr, tie_seed=tie_seed)
 
-    def commit(self, scores: Array, *, fpr: float = 0.05) -> "Detector":
+    def commit(self, scores: Array, *, fpr: float = 0.05, tie_seed: int | None = None) -> "Detector":
         """As `calibrate`, from (n,) scores of clean images that are known already."""
         self.threshold_ = threshold_at_fpr(scores, fpr)
-        self.observed_fpr_ = float((scores > self.threshold_).mean())
+        self.tie_seed, self.tie_share_ = (0, 0.0) if tie_seed is None else (tie_seed, tie_share(scores, fpr))
         ties = int((scores == self.threshold_).sum())
+        self.observed_fpr_ = float((scores > self.threshold_).mean() + self.tie_share_ * ties / len(scores))
         if ties > max(1, fpr * len(scores)):
+            told = f"the observed false-positive rate is {self.observed_fpr_:.3f}, not {fpr:g}: tie_seed=0 draws lots"
+            if tie_seed is not None:
+                told = f"of such images {self.tie_share_:.1%} are flagged, drawn by lot"
             warnings.warn(
-                f"{ties} of {len(scores)} clean images score exactly the threshold: the observed false-positive rate "
-                f"is {self.observed_fpr_:.3f}, not {fpr:g}",
+                f"{ties} of {len(scores)} clean images score exactly the threshold: {told}",
                 stacklevel=3,
             )
         return self
@@ -147,8 +156,11 @@ class Detector(EvasionDetector):
         if broken.any():
             what = f"{broken.sum()} of {len(scores)} scores are NaN or infinite"
             warnings.warn(f"{what}: these images are flagged", stacklevel=2)
-        report = {"scores": scores, "threshold": self.threshold_, "observed_fpr": self.observed_fpr_}
-        return report, (scores > self.threshold_) | broken
+        flagged = (scores > self.threshold_) | broken
+        for row in np.flatnonzero(scores == self.threshold_) if self.tie_share_ else ():
+            lot = stream(self.tie_seed, f"detector/tie/{_digest(np.asarray(x[row], np.float32)).hex()}")
+            flagged[row] = lot.random() < self.tie_share_
+        return {"scores": scores, "threshold": self.threshold_, "observed_fpr": self.observed_fpr_}, flagged
 
     def _measured(self, images: Array) -> pd.DataFrame:
         measured = self.lens.measure(checked_images(images))
@@ -157,7 +169,8 @@ class Detector(EvasionDetector):
     def to_parts(self) -> dict[str, Any]:
         """What it does, by content, so that the store can tell it from others."""
         head = [type(self.head).__name__, self.head.parameters(), self.head.fitted()]
-        return {"lens": self.lens, "columns": self.columns, "head": head, "threshold": self.threshold_}
+        about = {"lens": self.lens, "columns": self.columns, "head": head, "threshold": self.threshold_}
+        return about | ({"ties": [self.tie_seed, self.tie_share_]} if self.tie_share_ else {})
 
     # ------------------------------------------------------------ plain files
 
@@ -178,6 +191,7 @@ class Detector(EvasionDetector):
             write_part(folder, f"head.{name}", part)
         about = {"recipe": self.recipe, "threshold": self.threshold_, "head": self.head.parameters()}
         about |= {"observed_fpr": getattr(self, "observed_fpr_", None), "head_kind": type(self.head).__name__}
+        about |= {"tie_seed": self.tie_seed, "tie_share": self.tie_share_}
         (folder / FILE).write_text(json.dumps(about, indent=1))
         return folder
 
@@ -187,7 +201,11 @@ class Detector(EvasionDetector):
 
 def _digests(images: Array) -> set[bytes]:
     """Of each image, by which one is known again."""
-    return {blake2b(image.tobytes(), digest_size=16).digest() for image in np.asarray(images, np.float32)}
+    return {_digest(image) for image in np.asarray(images, np.float32)}
+
+
+def _digest(image: Array) -> bytes:
+    return blake2b(image.tobytes(), digest_size=16).digest()
 
 
 def restore(detector: Detector, folder: Path, about: dict[str, Any]) -> Detector:
@@ -199,4 +217,5 @@ def restore(detector: Detector, folder: Path, about: dict[str, Any]) -> Detector
     fitted = {name.split(".")[1]: part for name, part in parts.items() if name.startswith("head.")}
     detector.head = head.restore(fitted) if fitted else head
     detector.threshold_, detector.observed_fpr_ = about["threshold"], about["observed_fpr"]
+    detector.tie_seed, detector.tie_share_ = about.get("tie_seed", 0), about.get("tie_share", 0.0)
     return detector

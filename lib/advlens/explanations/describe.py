@@ -170,8 +170,8 @@ def checked_input_shape(network: keras.Model) -> tuple[int, ...]:
     ends = [getattr(network, "inputs", None), getattr(network, "outputs", None)] if network.built else [None]
     if any(end is None or len(end) != 1 for end in ends):
         raise ValueError(
-            f"network {network.name!r} must have one known input and one output: build it as Sequential with "
-            "an Input layer or as keras.Model(inputs, outputs)"
+            f"network {network.name!r} must have one known input and one output: call it once on a batch of images, "
+            "or build it as Sequential with an Input layer or as keras.Model(inputs, outputs)"
         )
     input_shape, output_shape = tuple(network.inputs[0].shape[1:]), tuple(network.outputs[0].shape[1:])
     if len(input_shape) != 3 or None in input_shape or len(output_shape) != 1:

@@ -25,6 +25,7 @@ import numpy as np
 from advlens.arrays import Array, checked_images
 from advlens.explanations.arguments import in_batches, network_of, neuron_selection
 from advlens.explanations.describe import IMAGE, Description, Request, describe
+from advlens.explanations.evaluation import evaluate
 from advlens.explanations.process import Refused, worker
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Method:
 
 
 ENGINES = ("innvestigate", "native")
+WITHOUT_LAYERS = ("gradient", "input_t_gradient")  # methods that need none: a network is one function to them
 METHODS: dict[str, Method] = {
     "deep_taylor": Method(only_relu=True),
     "deep_taylor.bounded": Method(only_relu=True, first_rule=True),
@@ -80,8 +82,9 @@ def explain(
     the rescaled inputs, gradients (gradient, guided backprop, deconvnet) are those by the image itself.
 
     Args:
-        network: Keras 3 network, Sequential or functional, or a `Classifier`; a softmax at its end is cut off, and
-            said.
+        network: Keras 3 network, or a `Classifier`; a softmax at its end is cut off, and said. One with a subclassed
+            Model, whose layers can't be seen, is explained as it is, by gradient and input_t_gradient of the native
+            engine alone.
         images: (n, h, w, channels) floats in [0, 1].
         method: iNNvestigate's name, one of `methods()`; the native engine has more, `methods("native")`.
         neuron: "predicted" explains each image's largest logit (equal ones share), a class number or (n,)
@@ -111,7 +114,7 @@ def explain(
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     if engine not in ENGINES:
         raise ValueError(f"no engine is called {engine!r}: choose one of {', '.join(ENGINES)}")
-    if engine == "native":
+    if engine == "native" or _is_one_function(network, method):
         from advlens.explanations.native.engine import maps_of  # here: the worker process has no Keras 3
 
         chosen = {"method": method, "neuron": neuron, "from_layer": from_layer, "options": options}
@@ -152,7 +155,24 @@ def methods(engine: str = "innvestigate") -> tuple[str, ...]:
     return tuple(METHODS)
 
 
-explain.methods = methods  # type: ignore[attr-defined]
+explain.methods, explain.evaluate = methods, evaluate  # type: ignore[attr-defined]
+
+
+def _is_one_function(network: keras.Model, method: str) -> bool:
+    """Whether layers can't be seen, and the method needs none.
+
+    Raises:
+        ValueError: where it needs them.
+    """
+    from advlens.networks.parts import unseen  # here: the worker process has no Keras 3
+
+    hidden = ", ".join(map(repr, unseen(network)))
+    if hidden and method not in WITHOUT_LAYERS:
+        raise ValueError(
+            f"the layers of {hidden} can't be seen, and {method!r} needs them: choose {' or '.join(WITHOUT_LAYERS)}, "
+            "which don't, or build the network as Sequential or as keras.Model(inputs, outputs)"
+        )
+    return bool(hidden)
 
 
 def _warn_of_branches(description: Description, method: str, start: str) -> None:

@@ -8,6 +8,7 @@ from advlens.metrics.curves import (
     precision_at_prevalence,
     roc_auc,
     threshold_at_fpr,
+    tie_share,
     tpr_at_fpr,
 )
 from advlens.metrics.estimates import (
@@ -73,6 +74,7 @@ __all__ = [
     "share_difference_over_seeds",
     "share_over_seeds",
     "threshold_at_fpr",
+    "tie_share",
     "tpr_at_fpr",
     "two_sample_test",
     "verdict",

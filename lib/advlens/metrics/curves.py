@@ -142,6 +142,21 @@ def threshold_at_fpr(clean_scores: Array, fpr: float) -> float:
     return float(scores[-threshold_rank(len(scores), fpr)])
 
 
+def tie_share(clean_scores: Array, fpr: float) -> float:
+    """The share of images at `threshold_at_fpr` that is to be flagged, so that of `clean_scores` just `fpr` are.
+
+    With a of n scores above the threshold and t equal to it, (fpr·n − a) / t, in [0, 1).
+
+    Source: the randomised test of Neyman and Pearson, Lehmann & Romano 2005, theorem 3.2.1.
+
+    >>> round(tie_share(np.array([0.0, 0.0, 0.0, 1.0, 1.0]), 0.1), 6)
+    0.25
+    """
+    scores, threshold = checked_scores(clean_scores, name="clean_scores"), threshold_at_fpr(clean_scores, fpr)
+    share = (fpr * len(scores) - (scores > threshold).sum()) / (scores == threshold).sum()
+    return float(share) if share > ROUNDING else 0.0
+
+
 def threshold_rank(n: int, fpr: float) -> int:
     """Which of n clean scores, from the highest, is the threshold: ⌊fpr·n⌋ + 1."""
     return int(np.floor(checked_rate(fpr) * n + ROUNDING)) + 1

@@ -57,6 +57,12 @@ def layer_called(network: keras.Model, name: str) -> layers.Layer:
     return known[name]
 
 
+def unseen(network: keras.Model) -> dict[str, keras.Model]:
+    """The Models inside a network that have no graph, as subclassed ones, by name: their layers can't be seen."""
+    inner = [layer for layer in getattr(network, "layers", ()) if isinstance(layer, keras.Model)]
+    return {name_in(network, model): model for model in inner if not getattr(model, "inputs", None)}
+
+
 def weighted_layers(network: keras.Model) -> dict[str, layers.Layer]:
     """The layers that have weights, by name, in the order of computation; the statistics of normalised inputs are none.
 
@@ -68,9 +74,7 @@ def weighted_layers(network: keras.Model) -> dict[str, layers.Layer]:
         for layer in network.layers
         if layer.weights and not isinstance(layer, layers.Normalization)
     }
-    hidden = [
-        name for name, layer in found.items() if isinstance(layer, keras.Model) and not getattr(layer, "inputs", None)
-    ]
+    hidden = [name for name in unseen(network) if name in found]
     if hidden:
         raise ValueError(
             f"the layers of {hidden[0]!r}, a {type(found[hidden[0]]).__name__}, can't be seen: build it as Sequential "
@@ -88,10 +92,9 @@ def last_convolution(network: keras.Model) -> layers.Layer:
     """The last Conv2D of the network, or the one before it where the logits are its outputs.
 
     Raises:
-        ValueError: for a network without one.
+        ValueError: for a network without one, or whose layers can't be seen.
     """
-    found = [layer for layer in network.layers if isinstance(layer, layers.Conv2D)]
-    found = [layer for layer in found if layer is not last_layer(network)]
+    found = [layer for layer in list(weighted_layers(network).values())[:-1] if isinstance(layer, layers.Conv2D)]
     if not found:
         raise ValueError(f"network {network.name!r} has no convolution before its logits: choose another network")
     return found[-1]

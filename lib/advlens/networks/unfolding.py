@@ -55,6 +55,15 @@ def unfolded(network: keras.Model, *, input_range: Range | None = None, bgr: boo
     return flat
 
 
+def averaged(network: keras.Model, passes: int) -> keras.Model:
+    """A flat network with random layers as one whose logits are the mean of that many passes through these layers."""
+    graph, image = _graph(network), keras.Input(network.inputs[0].shape[1:], name="image")
+    logits = [keras.tree.flatten(graph._run_through_graph(image))[0] for _ in range(passes)]
+    made = keras.Model(image, layers.Average(name="mean_of_passes")(logits), name=network.name)
+    setattr(made, FULL_NAMES, getattr(network, FULL_NAMES, {}))
+    return made
+
+
 class _Flattening:
     """Walks through a network's graph on new tensors; layers are known by their full names."""
 

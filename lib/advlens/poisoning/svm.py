@@ -7,6 +7,7 @@ from sklearn.svm import SVC
 
 from advlens.arrays import Array
 from advlens.progress import progress
+from advlens.random import numpy_seeded
 
 CLASSES = 2
 NEVER = np.inf  # the rise of ART's objective that would stop its walk
@@ -62,9 +63,7 @@ def svm_points(
         logs, needs probabilities that a plain SVC does not have: so points are asked for one by one.
     Source: Biggio, Nelson & Laskov 2012.
     """
-    state = np.random.get_state()  # noqa: NPY002
-    np.random.seed(seed)  # noqa: NPY002
-    try:
+    with numpy_seeded(seed):
         attack = PoisoningAttackSVM(
             LinearMachine(*train),
             step=step,
@@ -82,8 +81,6 @@ def svm_points(
                 list(zip(starts, one_hot(targets), strict=True)), description="poisoning", unit="point"
             )
         ]
-    finally:
-        np.random.set_state(state)  # noqa: NPY002
     return within(np.concatenate(found), starts, radius=radius)
 
 

@@ -1,5 +1,6 @@
 """Monte-Carlo dropout: one network as t thinned ones, whose predictions differ where it is unsure."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -9,7 +10,7 @@ import tensorflow as tf
 
 from advlens.arrays import Array, checked_images, checked_seed, checked_whole
 from advlens.memory import halve_until_it_fits
-from advlens.networks.parts import name_in
+from advlens.networks.parts import name_in, unseen, weighted_layers
 from advlens.networks.unfolding import unfolded
 from advlens.progress import progress
 from advlens.uncertainty.metrics import METRICS
@@ -146,9 +147,13 @@ def _split(network: keras.Model, masks: Mapping[str, Array]) -> tuple[keras.Mode
 
 def _dropout_layers(network: keras.Model, names: Sequence[str] | None) -> list[keras.layers.Dropout]:
     """The layers to thin, in the order of computation."""
-    found = [layer for layer in network.layers if isinstance(layer, keras.layers.Dropout)]
+    found = _dropouts(network)
     known = [name_in(network, layer) for layer in found]
+    hidden = [name for name, inner in unseen(network).items() if _dropouts(inner)]
+    if hidden and found and names is None:
+        warnings.warn(f"dropout in {', '.join(hidden)}, whose layers can't be seen, stays off", stacklevel=3)
     if not found:
+        weighted_layers(network)  # says where they can't be seen
         raise ValueError(
             f"network {network.name!r} has no Dropout layer: uncertainty needs one, choose another network"
         )
@@ -160,6 +165,10 @@ def _dropout_layers(network: keras.Model, names: Sequence[str] | None) -> list[k
         if name not in known:
             raise ValueError(f"no dropout layer is called {name!r}: choose among {', '.join(known)}")
     return [layer for layer, name in zip(found, known, strict=True) if name in names]
+
+
+def _dropouts(network: keras.Model) -> list[keras.layers.Dropout]:
+    return [layer for layer in network.layers if isinstance(layer, keras.layers.Dropout)]
 
 
 def _masks(layer: keras.layers.Dropout, *, passes: int, seed: list[int]) -> Array:

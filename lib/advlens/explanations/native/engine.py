@@ -229,6 +229,11 @@ def _start(network: Network, method: Method, from_layer: str | None) -> int:
         numbers = [number for number, step in enumerate(network.steps, 1) if step.name == name]
         if numbers:
             return numbers[-1]
+        if not name:
+            raise ValueError(
+                "Grad-CAM needs a convolution before the logits, and none can be seen: choose gradient or "
+                "input_t_gradient"
+            )
     elif name is None:
         only_gradient = isinstance(method, Gradient) and not method.times_input
         return IMAGE if only_gradient else network.after_rescaling()
