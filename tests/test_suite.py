@@ -105,7 +105,8 @@ def test_heads_from_another_suite_judge_here_and_other_columns_are_left_out(made
     with pytest.warns(UserWarning, match="left out"):
         shown = pd.read_csv(made.write_transferred(twin).with_suffix(".csv"))
     assert list(shown.iloc[:, 2]) == list(shown.iloc[:, 3])
-    assert shown["detector"].is_unique and shown.iloc[:, 3].str[:5].astype(float).is_monotonic_decreasing
+    assert shown["detector"].is_unique
+    assert shown.iloc[:, 3].str[:5].astype(float).is_monotonic_decreasing
     twin.sizes = dataclasses.replace(made.sizes, training_seeds=3)
     with pytest.raises(ValueError, match="got 2 and 3 training seeds"):
         made.transferred(twin)
