@@ -64,38 +64,33 @@ def _walk(
     """Down the rows, from the highest score, in each draw; above: (d, t) how many rows each threshold flags."""
     draws, n, n_rates, n_thresholds = len(counts), len(columns), len(rates), above.shape[1]
     area, precision = np.empty(draws), np.empty(draws)
-    reached, flagged = np.empty((draws, n_rates)), np.zeros((draws, n_thresholds, 2))
+    reached, flagged = np.empty((draws, n_rates)), np.empty((draws, n_thresholds, 2))
+    ends = np.flatnonzero(ends_tie)
+    trues, falses = np.zeros(n + 1, np.int64), np.zeros(n + 1, np.int64)  # among the first rows, by how many these are
     for draw in range(draws):
         own = counts[draw]
-        positives, negatives = 0, 0
         for row in range(n):
-            weight = int(own[columns[row]])
-            positives += weight * truth[row]
-            negatives += weight * (1 - truth[row])
+            weight = np.int64(own[columns[row]])
+            trues[row + 1] = trues[row] + weight * truth[row]
+            falses[row + 1] = falses[row] + weight * (1 - truth[row])
+        positives, negatives = trues[n], falses[n]
         both = float(positives) if positives > 0 and negatives > 0 else np.nan
-        true, false, true_before, false_before = 0, 0, 0, 0
-        twice_area, summed, rate = 0, 0.0, 0
-        for row in range(n):
-            weight = int(own[columns[row]])
-            true += weight * truth[row]
-            false += weight * (1 - truth[row])
-            for k in range(n_thresholds):
-                if above[draw, k] == row + 1:
-                    flagged[draw, k, 0], flagged[draw, k, 1] = true, false
-            if ends_tie[row]:
-                while rate < n_rates and false > rates[rate] * negatives + ROUNDING:
-                    reached[draw, rate] = true_before / both
-                    rate += 1
-                twice_area += (false - false_before) * (true + true_before)
-                if true > true_before:
-                    summed += (true - true_before) * (true / (true + false))
-                true_before, false_before = true, false
-        reached[draw, rate:] = true / both
+        true_before, false_before, twice_area, summed, rate = 0, 0, 0, 0.0, 0
+        for end in ends:
+            true, false = trues[end + 1], falses[end + 1]
+            while rate < n_rates and false > rates[rate] * negatives + ROUNDING:
+                reached[draw, rate] = true_before / both
+                rate += 1
+            twice_area += (false - false_before) * (true + true_before)
+            if true > true_before:
+                summed += (true - true_before) * (true / (true + false))
+            true_before, false_before = true, false
+        reached[draw, rate:] = positives / both
         area[draw] = twice_area / (2.0 * positives * negatives)
         precision[draw] = summed / both
         for k in range(n_thresholds):
-            flagged[draw, k, 0] /= positives
-            flagged[draw, k, 1] /= negatives
+            flagged[draw, k, 0] = trues[above[draw, k]] / positives
+            flagged[draw, k, 1] = falses[above[draw, k]] / negatives
     return area, precision, reached, flagged
 
 
