@@ -135,7 +135,7 @@ def _with_readouts(classifier: Classifier, readouts: Array) -> Classifier:
 def _solved(attack: DetectorAwareAttack, images: Array, test: Binarised, flagged: int) -> float:
     """The share of images with a test of which the attack finds one of class 1 that is flagged, or one that is not."""
 
-    def own_column(_: DetectorAwareAttack, leads: tf.Tensor, y: tf.Tensor, **_largest: Any) -> tf.Tensor:
+    def own_column(_: DetectorAwareAttack, leads: tf.Tensor, y: tf.Tensor, **_largest: object) -> tf.Tensor:
         return tf.gather(leads, y, batch_dims=1)
 
     kind = type(f"Binarised{type(attack).__name__}", (type(attack),), {"_lead": own_column})
