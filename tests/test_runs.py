@@ -6,7 +6,7 @@ import nbformat
 import numpy as np
 import pytest
 
-from advlens import cli, profiles, publishing, runs
+from advlens import cli, lanes, profiles, publishing, runs
 from advlens.profiles import declared_parameters, profile_parameters
 from advlens.runs import Plan, Stopped, code_of, execute, plans
 from advlens.workbench import Workbench
@@ -76,6 +76,46 @@ def test_any_command_that_is_stopped_cleans_up_and_says_how_to_go_on(number, cod
     assert capsys.readouterr().err == "advlens: stopped; run the same command to go on\n"
     assert cleaned == ["try"]
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def in_lanes(project, *codes) -> Plan:
+    """A plan of as many notebooks as there are codes."""
+    for number, code in enumerate(codes, 1):
+        write_notebook(project / "notebooks" / f"{number:02}_book.ipynb", code)
+    return Plan("try", "mnist", {})
+
+
+def test_notebooks_in_two_lanes_are_at_work_at_once_and_the_third_waits(project):
+    meet = "import os, time\nopen({!r}, 'w').close()\nwhile not os.path.exists({!r}):\n    time.sleep(0.1)"
+    met = [meet.format(str(project / own), str(project / other)) for own, other in ("ab", "ba")]
+    plan = in_lanes(project, *met, logging_cell(project, "amount"))
+    execute(plan, lanes=2)
+    assert (project / "log").read_text() == "1\n"
+    execute(plan, lanes=2)
+    assert (project / "log").read_text() == "1\n"
+
+
+def test_one_that_fails_lets_the_other_lane_s_notebook_end_and_starts_no_third(project):
+    waits = f"import time\ntime.sleep(6)\n{logging_cell(project, 1)}"
+    with pytest.raises(RuntimeError, match=r"^01_book failed: ValueError: no; see .*01_book\.failed\.ipynb"):
+        execute(in_lanes(project, "raise ValueError('no')", waits, logging_cell(project, 3)), lanes=2)
+    assert (project / "log").read_text() == "1\n"
+
+
+def test_lanes_that_are_stopped_say_where_each_was(project, monkeypatch):
+    books = [f"open({str(project)!r} + '/{name}', 'w').close()\nimport time\ntime.sleep(60)" for name in "ab"]
+    pause = lanes.time.sleep
+
+    def sleep(seconds):
+        pause(seconds)
+        if (project / "a").exists() and (project / "b").exists():
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(lanes.time, "sleep", sleep)
+    with pytest.raises(Stopped, match=r"^stopped in 01_book, cell \d and 02_book, cell \d; run the same") as stopped:
+        execute(in_lanes(project, *books), lanes=2)
+    assert stopped.value.code == 130
+    assert list((project / "data").rglob("*.ipynb")) == []
 
 
 def test_a_healthy_run_prints_no_noise(project, capfd):

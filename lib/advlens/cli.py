@@ -35,19 +35,39 @@ TRAIN_IMAGES = 20000
 
 
 @app.command()
-def run(profile: Profile = "standard", dataset: Dataset = "mnist", run: Run = "standard", seed: Seed = "0") -> None:
+def run(
+    profile: Profile = "standard",
+    dataset: Dataset = "mnist",
+    run: Run = "standard",
+    seed: Seed = "0",
+    lanes: Annotated[int, typer.Option(min=0, help="Notebooks at a time; 0 for 1 or 2, as this machine allows.")] = 0,
+) -> None:
     """Execute the notebooks in order, skipping what is done, and print where the results are."""
     from advlens import runs
+    from advlens.lanes import lanes_here
 
     terminal = sys.stderr.isatty()
     os.environ.setdefault("ADVLENS_PROGRESS", os.ttyname(sys.stderr.fileno()) if terminal else "off")
     chosen = list(runs.plans(run, dataset, profile, _seed(seed)))
     for plan in chosen:
-        runs.execute(plan)
+        runs.execute(plan, lanes=lanes or lanes_here())
     for plan in chosen:
         runs.report(plan)
     if profile == "smoke":
         print("These are the smoke sizes: every cell runs, and no number means anything.")
+
+
+@app.command(hidden=True)
+def step() -> None:
+    """Execute the notebook that a run in another process asks for."""
+    import json
+
+    from advlens.lanes import end_with_parent
+    from advlens.runs import do_step
+
+    end_with_parent()
+    notebook, target, parameters, key = json.load(sys.stdin)
+    do_step(Path(notebook), Path(target), parameters, key)
 
 
 @app.command()

@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import resource
 import signal
 import sys
@@ -29,11 +30,13 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
 
 from advlens.datasets import CLASS_NAMES, load
+from advlens.lanes import side_by_side
 from advlens.paths import checked_name, project_root, run_folder
 from advlens.profiles import notebooks, own_parameters, profile_parameters
 from advlens.store.makers import read_lock
 from advlens.store.store import READS
 
+PLACE = re.compile("stopped in (.*);")
 LONGEST_SOCKET = 100  # characters of a socket's path that all systems take, some of them 107
 
 
@@ -111,24 +114,52 @@ def plans(run: str, dataset: str, profile: str, seed: int) -> Iterator[Plan]:
         yield Plan(run, name, parameters)
 
 
-def execute(plan: Plan) -> None:
+def execute(plan: Plan, *, lanes: int = 1) -> None:
     """Executes a plan's notebooks in order, skipping those that are done.
 
+    Args:
+        lanes: how many notebooks are executed at a time; with more than one, each in a process of its own.
     Raises:
         RuntimeError: where a cell fails or a kernel dies; the notebook as far as it came lies beside the finished ones,
             as `NN_name.failed.ipynb`.
         Stopped: on Ctrl-C or SIGTERM.
     """
     with locked(plan.folder):
+        left: dict[str, tuple[Path, Path, dict[str, Any], str]] = {}
         for notebook, target, parameters, key in plan.steps():
             if is_done(target, key):
                 print(f"{plan.dataset} {notebook.stem}: done before")
-                continue
-            print(f"{plan.dataset} {notebook.stem}: running", flush=True)
-            with _recorded_reads(target) as reads:
-                _execute_one(notebook, target, parameters)
-                pairs = (line.rsplit(" ", 1) for line in reads.read_text().splitlines())
-                mark_done(target, key, {name: int(version) for name, version in pairs})
+            else:
+                left[notebook.stem] = notebook, target, parameters, key
+        if lanes > 1 and len(left) > 1:
+            return _side_by_side(plan.dataset, left, lanes)
+        for name, step in left.items():
+            print(f"{plan.dataset} {name}: running", flush=True)
+            do_step(*step)
+
+
+def do_step(notebook: Path, target: Path, parameters: dict[str, Any], key: str) -> None:
+    """Executes one notebook and marks it as done."""
+    with _recorded_reads(target) as reads:
+        _execute_one(notebook, target, parameters)
+        pairs = (line.rsplit(" ", 1) for line in reads.read_text().splitlines())
+        mark_done(target, key, {name: int(version) for name, version in pairs})
+
+
+def _side_by_side(dataset: str, steps: Mapping[str, Any], lanes: int) -> None:
+    tasks = {name: json.dumps(step, default=str) for name, step in steps.items()}
+    say = lambda name: print(f"{dataset} {name}: running", flush=True)  # noqa: E731
+    ended, interrupted = side_by_side(tasks, "step", lanes=lanes, say=say)
+    if interrupted:
+        where = [place for _, told in ended.values() for place in PLACE.findall(told)]
+        raise Stopped(" and ".join(where) or "between two notebooks", code=interrupted)
+    failed = [
+        (told.splitlines() or [f"{name} ended with exit code {code}"])[-1]
+        for name, (code, told) in ended.items()
+        if code
+    ]
+    if failed:
+        raise RuntimeError("; ".join(line.removeprefix("advlens: ") for line in failed))
 
 
 @contextlib.contextmanager
