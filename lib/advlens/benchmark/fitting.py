@@ -110,8 +110,12 @@ class Heads:
         key = (tuple(attacks), condition, case.protocol, number, tuple(parts))
         chosen, kept, truth = self._once(("rows", *key), lambda: self._chosen(*key))
         columns = columns_of(detector)
-        measured = [self.measurements.of(detector.lens, attack, condition, noise)[columns] for attack in attacks]
-        values = np.concatenate([frame.to_numpy()[rows] for frame, rows in zip(measured, chosen, strict=True)])[kept]
+
+        def values_of(attack: str) -> Array:
+            make = lambda: self.measurements.of(detector.lens, attack, condition, noise)[columns].to_numpy()  # noqa: E731
+            return self._once(("values", id(detector), attack, condition, noise), make)
+
+        values = np.concatenate([values_of(attack)[rows] for attack, rows in zip(attacks, chosen, strict=True)])[kept]
         return pd.DataFrame(values, columns=columns, index=kept), truth
 
     def _chosen(
