@@ -114,32 +114,12 @@ def explain(
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     if engine not in ENGINES:
         raise ValueError(f"no engine is called {engine!r}: choose one of {', '.join(ENGINES)}")
+    chosen = {"method": method, "neuron": neuron, "from_layer": from_layer, "options": options}
     if engine == "native" or _is_one_function(network, method):
         from advlens.explanations.native.engine import maps_of  # here: the worker process has no Keras 3
 
-        chosen = {"method": method, "neuron": neuron, "from_layer": from_layer, "options": options}
         return maps_of(network, images, **chosen, batch_size=batch_size)
-    if method not in METHODS:
-        raise ValueError(f"no explanation method is called {method!r}: choose one of {', '.join(METHODS)}")
-    description = describe(network)
-    _check_relu(description, method)
-    images = checked_images(images, shape=description.input_shape)
-    neuron_mode, neurons = neuron_selection(neuron, n=len(images), num_classes=network.output_shape[-1])
-    start = _start(description, from_layer)
-    _check_first_layer(description, method, start)
-    _warn_of_branches(description, method, start)
-    if method == "deep_taylor.bounded":
-        options = _bounds(description, start) | options
-    request = Request(description.digest(), method, neuron_mode, start, options)
-    try:
-        maps = in_batches(
-            functools.partial(worker().analyze, request, description), images, neurons, batch_size, method
-        )
-    except Refused as refusal:
-        raise ValueError(f"iNNvestigate refused {method!r} with options {options}: {refusal}") from None
-    if METHODS[method].gradient and start == IMAGE:
-        maps *= description.scale
-    return maps
+    return _by_innvestigate(network, images, **chosen, batch_size=batch_size)
 
 
 def methods(engine: str = "innvestigate") -> tuple[str, ...]:
@@ -156,6 +136,38 @@ def methods(engine: str = "innvestigate") -> tuple[str, ...]:
 
 
 explain.methods, explain.evaluate = methods, evaluate  # type: ignore[attr-defined]
+
+
+def _by_innvestigate(
+    network: keras.Model,
+    images: Array,
+    *,
+    method: str,
+    neuron: str | int | Array,
+    from_layer: str | None,
+    options: dict[str, Any],
+    batch_size: int,
+) -> Array:
+    if method not in METHODS:
+        raise ValueError(f"no explanation method is called {method!r}: choose one of {', '.join(METHODS)}")
+    description = describe(network)
+    _check_relu(description, method)
+    images = checked_images(images, shape=description.input_shape)
+    neuron_mode, neurons = neuron_selection(neuron, n=len(images), num_classes=network.output_shape[-1])
+    start = _start(description, from_layer)
+    _check_first_layer(description, method, start)
+    _warn_of_branches(description, method, start)
+    if method == "deep_taylor.bounded":
+        options = _bounds(description, start) | options
+    request = Request(description.digest(), method, neuron_mode, start, options)
+    analyze = functools.partial(worker().analyze, request, description)
+    try:
+        maps = in_batches(analyze, images, neurons, batch_size, method)
+    except Refused as refusal:
+        raise ValueError(f"iNNvestigate refused {method!r} with options {options}: {refusal}") from None
+    if METHODS[method].gradient and start == IMAGE:
+        maps *= description.scale
+    return maps
 
 
 def _is_one_function(network: keras.Model, method: str) -> bool:
