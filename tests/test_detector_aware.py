@@ -299,7 +299,7 @@ def test_strength_is_shown_or_what_is_lacking_named(max_pooling_classifier, cali
     shown = strength_checks(attack, x, y)
     assert shown.potentially_unreliable == ""
     assert shown.evasion > shown.oblivious
-    assert len(shown.checks) == 6
+    assert len(shown.checks) == 7
     weak = strength_checks(attack.changed(max_iter=2, eps_step=1 / 255), x, y)
     for check in ("evasion with", "evasion: ", "evasion without bounds"):
         assert check in weak.potentially_unreliable
