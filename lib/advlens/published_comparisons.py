@@ -74,7 +74,8 @@ def pasa(suite: Suite, detector: Detector) -> pd.DataFrame:
     """PASA's own run: ROC-AUC by attack and ε, against clean images alone and with noisy twins of the same norm.
 
     Returns:
-        A row an attack, ε and negatives: attack, eps, negatives, published, estimate, low, high, n.
+        A row an attack, ε and negatives: attack, eps, negatives, published (NaN for data other than digits), estimate,
+        low, high, n.
     """
     cells = [(attack, eps, said) for attack, row in PASA.items() for eps, said in zip(PASA_EPSILONS, row, strict=True)]
     names = [f"{attack} {round(255 * eps)}/255" for attack, eps, _ in cells]
@@ -86,5 +87,7 @@ def pasa(suite: Suite, detector: Detector) -> pd.DataFrame:
     about = pd.DataFrame(cells, columns=["kind", "eps", "published"]).assign(attack=names)
     table = table.merge(about, on="attack")
     table["attack"] = table["kind"]
+    if suite.bench.data.name != "mnist":
+        table["published"] = np.nan
     columns = ["attack", "eps", "negatives", "published", "estimate", "low", "high", "n_positive"]
     return table[columns].rename(columns={"n_positive": "n"})
