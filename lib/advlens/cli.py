@@ -26,7 +26,7 @@ Run = Annotated[str, typer.Option(help="The run's name: its results lie in data/
 Profile = Annotated[str, typer.Option(help="smoke, standard, full, or the path of a .yaml of your own.")]
 Dataset = Annotated[str, typer.Option(help="mnist, fashion_mnist, all, or the path of an .npz.")]
 Seed = Annotated[str, typer.Option(help="Governs all randomness.")]
-Images = Annotated[int, typer.Option(help="Attacked images a set; slow attacks get a quarter.")]
+Images = Annotated[int, typer.Option(help="Attacked images a set; slow attacks get half as many.")]
 Strengths = Annotated[int, typer.Option(help="Strengths or margins an attack, 1 to 3.")]
 Seeds = Annotated[int, typer.Option(help="How many times each head is trained.")]
 Attacks = Annotated[str, typer.Option(help="Only these of the suite's attacks, as fgsm,deepfool.")]

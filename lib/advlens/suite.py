@@ -88,7 +88,7 @@ class Sizes:
     """How much is done.
 
     Attributes:
-        images: attacked images a set; slow attacks get a quarter; strengths: 1 to 3 of each attack that has them.
+        images: attacked images a set; slow attacks get half as many; strengths: 1 to 3 of each attack that has them.
         epochs: of the task network; training_seeds: of each head; alarms: normal images of each hard kind.
         clean: test images that are not attacked, four in five for thresholds, the others for false-positive rates.
     """
@@ -164,7 +164,7 @@ class Suite:
 
     def attack_set(self, title: str, attack: str, parameters: Mapping[str, Any]) -> AttackSet:
         """An attack of the catalogue on this network, on as many images as `sizes` says."""
-        n = max(self.sizes.images // 4, 1) if attack in SLOW else self.sizes.images
+        n = max(self.sizes.images // 2, 1) if attack in SLOW else self.sizes.images
         return self.bench.attack_set(attack, self.classifier, n=n, title=title, **parameters)
 
     @cached_property
