@@ -20,7 +20,7 @@ help:  ## Show this list
 	@echo "Advlens: make TARGET [PROFILE=standard|full|smoke|your.yaml] [DATASET=mnist|fashion_mnist|all] [RUN=name] [SEED=n]"
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */\1\t/' | expand -t 12 | sed 's/^/  /'
 
-run: $(READY)  ## Execute the notebooks in order, skipping what is done, and print the headline table
+run: $(READY)  ## Execute the notebooks, one or two at a time, skipping what is done, and print the headline table
 	@$(PY) -m advlens.cli run --profile '$(PROFILE)' --dataset '$(DATASET)' --run '$(RUN)' --seed '$(SEED)'
 
 test: $(READY) data  ## Run the unit tests, then nbval on the notebooks' regression baselines

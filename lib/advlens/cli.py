@@ -42,7 +42,7 @@ def run(
     seed: Seed = "0",
     lanes: Annotated[int, typer.Option(min=0, help="Notebooks at a time; 0 for 1 or 2, as this machine allows.")] = 0,
 ) -> None:
-    """Execute the notebooks in order, skipping what is done, and print where the results are."""
+    """Execute the notebooks, skipping what is done, and print where the results are, and the headline tables."""
     from advlens import runs
     from advlens.lanes import lanes_here
 

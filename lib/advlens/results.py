@@ -57,8 +57,7 @@ SECTIONS = (
         "14-knowing",
         ("14_adaptive_attackers",),
         "Of the attacks that succeed in the middle L∞ ball, the share flagged at 5 % FPR; the smallest balls in which "
-        "half of all images evade; and how accurate, within half the radius, a network would have to be, if the rate "
-        "were final.",
+        "half of all images evade; and the accuracy within half the radius that this rate would imply (Tramèr 2022).",
     ),
     Section(
         "Input and relevancy classifiers",
