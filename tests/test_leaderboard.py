@@ -1,13 +1,23 @@
 """The leaderboard: entries as JSON, and the page that a browser makes of them."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from advlens.benchmark.judging import BAR
-from advlens.entries import OPTIONAL, catches, entries, page, read_entries, write_entries
+from advlens.entries import (
+    OPTIONAL,
+    catches,
+    entries,
+    page,
+    read_entries,
+    update_entries,
+    with_oblivious,
+    write_entries,
+)
 
 ABOVE = f"{BAR} above the best baseline"
 LEARNT = {"fused": ("the attack", "all but its family"), "energy": ("no attack",), "max softmax": ("no attack",)}
@@ -83,6 +93,28 @@ def test_what_a_detector_catches_is_a_share_of_what_the_other_misses(made):
         "share": pytest.approx(np.average(both["b"], weights=missed)),
         "missed": round(missed.sum()),
     }
+
+
+def test_a_suite_s_results_and_those_of_attackers_who_know_keep_each_other(made, tmp_path):
+    fused = next(entry for entry in made if entry["detector"] == "fused")
+    row = fused["results"][0] | {
+        "knowledge": "adaptive",
+        "attack": "knows fused",
+        "tpr": 0.2,
+        "low": 0.1,
+        "high": 0.3,
+    }
+    known = [
+        fused | {"results": [row], "best_attack_so_far": "knows fused", "footnote": "", "potentially_unreliable": False}
+    ]
+    write_entries(known, tmp_path / "entries")
+    for _ in range(2):
+        update_entries(tmp_path / "entries", partial(with_oblivious, made))
+    found = {entry["detector"]: entry for entry in read_entries(tmp_path / "entries")}
+    assert found["fused"]["results"] == [*json.loads(json.dumps(fused["results"])), row]
+    assert (found["fused"]["best_attack_so_far"], found["fused"]["potentially_unreliable"]) == ("knows fused", False)
+    assert found["max softmax"]["potentially_unreliable"]
+    assert len(found) == len(made)
 
 
 def test_entries_come_back_from_their_files(made, tmp_path):

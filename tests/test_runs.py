@@ -1,6 +1,10 @@
 """Papermill plans, on small notebooks of their own in a project folder of their own."""
 
+import os
 import signal
+import subprocess
+import sys
+import time
 
 import nbformat
 import numpy as np
@@ -78,6 +82,20 @@ def test_any_command_that_is_stopped_cleans_up_and_says_how_to_go_on(number, cod
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+WAIT = """import os, time
+open({own!r}, "w").close()
+for _ in range(600):
+    if os.path.exists({other!r}): break
+    time.sleep(0.1)
+else: raise TimeoutError"""
+
+
+ORPHANS = """from pathlib import Path
+from advlens import runs
+with runs.locked(Path({folder!r})) as lock:
+    runs._side_by_side("mnist", {steps!r}, 2, lock)"""
+
+
 def in_lanes(project, *codes) -> Plan:
     """A plan of as many notebooks as there are codes."""
     for number, code in enumerate(codes, 1):
@@ -85,37 +103,88 @@ def in_lanes(project, *codes) -> Plan:
     return Plan("try", "mnist", {})
 
 
+def waiting(project, own: str, other: object) -> str:
+    return WAIT.format(own=str(project / own), other=str(other))
+
+
 def test_notebooks_in_two_lanes_are_at_work_at_once_and_the_third_waits(project):
-    meet = "import os, time\nopen({!r}, 'w').close()\nwhile not os.path.exists({!r}):\n    time.sleep(0.1)"
-    met = [meet.format(str(project / own), str(project / other)) for own, other in ("ab", "ba")]
-    plan = in_lanes(project, *met, logging_cell(project, "amount"))
+    met = [waiting(project, own, project / other) for own, other in ("ab", "ba")]
+    plan = in_lanes(
+        project,
+        *met,
+        logging_cell(project, "amount, os.environ['OMP_NUM_THREADS']").replace("with", "import os\nwith", 1),
+    )
     execute(plan, lanes=2)
-    assert (project / "log").read_text() == "1\n"
     execute(plan, lanes=2)
-    assert (project / "log").read_text() == "1\n"
+    assert (project / "log").read_text() == f"1 {os.environ.get('OMP_NUM_THREADS') or max(1, lanes._cores() // 2)}\n"
 
 
-def test_one_that_fails_lets_the_other_lane_s_notebook_end_and_starts_no_third(project):
-    waits = f"import time\ntime.sleep(6)\n{logging_cell(project, 1)}"
-    with pytest.raises(RuntimeError, match=r"^01_book failed: ValueError: no; see .*01_book\.failed\.ipynb"):
-        execute(in_lanes(project, "raise ValueError('no')", waits, logging_cell(project, 3)), lanes=2)
-    assert (project / "log").read_text() == "1\n"
+def test_one_that_fails_lets_the_other_lane_s_notebook_end_and_starts_no_third(project, capsys):
+    failed = Plan("try", "mnist", {}).folder / "notebooks" / "01_book.failed.ipynb"
+    waits = f"{waiting(project, 'b', failed)}\n{logging_cell(project, 2)}"
+    with pytest.raises(RuntimeError, match=r"^01_book failed: ValueError: no\nmore; see .*01_book\.failed\.ipynb"):
+        execute(in_lanes(project, "raise ValueError('no\\nmore')", waits, logging_cell(project, 3)), lanes=2)
+    assert (project / "log").read_text() == "2\n"
+    assert "mnist 01_book: failed, the other lane comes to its end\n" in capsys.readouterr().out
 
 
-def test_lanes_that_are_stopped_say_where_each_was(project, monkeypatch):
-    books = [f"open({str(project)!r} + '/{name}', 'w').close()\nimport time\ntime.sleep(60)" for name in "ab"]
-    pause = lanes.time.sleep
+@pytest.mark.parametrize(("stop", "code"), [(KeyboardInterrupt, 130), (SystemExit, 143)])
+def test_lanes_that_are_stopped_say_where_each_was(project, monkeypatch, stop, code):
+    books, pause = [waiting(project, name, project / "never") for name in "ab"], time.sleep
 
     def sleep(seconds):
         pause(seconds)
         if (project / "a").exists() and (project / "b").exists():
-            raise KeyboardInterrupt
+            raise stop
 
     monkeypatch.setattr(lanes.time, "sleep", sleep)
     with pytest.raises(Stopped, match=r"^stopped in 01_book, cell \d and 02_book, cell \d; run the same") as stopped:
         execute(in_lanes(project, *books), lanes=2)
-    assert stopped.value.code == 130
+    assert stopped.value.code == code
     assert list((project / "data").rglob("*.ipynb")) == []
+
+
+def test_lanes_of_a_killed_run_end_and_hold_its_folder_until_then(project):
+    plan = in_lanes(project, *(waiting(project, name, project / "never") for name in "ab"))
+    steps = [[str(notebook), str(target), parameters, key] for notebook, target, parameters, key in plan.steps()]
+    code = ORPHANS.format(folder=str(plan.folder), steps=dict(zip("ab", steps, strict=True)))
+    parent = subprocess.Popen([sys.executable, "-c", code])
+    soon(lambda: (project / "a").exists() and (project / "b").exists())
+    parent.kill()
+    parent.wait()
+    with pytest.raises(RuntimeError, match="another run is at work"), runs.locked(plan.folder):
+        pass
+
+    def free() -> bool:
+        try:
+            with runs.locked(plan.folder):
+                return True
+        except RuntimeError:
+            return False
+
+    soon(free)
+    assert list((project / "data").rglob("*.ipynb")) == []
+
+
+def soon(holds) -> None:
+    for _ in range(600):
+        if holds():
+            return
+        time.sleep(0.1)
+    raise TimeoutError
+
+
+def test_lanes_follow_from_the_memory_and_cores_that_a_process_has(monkeypatch, tmp_path):
+    pages = {"SC_PAGE_SIZE": 2**30, "SC_PHYS_PAGES": 15.5}
+    monkeypatch.setattr(lanes.os, "sysconf", pages.get)
+    monkeypatch.setattr(lanes, "CONTAINER", tmp_path / "memory.max")
+    monkeypatch.setattr(lanes, "_cores", lambda: 4)
+    assert lanes.lanes_here() == 2
+    lanes.CONTAINER.write_text(f"{8 * 2**30}\n")
+    assert lanes.lanes_here() == 1
+    lanes.CONTAINER.write_text("max\n")
+    monkeypatch.setattr(lanes, "_cores", lambda: 1)
+    assert lanes.lanes_here() == 1
 
 
 def test_a_healthy_run_prints_no_noise(project, capfd):

@@ -28,7 +28,7 @@ from advlens.benchmark.measuring import Once
 from advlens.benchmark.vocabulary import EVASION, NOMINAL_FPR
 from advlens.classifier import Classifier
 from advlens.detectors import Detector, create
-from advlens.entries import read_entries, with_adaptive, write_entries
+from advlens.entries import update_entries, with_adaptive
 from advlens.image_files import through
 from advlens.paths import plain_name
 from advlens.progress import progress
@@ -329,8 +329,8 @@ class AdaptiveSuite:
         folder = self.bench.folder / "benchmark"
         write_tables(folder, adaptive=self.table, strength=self.strength)
         about = {"dataset": self.bench.data.name, "settings": asdict(self.effort) | {"seed": self.bench.seed}}
-        own = folder / "entries"
-        write_entries(with_adaptive(read_entries(own), self.table, self.failed, **about), own)
+        table, failed = self.table, self.failed
+        update_entries(folder / "entries", lambda found: with_adaptive(found, table, failed, **about))
         return folder / "adaptive.parquet"
 
     def hardened(self, name: str) -> pd.DataFrame:

@@ -19,7 +19,7 @@ from advlens.arrays import Array, checked_images, checked_labels, checked_whole
 from advlens.memory import halve_until_it_fits
 from advlens.networks.files import REBUILD, open_network
 from advlens.networks.parts import FULL_NAMES, Tensors, last_layer, layer_called, name_in, tensors_of
-from advlens.networks.unfolding import Range, averaged, unfolded
+from advlens.networks.unfolding import Range, averaged, is_averaged, unfolded
 
 GRADIENTS_A_CALL = 10  # class gradients that one compiled call computes: bounds the size of its graph
 RANGES = ((0, 255), (-1, 1))  # in which most networks that do not take [0, 1] take images
@@ -67,7 +67,8 @@ class Classifier(TensorFlowV2Classifier):
         network = open_network(network) if isinstance(network, str | Path) else network
         network = unfolded(network, input_range=input_range, bgr=bgr)
         input_shape, num_classes = _checked_shapes(network)
-        network = _checked_outputs(network, input_shape, may_differ=checked_whole(passes, name="passes") > 1)
+        is_random = checked_whole(passes, name="passes") > 1 or is_averaged(network)
+        network = _checked_outputs(network, input_shape, may_differ=is_random)
         network = averaged(network, passes) if passes > 1 else network
         super().__init__(
             model=network,
@@ -78,7 +79,7 @@ class Classifier(TensorFlowV2Classifier):
             clip_values=(0.0, 1.0),
             preprocessing=None,
         )
-        self.input_range, self.passes, self.batch_size = input_range, passes, batch_size
+        self.input_range, self.is_random, self.batch_size = input_range, is_random, batch_size
         images = tf.TensorSpec((None, *input_shape), tf.float32)
         targets = tf.TensorSpec((None, num_classes), tf.float32)
         self._compiled_logits = tf.function(self._logits, input_signature=[images])

@@ -58,14 +58,14 @@ def run(
 
 
 @app.command(hidden=True)
-def step() -> None:
+def step(parent: int) -> None:
     """Execute the notebook that a run in another process asks for."""
     import json
 
-    from advlens.lanes import end_with_parent
+    from advlens.lanes import end_with
     from advlens.runs import do_step
 
-    end_with_parent()
+    end_with(parent)
     notebook, target, parameters, key = json.load(sys.stdin)
     do_step(Path(notebook), Path(target), parameters, key)
 

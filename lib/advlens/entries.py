@@ -8,13 +8,14 @@ import json
 import math
 import re
 import reprlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from filelock import FileLock
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 from matplotlib.colors import to_hex
@@ -140,6 +141,16 @@ def with_adaptive(
     return list(made.values())
 
 
+def with_oblivious(made: Iterable[dict[str, Any]], found: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """A suite's entries, with what those found already say of attackers who know the detectors: see `with_adaptive`."""
+    before = {(entry["dataset"], entry["detector"]): entry for entry in found}
+    for entry in made:
+        old = before.get((entry["dataset"], entry["detector"]), {"results": []})
+        known = [row for row in old["results"] if row["knowledge"] != Knowledge.OBLIVIOUS.value]
+        told = ("best_attack_so_far", "potentially_unreliable", "footnote") if known else ()
+        yield entry | {field: old[field] for field in told} | {"results": [*entry["results"], *known]}
+
+
 def catches(caught: pd.DataFrame) -> dict[str, dict[str, dict[str, float]]]:
     """What each detector catches of another's misses, over all attacks.
 
@@ -187,10 +198,18 @@ def write_entries(made: Iterable[Mapping[str, Any]], folder: Path) -> list[Path]
     return paths
 
 
+def update_entries(folder: Path, change: Callable[[list[dict[str, Any]]], Iterable[Mapping[str, Any]]]) -> None:
+    """Writes what is made of a folder's entries in their place, by one process at a time."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):
+        write_entries(change(read_entries(folder)), folder)
+
+
 def write_entry(entry: Mapping[str, Any], path: Path) -> Path:
     """Writes an entry as JSON, and says where."""
-    path.write_text(json.dumps(entry, indent=1, ensure_ascii=False) + "\n")
-    return path
+    partial = path.with_name(f".partial-{path.name}")
+    partial.write_text(json.dumps(entry, indent=1, ensure_ascii=False) + "\n")
+    return partial.replace(path)
 
 
 def read_entries(folder: Path) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ import threading
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import nbformat
 import papermill
@@ -30,7 +30,7 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
 
 from advlens.datasets import CLASS_NAMES, load
-from advlens.lanes import side_by_side
+from advlens.lanes import LANES, side_by_side
 from advlens.paths import checked_name, project_root, run_folder
 from advlens.profiles import notebooks, own_parameters, profile_parameters
 from advlens.store.makers import read_lock
@@ -124,7 +124,7 @@ def execute(plan: Plan, *, lanes: int = 1) -> None:
             as `NN_name.failed.ipynb`.
         Stopped: on Ctrl-C or SIGTERM.
     """
-    with locked(plan.folder):
+    with locked(plan.folder) as lock:
         left: dict[str, tuple[Path, Path, dict[str, Any], str]] = {}
         for notebook, target, parameters, key in plan.steps():
             if is_done(target, key):
@@ -132,7 +132,7 @@ def execute(plan: Plan, *, lanes: int = 1) -> None:
             else:
                 left[notebook.stem] = notebook, target, parameters, key
         if lanes > 1 and len(left) > 1:
-            return _side_by_side(plan.dataset, left, lanes)
+            return _side_by_side(plan.dataset, left, lanes, lock)
         for name, step in left.items():
             print(f"{plan.dataset} {name}: running", flush=True)
             do_step(*step)
@@ -146,25 +146,34 @@ def do_step(notebook: Path, target: Path, parameters: dict[str, Any], key: str) 
         mark_done(target, key, {name: int(version) for name, version in pairs})
 
 
-def _side_by_side(dataset: str, steps: Mapping[str, Any], lanes: int) -> None:
+def _side_by_side(dataset: str, steps: Mapping[str, Any], lanes: int, lock: IO[str]) -> None:
+    """The lock is held until the last process has ended, whatever becomes of this one."""
+    problems: list[str] = []
+
+    def failed(name: str, code: int, told: str) -> None:
+        if not PLACE.search(told):
+            said = re.findall(r"^advlens: (.*)", told, re.MULTILINE | re.DOTALL)
+            problems.append(said[-1].strip() if said else f"{name} ended with exit code {code}: {told[-2000:].strip()}")
+            print(f"{dataset} {name}: failed, the other lane comes to its end", flush=True)
+
     tasks = {name: json.dumps(step, default=str) for name, step in steps.items()}
-    say = lambda name: print(f"{dataset} {name}: running", flush=True)  # noqa: E731
-    ended, interrupted = side_by_side(tasks, "step", lanes=lanes, say=say)
+    about = {"lanes": lanes, "keep": [lock.fileno()], "failed": failed}
+    with sigterm_as_exit():
+        say = lambda name: print(f"{dataset} {name}: running", flush=True)  # noqa: E731
+        ended, interrupted = side_by_side(tasks, "step", **about, started=say)
     if interrupted:
         where = [place for _, told in ended.values() for place in PLACE.findall(told)]
         raise Stopped(" and ".join(where) or "between two notebooks", code=interrupted)
-    failed = [
-        (told.splitlines() or [f"{name} ended with exit code {code}"])[-1]
-        for name, (code, told) in ended.items()
-        if code
-    ]
-    if failed:
-        raise RuntimeError("; ".join(line.removeprefix("advlens: ") for line in failed))
+    if problems:
+        raise RuntimeError("; ".join(problems))
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[IO[str]]:
     """Holds a run's folder for this process; the system lets go of it when the process ends, however it ends.
+
+    Yields:
+        The lock; processes that are given it hold the folder, too.
 
     Raises:
         RuntimeError: where another process holds it.
@@ -177,7 +186,7 @@ def locked(folder: Path) -> Iterator[None]:
             raise RuntimeError(
                 f"another run is at work in {relative(folder)}: wait for it, or choose another name"
             ) from error
-        yield
+        yield file
 
 
 @contextlib.contextmanager
@@ -271,8 +280,10 @@ def _cause_of_death(before: float) -> str:
     """Why a kernel may have died, by the memory that it had where that is known: above the peak of those before it."""
     peak, have = _peak_memory(), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     told = f"it had {peak:.1f} of {have:.1f} GiB of memory" if peak > before else f"it had at most {peak:.1f} GiB"
-    if before < peak and peak > 0.7 * have:
-        return f"its kernel died, likely of memory ({told}): set smaller numbers of images"
+    lanes = int(os.environ.get(LANES, 1))
+    if before < peak and peak > 0.7 * have / lanes:
+        less = " or run with --lanes 1" if lanes > 1 else ""
+        return f"its kernel died, likely of memory ({told}): set smaller numbers of images{less}"
     return f"its kernel died ({told}): it was killed, or a library crashed"
 
 

@@ -8,7 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from advlens.benchmark.vocabulary import NOMINAL_FPR
 from advlens.closeness import bandwidth_of
 from advlens.datasets import stored_test_images
 from advlens.detectors import Boosting, Detector, Fisher, Logistic, create
-from advlens.entries import entries, write_entries
+from advlens.entries import entries, update_entries, with_oblivious
 from advlens.lenses import Joined, Lens
 from advlens.metrics import threshold_at_fpr
 from advlens.networks import dropout_network
@@ -317,7 +317,9 @@ class Suite:
         names = {TrainedOn.ALL.value: f"learnt on {here}", TrainedOn.OTHER_DATA.value: f"learnt on {there}"}
         shown = rates.assign(rate=text).pivot(index=["detector", "family"], columns="trained_on", values="rate")
         order = rates[rates["trained_on"] == TrainedOn.OTHER_DATA.value].set_index(["detector", "family"])["estimate"]
-        shown = shown.loc[order.sort_values(ascending=False).index, list(names)].rename(columns=names)
+        if order.empty:
+            raise ValueError("no attack has enough successes for a head from the other data set: attack more images")
+        shown = shown.reindex(order.sort_values(ascending=False).index, columns=list(names)).rename(columns=names)
         self.bench.show_table(shown.reset_index(), "headline-transfer")
         return self.bench.folder / "figures" / "headline-transfer.md"
 
@@ -402,7 +404,7 @@ class Suite:
         write_tables(folder, table=self.table, alarms=self.alarms, idle=self.idle)
         about = {"dataset": self.bench.data.name, "settings": self.about, "margins": self.margins}
         made = entries(self.table, self.alarms, **about, seconds=dict(self.seconds), caught=self.caught)
-        write_entries(made, folder / "entries")
+        update_entries(folder / "entries", partial(with_oblivious, made))
         return folder / "table.parquet"
 
 
@@ -410,6 +412,6 @@ def write_tables(folder: Path, **tables: pd.DataFrame) -> None:
     """Writes tables as Parquet into a folder, each under its name, none of them by halves."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
-        partial = folder / f".partial-{name}.parquet"
-        table.to_parquet(partial, index=False)
-        partial.rename(folder / f"{name}.parquet")
+        unfinished = folder / f".partial-{name}.parquet"
+        table.to_parquet(unfinished, index=False)
+        unfinished.rename(folder / f"{name}.parquet")

@@ -401,6 +401,7 @@ def test_passes_of_a_random_network_are_averaged(passes, images):
     keras.utils.set_random_seed(1)
     given = keras.Sequential([layers.Input(SHAPE), layers.Flatten(), AlwaysDropout(0.5), layers.Dense(5)])
     classifier, kernel = Classifier(given, passes=passes), given.layers[-1].kernel.numpy()
+    assert Classifier(classifier.model).is_random  # as a guard opens what it has saved
     expected = images.reshape(40, -1) @ kernel
     drawn = np.stack([classifier.predict(images) for _ in range(60)])
     spread = np.sqrt((images.reshape(40, -1) ** 2) @ kernel**2 / passes)  # of values that are dropped or doubled

@@ -98,7 +98,7 @@ def attack_images(
     attack = build(entry, classifier, name=name, **parameters)
     logits = classifier.predict(images)
     wrong = int((logits.argmax(axis=1) != labels).sum())
-    if wrong and classifier.passes == 1:  # means of random passes may differ from those by which images were chosen
+    if wrong and not classifier.is_random:  # means of random passes may differ from those by which images were chosen
         raise ValueError(f"{wrong} of {len(images)} images are misclassified as they are: attack only correct ones")
     targeted = is_targeted(attack)
     target = logits.argmin(axis=1) if targeted else np.full(len(images), UNTARGETED)

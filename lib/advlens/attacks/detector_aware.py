@@ -114,7 +114,8 @@ class DetectorAwareAttack(MinimumNorm):
                         better = scores < lowest[rows]
                         best[rows[better]], lowest[rows[better]] = found[won][better], scores[better]
                     if self.until_unflagged:
-                        stays = lowest[left] > self.detector.threshold_
+                        above = np.greater_equal if self.detector.tie_share_ else np.greater  # a tie may be flagged
+                        stays = above(lowest[left], self.detector.threshold_)
                         left, moved = left[stays], moved[stays]
                 if self.until_unflagged:  # what a whole walk never misclassified is given up
                     left = left[np.isfinite(lowest[left])]

@@ -164,7 +164,13 @@ def _(head: _Negated, measured: tf.Tensor) -> tf.Tensor:
 
 
 def inverted(detector: Detector) -> Detector:
-    """What flags the images that a calibrated detector does not flag."""
+    """What flags the images that a calibrated detector does not flag.
+
+    Raises:
+        ValueError: for one that draws lots at its threshold.
+    """
+    if detector.tie_share_:
+        raise ValueError(f"{detector.name} draws lots at its threshold: calibrate it without tie_seed")
     columns = (detector.head.column,) if isinstance(detector.head, Sign) else detector.columns
     made = Detector(detector.lens, _Negated(detector.head), columns=columns, name=f"inverted {detector.name}")
     made.threshold_ = float(np.nextafter(-detector.threshold_, -np.inf))  # pyright: ignore[reportOptionalOperand]

@@ -13,7 +13,7 @@ import pandas as pd
 import tensorflow as tf
 from art.defences.detector.evasion import EvasionDetector
 
-from advlens.arrays import Array, checked_images, checked_labels
+from advlens.arrays import Array, checked_images, checked_labels, checked_seed
 from advlens.classifier import check_range
 from advlens.detectors.differentiable import DifferentiableScore
 from advlens.detectors.heads import HEADS, Head
@@ -114,7 +114,8 @@ class Detector(EvasionDetector):
     def commit(self, scores: Array, *, fpr: float = 0.05, tie_seed: int | None = None) -> "Detector":
         """As `calibrate`, from (n,) scores of clean images that are known already."""
         self.threshold_ = threshold_at_fpr(scores, fpr)
-        self.tie_seed, self.tie_share_ = (0, 0.0) if tie_seed is None else (tie_seed, tie_share(scores, fpr))
+        drawn = (0, 0.0) if tie_seed is None else (int(checked_seed(tie_seed)), tie_share(scores, fpr))
+        self.tie_seed, self.tie_share_ = drawn
         ties = int((scores == self.threshold_).sum())
         self.observed_fpr_ = float((scores > self.threshold_).mean() + self.tie_share_ * ties / len(scores))
         if ties > max(1, fpr * len(scores)):

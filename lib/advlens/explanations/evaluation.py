@@ -45,7 +45,8 @@ def evaluate(
     Returns:
         A row an image and metric: image, metric, value.
     Raises:
-        RuntimeError: where Quantus is not installed; ValueError: for bad images, labels, maps, or names.
+        RuntimeError: where Quantus is not installed; ValueError: for bad images, labels, maps (an image's that is all
+            zeros or one number among them), or names.
 
     Source: Quantus, Hedström et al. 2023; Bhatt et al. 2020; Bach et al. 2015; Chalasani et al. 2020.
     """
@@ -57,13 +58,17 @@ def evaluate(
     maps = np.array(maps, np.float32)  # a copy: Quantus writes into it
     if maps.shape not in (images.shape, (*images.shape[:3], 1)) or not np.isfinite(maps).all():
         raise ValueError(f"maps must be finite and of shape {images.shape} or with one channel, got {maps.shape}")
-    if unknown := [name for name in metrics if name not in METRICS]:
-        raise ValueError(f"no metric of maps is called {unknown[0]!r}: choose among {', '.join(METRICS)}")
+    unknown = [name for name in metrics if name not in METRICS]
+    if unknown or not metrics:
+        raise ValueError(f"no metric of maps is called {(*unknown, '')[0]!r}: choose among {', '.join(METRICS)}")
     about = {"model": _with_plain_end(classifier.model), "x_batch": images, "y_batch": labels, "channel_first": False}
     made, found = _metrics(images.shape[1:]), []
     with numpy_seeded(checked_seed(seed)):  # from which Quantus draws
         for name in metrics:
-            values = made[name](**about, a_batch=maps.transpose(0, 3, 1, 2).copy())
+            try:
+                values = made[name](**about, a_batch=maps.transpose(0, 3, 1, 2).copy())
+            except AssertionError as error:  # of maps that are all zeros, or all one number
+                raise ValueError(f"{name} can't be measured of these maps: {error}") from error
             means = [float(np.mean(value)) for value in values]  # of pixel flipping's curve
             found.append(pd.DataFrame({"image": range(len(images)), "metric": name, "value": means}))
     return pd.concat(found, ignore_index=True)

@@ -90,14 +90,15 @@ class DeepKNN:
             raise ValueError(f"k must be less than the {len(images)} training images, got {self.k}")
         self.labels_ = checked_labels(labels, n=len(images), num_classes=self.classifier.nb_classes)
         self.images_ = images
-        for computed in ("searches_", "conformal_", "calibration_"):
-            self.__dict__.pop(computed, None)
+        for of_others in ("searches_", "conformal_", "calibration_"):
+            self.__dict__.pop(of_others, None)
         return self
 
     @cached_property
     def searches_(self) -> dict[str, RowSearch]:
         """Layer → the search among the training set's activations."""
         represented = self._representations(self.images_)
+        del self.images_
         return {layer: row_search(represented.pop(layer), kind=self.search) for layer in self.layers}
 
     def calibrate(self, images: Array, labels: Array) -> "DeepKNN":

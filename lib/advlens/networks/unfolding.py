@@ -21,6 +21,7 @@ Range = tuple[float | Sequence[float], float | Sequence[float]]
 
 IDLE = (layers.Dropout, layers.GaussianNoise, layers.GaussianDropout, layers.AlphaDropout, layers.Identity)
 HEADS = ("softmax", "sigmoid")
+MEAN_OF_PASSES = "mean_of_passes"  # the last layer of what `averaged` makes
 
 
 def unfolded(network: keras.Model, *, input_range: Range | None = None, bgr: bool = False) -> keras.Model:
@@ -59,9 +60,14 @@ def averaged(network: keras.Model, passes: int) -> keras.Model:
     """A flat network with random layers as one whose logits are the mean of that many passes through these layers."""
     graph, image = _graph(network), keras.Input(network.inputs[0].shape[1:], name="image")
     logits = [keras.tree.flatten(graph._run_through_graph(image))[0] for _ in range(passes)]
-    made = keras.Model(image, layers.Average(name="mean_of_passes")(logits), name=network.name)
+    made = keras.Model(image, layers.Average(name=MEAN_OF_PASSES)(logits), name=network.name)
     setattr(made, FULL_NAMES, getattr(network, FULL_NAMES, {}))
     return made
+
+
+def is_averaged(network: keras.Model) -> bool:
+    """Whether `averaged` made it, or what it was made into: its outputs differ a little between two calls."""
+    return any(layer.name == MEAN_OF_PASSES for layer in network.layers)
 
 
 class _Flattening:
