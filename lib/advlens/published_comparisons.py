@@ -65,7 +65,7 @@ def review(suite: Suite, detectors: Sequence[Detector]) -> pd.DataFrame:
         if suite.bench.data.name == "mnist"
     }
     pairs = zip(table["attack"], table["detector"], strict=True)
-    table["published"] = [known.get(pair, np.nan) for pair in pairs]
+    table["published"] = pd.Series([known.get(pair, np.nan) for pair in pairs], table.index, dtype=object)
     columns = ["attack", "detector", "family", "negatives", "published", "estimate", "low", "high", "n_positive"]
     return table[columns].rename(columns={"n_positive": "n"})
 
