@@ -8,7 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -349,16 +349,18 @@ class Suite:
     def seconds(self) -> pd.Series:
         """Seconds for 1,000 images, by detector, on the machine that measured them first."""
 
-        def kept(lens: Lens, images: Array) -> dict[str, float]:
-            return self.bench.store.keep(plain_name(f"seconds.{lens.name}"), seconds_of, lens=lens, images=images)
+        @cache  # fusions join lenses that others have alone
+        def kept(lens: Lens) -> float:
+            about = {"lens": lens, "images": self.bench.data.test_images[:TIMED]}
+            return self.bench.store.keep(plain_name(f"seconds.{lens.name}"), seconds_of, **about)["seconds"]
 
         return pd.Series({each.name: self.cost(each.lens, kept) for each in self.entrants})
 
-    def cost(self, lens: Lens, measure: Callable[[Lens, Array], dict[str, float]] | None = None) -> float:
+    def cost(self, lens: Lens, measure: Callable[[Lens], float] | None = None) -> float:
         """Seconds for 1,000 images of a lens, by `seconds_of`; joined ones are measured apart."""
         if isinstance(lens, Joined):
             return sum(self.cost(each, measure) for each in lens.lenses)
-        return (measure or seconds_of)(lens, self.bench.data.test_images[:TIMED])["seconds"]
+        return measure(lens) if measure else seconds_of(lens, self.bench.data.test_images[:TIMED])["seconds"]
 
     @property
     def margins(self) -> dict[str, float]:
