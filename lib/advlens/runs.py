@@ -124,7 +124,7 @@ def execute(plan: Plan, *, lanes: int = 1) -> None:
             as `NN_name.failed.ipynb`.
         Stopped: on Ctrl-C or SIGTERM.
     """
-    with locked(plan.folder) as lock:
+    with locked(plan.folder) as lock, sigterm_as_exit():
         left: dict[str, tuple[Path, Path, dict[str, Any], str]] = {}
         for notebook, target, parameters, key in plan.steps():
             if is_done(target, key):
@@ -158,9 +158,8 @@ def _side_by_side(dataset: str, steps: Mapping[str, Any], lanes: int, lock: IO[s
 
     tasks = {name: json.dumps(step, default=str) for name, step in steps.items()}
     about = {"lanes": lanes, "keep": [lock.fileno()], "failed": failed}
-    with sigterm_as_exit():
-        say = lambda name: print(f"{dataset} {name}: running", flush=True)  # noqa: E731
-        ended, interrupted = side_by_side(tasks, "step", **about, started=say)
+    say = lambda name: print(f"{dataset} {name}: running", flush=True)  # noqa: E731
+    ended, interrupted = side_by_side(tasks, "step", **about, started=say)
     if interrupted:
         where = [place for _, told in ended.values() for place in PLACE.findall(told)]
         raise Stopped(" and ".join(where) or "between two notebooks", code=interrupted)
@@ -209,17 +208,16 @@ def _execute_one(notebook: Path, target: Path, parameters: dict[str, Any]) -> No
     logging.getLogger("papermill").setLevel(logging.ERROR)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # tasks that an interruption leaves behind
     try:
-        with sigterm_as_exit():
-            papermill.execute_notebook(
-                str(notebook),
-                str(partial),
-                parameters,
-                kernel_name="python3",
-                kernel_manager_class="advlens.runs.LocalKernelManager",
-                extra_arguments=["--IPKernelApp.log_level=50"],  # the shutdown interrupts an idle kernel, which says so
-                progress_bar=False,
-                cwd=str(target.parent),
-            )
+        papermill.execute_notebook(
+            str(notebook),
+            str(partial),
+            parameters,
+            kernel_name="python3",
+            kernel_manager_class="advlens.runs.LocalKernelManager",
+            extra_arguments=["--IPKernelApp.log_level=50"],  # the shutdown interrupts an idle kernel, which says so
+            progress_bar=False,
+            cwd=str(target.parent),
+        )
     except papermill.PapermillExecutionError as error:
         partial.replace(failed)
         raise RuntimeError(
