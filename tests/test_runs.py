@@ -1,10 +1,13 @@
 """Papermill plans, on small notebooks of their own in a project folder of their own."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from pathlib import Path
 
 import nbformat
 import numpy as np
@@ -119,11 +122,20 @@ def test_notebooks_in_two_lanes_are_at_work_at_once_and_the_third_waits(project)
     assert (project / "log").read_text() == f"1 {os.environ.get('OMP_NUM_THREADS') or max(1, lanes._cores() // 2)}\n"
 
 
+def reaped(path) -> bool:
+    """Whether the process whose id stands in a file has ended and its parent has seen it."""
+    with contextlib.suppress(FileNotFoundError, ValueError):  # not written yet
+        return not Path("/proc", Path(path).read_text().strip() or "self").exists()
+    return False
+
+
 def test_one_that_fails_lets_the_other_lane_s_notebook_end_and_starts_no_third(project, capsys):
-    failed = Plan("try", "mnist", {}).folder / "notebooks" / "01_book.failed.ipynb"
-    waits = f"{waiting(project, 'b', failed)}\n{logging_cell(project, 2)}"
+    process, gone = str(project / "process"), project / "gone"
+    fails = f"import os\nprint(os.getppid(), file=open({process!r}, 'w'))\nraise ValueError('no\\nmore')"
+    waits = f"{waiting(project, 'b', gone)}\n{logging_cell(project, 2)}"
+    threading.Thread(target=lambda: (soon(lambda: reaped(process)), gone.touch()), daemon=True).start()
     with pytest.raises(RuntimeError, match=r"^01_book failed: ValueError: no\nmore; see .*01_book\.failed\.ipynb"):
-        execute(in_lanes(project, "raise ValueError('no\\nmore')", waits, logging_cell(project, 3)), lanes=2)
+        execute(in_lanes(project, fails, waits, logging_cell(project, 3)), lanes=2)
     assert (project / "log").read_text() == "2\n"
     assert "mnist 01_book: failed, the other lane comes to its end\n" in capsys.readouterr().out
 
