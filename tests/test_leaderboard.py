@@ -15,6 +15,7 @@ from advlens.entries import (
     page,
     read_entries,
     update_entries,
+    with_attack,
     with_oblivious,
     write_entries,
 )
@@ -137,6 +138,13 @@ def test_entries_come_back_from_their_files(made, tmp_path):
         (lambda entry: entry.update(seconds_per_1000=-1), "seconds_per_1000 -1 is less than the minimum of 0"),
         (lambda entry: entry["catches"]["energy"].pop("share"), "catches.energy 'share' is a required property"),
         (lambda entry: entry.update(best_attack_so_far="cw"), "best_attack_so_far must be one of results, got 'cw'"),
+        (
+            lambda entry: entry["results"][0].update(n=19),
+            "n must be at least 20 in each of results, got less for",
+        ),
+        (lambda entry: entry.update(results=[]), r"results \[\] should be non-empty"),
+        (lambda entry: entry.update(dataset="MNIST"), "dataset must be written as 'mnist', got 'MNIST'"),
+        (lambda entry: entry.update(colour="red"), "Additional properties are not allowed"),
     ],
 )
 def test_what_is_wrong_with_an_entry_is_named(made, tmp_path, change, said):
@@ -160,6 +168,28 @@ def test_what_is_no_entry_at_all_is_said_in_few_words(tmp_path, text, said):
     with pytest.raises(ValueError, match=rf"mine\.json.*{said}") as found:
         read_entries(tmp_path)
     assert len(str(found.value)) < 150
+
+
+def test_all_wrong_entries_are_named_at_once_and_two_of_one_detector_as_well(made, tmp_path):
+    (path,) = write_entries(made[:1], tmp_path)
+    (tmp_path / "twin.json").write_text(path.read_text())
+    (tmp_path / "alien.json").write_text("{}")
+    with pytest.raises(
+        ValueError, match=rf"^alien\.json: .*; twin\.json: .* have an entry in {path.name}: keep one: see"
+    ):
+        read_entries(tmp_path)
+
+
+def test_one_more_attack_joins_the_entries_and_takes_its_own_place_again(made):
+    table = pd.DataFrame(rows("energy", "mine", 0.1))
+    before = json.loads(json.dumps(made))
+    once = list(with_attack(before, table, dataset="mnist"))
+    assert list(with_attack(once, table, dataset="mnist")) == once
+    by_name = {entry["detector"]: entry for entry in once}
+    assert by_name["energy"]["best_attack_so_far"] == "mine"
+    (added,) = (row for row in by_name["energy"]["results"] if row["attack"] == "mine")
+    assert added["tpr"] == 0.1
+    assert by_name["fused"] == next(entry for entry in before if entry["detector"] == "fused")
 
 
 def of_others(entry):

@@ -11,7 +11,7 @@ from scipy.stats import combine_pvalues
 
 from advlens import cli, suite
 from advlens.attacks import CATALOGUE
-from advlens.benchmark import LONG_TABLE, hard_negatives, query, worst_first
+from advlens.benchmark import LONG_TABLE, Benchmark, hard_negatives, query, worst_first
 from advlens.benchmark.evaluation import as_detector
 from advlens.detectors import Fisher, names
 from advlens.entries import catches, read_entries
@@ -115,12 +115,15 @@ def test_heads_from_another_suite_judge_here_and_other_columns_are_left_out(made
 def test_a_second_suite_measures_nothing_again(made, monkeypatch):
     monkeypatch.setattr("advlens.entries.MIN_POSITIVES", 5)
     made.write()
+    added = made.attack_sets["fgsm 77/255"]
+    made.add(made.rescore("mine", added.adversarial, added.source))
     written = {entry["detector"]: entry for entry in read_entries(made.bench.folder / "benchmark" / "entries")}
     assert (
         {"energy", "all lenses, logistic", "max softmax"}
         <= set(written)
         == set(written["energy"]["catches"]) | {"energy"}
     )
+    assert {"mine", "fgsm 77/255"} < {row["attack"] for row in written["energy"]["results"]}
     assert all(entry["seconds_per_1000"] > 0 for entry in written.values())
     margins = {row["attack"]: row["margin"] for row in written["energy"]["results"]}
     assert (margins["deepfool, margin 5"], margins["fgsm 77/255"]) == (5, None)
@@ -142,12 +145,12 @@ def test_an_attack_that_never_succeeds_leaves_no_row_of_what_is_caught():
     def scores(_, attack, **__):
         return SimpleNamespace(judged=lambda **__: judged[attack])
 
-    benchmark = SimpleNamespace(scores=scores)
-    own = SimpleNamespace(attack_sets=judged, entrants=[SimpleNamespace(name="energy")], benchmark=benchmark)
-    caught = Suite.caught.func(own)  # pyright: ignore[reportAttributeAccessIssue, reportArgumentType]
-    assert caught.index.names == ["attack", "source"]
-    assert set(caught.index.get_level_values("attack")) == {"fgsm"}
+    own = SimpleNamespace(attack_sets=judged, baselines=[], scores=scores)
+    about = {"trained_on": "all but its family"}
+    caught = Benchmark.caught(own, [SimpleNamespace(name="energy")], **about)  # pyright: ignore[reportArgumentType]
+    assert set(caught["attack"]) == {"fgsm"}
     assert caught["energy"].tolist() == [0.0] * 19 + [1.0]  # the highest of 20 normal scores but one is the threshold
+    caught = caught.set_index(["attack", "source"])
     assert catches(caught.assign(other=0.0))["energy"]["other"] == {"share": 0.05, "missed": 20}
 
 
@@ -174,7 +177,7 @@ def test_images_that_others_attacked_are_judged_by_what_did_not_learn_from_them(
     known = made.attack_sets["fgsm 77/255"]
     table = made.rescore("theirs", known.adversarial, known.source)
     assert set(table["attack"]) == {"theirs"}
-    assert set(table["trained_on"]) == {"no attack", "all but the attack"}
+    assert set(table["trained_on"]) == {"no attack", "all but the attack", "all but its family"}
     here, there = (
         query(each, detector="energy", metric="roc_auc")["estimate"].iloc[0]
         for each in (table, query(made.table, attack="fgsm 77/255"))
@@ -232,10 +235,13 @@ def test_the_command_prints_the_table_and_writes_an_entry(made, tmp_path, monkey
     assert "no attack of the suite is called 'bgsm': choose among fgsm, deepfool" in capsys.readouterr().err
     monkeypatch.setattr("advlens.entries.MIN_POSITIVES", 5)
     assert cli.main([*command, "--entry", "entry.json"]) == 0
-    header, _, first, second, where = capsys.readouterr().out.splitlines()
+    out = capsys.readouterr().out
+    header, _, first, second, *_, sign, few, where = out.splitlines()
     assert [cell.strip() for cell in header.split("|")[1:3]] == ["attack", "trained_on"]
     assert "fgsm" in first
     assert "fgsm" in second
+    assert sign.startswith("ROC-AUC is below 0.5 on")
+    assert few == "Not in the entry, since fewer than 5 successes are judged: fgsm 31/255."
     assert where == "entry.json"
     (entry,) = read_entries(tmp_path)
     assert (entry["detector"], entry["measured_by"], entry["settings"]["attacks"]) == ("dark", "A. Person", ["fgsm"])

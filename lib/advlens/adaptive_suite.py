@@ -34,7 +34,7 @@ from advlens.paths import plain_name
 from advlens.progress import progress
 from advlens.random import stream, stream_seed
 from advlens.store import artifact
-from advlens.suite import EPSILONS, LENGTHS, OF_A_FAMILY, OTHER_EPSILONS, Suite, write_tables
+from advlens.suite import EPSILONS, OF_A_FAMILY, OTHER_EPSILONS, Suite, write_tables
 
 LEARNT = ("pgd", "pgd_l2", "ddn")  # the attacks, at all their strengths, that heads learn from
 DETECTORS = (
@@ -42,6 +42,7 @@ DETECTORS = (
     *("input_classifier", "feature_squeezing", "max_softmax"),
 )
 FUSIONS = ("one lens a family, logistic",)  # slow to attack, so that they are not among the default ones
+L2_RADII = (2.0, 3.0)
 BINARISED = 50  # images of the binarisation test
 OBLIVIOUS = {"inf": "pgd", 2: "pgd_l2"}
 
@@ -52,7 +53,8 @@ class Effort:
 
     Attributes:
         images: attacked in each ball; checked: how many of them show the attack's strength.
-        radii: in L∞, 1 to 3; max_iter: steps of each walk; weights: strategies besides the two without one.
+        radii: in L∞, 1 to 3, and at most 2 in L2; max_iter: steps of each walk; weights: strategies besides the two
+            without one.
     """
 
     images: int = 500
@@ -159,9 +161,12 @@ class AdaptiveSuite:
 
     @cached_property
     def balls(self) -> list[Ball]:
-        """The balls, the smallest first: several in L∞, and one in L2."""
+        """The balls, the smallest first: those in L∞, and those in L2."""
         epsilons = EPSILONS.get(self.bench.data.name, OTHER_EPSILONS)[: self.effort.radii]
-        return [*(Ball("inf", eps) for eps in sorted(epsilons)), Ball(2, LENGTHS[0])]
+        return [
+            *(Ball("inf", eps) for eps in sorted(epsilons)),
+            *(Ball(2, eps) for eps in L2_RADII[: self.effort.radii]),
+        ]
 
     @property
     def middle(self) -> Ball:
@@ -278,10 +283,7 @@ class AdaptiveSuite:
     def _rows(
         self, own: Defender, attack: str, ball: Ball, attacked: Array, knowledge: Knowledge = Knowledge.OBLIVIOUS
     ) -> Iterator[dict[str, Any]]:
-        detector = own.detector
-        measured = self.suite.benchmark.measurements.of_others(detector.lens, attack, attacked)[columns_of(detector)]
-        scores = scores_of([detector.head], measured, name=detector.name)[0]
-        fooled = self.classifier.predict(attacked).argmax(axis=1) != self.labels
+        detector, scores, fooled = own.detector, self._scores(own, attack, attacked), self._fooled(attacked)
         row = {
             **{"attack": attack, "strength": ball.eps, "detector": detector.name, "family": str(detector.family)},
             **{"protocol": CORRECTED.name, "condition": Condition.EIGHT_BIT.value, "negatives": Negatives.CLEAN.value},
@@ -297,6 +299,32 @@ class AdaptiveSuite:
             )
             for metric, stratum, estimate, n in found:
                 yield estimate.row(**row, metric=metric, stratum=stratum.value, n_positive=n, n_sources=n)
+
+    def _scores(self, own: Defender, attack: str, attacked: Array) -> Array:
+        """(n,) of attacked images, whose measurements are kept under the attack's name."""
+        measured = self.suite.benchmark.measurements.of_others(own.detector.lens, attack, attacked)
+        return scores_of([own.detector.head], measured[columns_of(own.detector)], name=own.detector.name)[0]
+
+    def _fooled(self, attacked: Array) -> Array:
+        return self.classifier.predict(attacked).argmax(axis=1) != self.labels
+
+    @cached_property
+    def pairs(self) -> pd.DataFrame:
+        """How many images of an attack on one detector evade it and a second one, in the middle ball.
+
+        Returns:
+            A row a pair: known, judge (the same for what evades the known one), estimate, low, high.
+        """
+        rows = []
+        for name, own in self.defenders.items():
+            attacked, title = self.attacked(own.detector, self.middle), f"knows {name}, {self.middle}"
+            left = {
+                judge: self._scores(each, title, attacked) <= each.thresholds[NOMINAL_FPR]
+                for judge, each in self.defenders.items()
+            }
+            both = {judge: self._fooled(attacked) & left[name] & left[judge] for judge in left}
+            rows += [metrics.proportion(both[judge], self.source).row(known=name, judge=judge) for judge in both]
+        return pd.DataFrame(rows)
 
     @cached_property
     def strength(self) -> pd.DataFrame:

@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -26,7 +27,7 @@ Run = Annotated[str, typer.Option(help="The run's name: its results lie in data/
 Profile = Annotated[str, typer.Option(help="smoke, standard, full, or the path of a .yaml of your own.")]
 Dataset = Annotated[str, typer.Option(help="mnist, fashion_mnist, all, or the path of an .npz.")]
 Seed = Annotated[str, typer.Option(help="Governs all randomness.")]
-Images = Annotated[int, typer.Option(help="Attacked images a set; slow attacks get half as many.")]
+Images = Annotated[int, typer.Option(help="Attacked images a set, of which a fifth is judged.")]
 Strengths = Annotated[int, typer.Option(help="Strengths or margins an attack, 1 to 3.")]
 Seeds = Annotated[int, typer.Option(help="How many times each head is trained.")]
 Attacks = Annotated[str, typer.Option(help="Only these of the suite's attacks, as fgsm,deepfool.")]
@@ -111,11 +112,12 @@ def benchmark(
     With --dataset all, heads that learnt on one data set judge the attacks on the other, too.
     """
     from advlens import suite
+    from advlens.datasets import data_sets
     from advlens.workbench import Workbench
 
     about = suite.Sizes(images=images, strengths=strengths, training_seeds=seeds)
     made = []
-    for name in ("mnist", "fashion_mnist") if dataset == "all" else (dataset,):
+    for name in data_sets(dataset):
         bench = Workbench(run=run, dataset=name, seed=_seed(seed), train_images=train_images)
         made.append(suite.Suite(bench, about, attacks=_names(attacks)))
         print(made[-1].write())
@@ -246,7 +248,7 @@ def evaluate(
         return _evaluate_guard(Path(detector), dataset, attacks, images=images, seeds=seeds, seed=_seed(seed))
     from advlens import entrants, suite
     from advlens.benchmark import worst_first
-    from advlens.entries import entry_of, write_entry
+    from advlens.entries import MIN_POSITIVES, entry_of, write_entry
     from advlens.workbench import Workbench
 
     if entry:
@@ -257,8 +259,17 @@ def evaluate(
     made = suite.Suite(bench, about, attacks=_names(attacks))
     entrant = entrants.make(found, made.classifier, *bench.training, name=detector.partition(":")[2])
     table, alarms = made.evaluate(entrant)
-    print(worst_first(table, entrant.name).round(3).to_markdown(index=False))
+    shown = worst_first(table, entrant.name)
+    print(shown.round(3).to_markdown(index=False))
+    turned = int((shown["roc_auc"] < 0.5).sum())
+    if 2 * turned > len(shown):
+        print(
+            f"ROC-AUC is below 0.5 on {turned} of {len(shown)}: is the sign right? Higher must mean more adversarial."
+        )
     if entry:
+        few = shown["attack"][shown["n"] < MIN_POSITIVES]
+        if len(few):
+            print(f"Not in the entry, since fewer than {MIN_POSITIVES} successes are judged: {', '.join(few)}.")
         about = {"dataset": bench.data.name, "settings": made.about, "measured_by": by}
         about |= {"margins": made.margins, "seconds": {entrant.name: made.cost(entrant.lens)}}
         print(write_entry(entry_of(entrant.name, table, alarms, **about), entry))
@@ -292,9 +303,17 @@ def rescore(
     dataset: Dataset = "mnist",
     run: Run = "standard",
     seed: Seed = "0",
+    images: Images = 300,
+    strengths: Strengths = 1,
+    seeds: Seeds = 3,
+    attacks: Attacks = "",
     train_images: TrainImages = TRAIN_IMAGES,
+    add: Annotated[bool, typer.Option("--add", help="Add the attack to the run's leaderboard entries.")] = False,
 ) -> None:
-    """Let the detectors of a run's benchmark judge images that you attacked."""
+    """Let the detectors of a run's benchmark judge images that you attacked; give the sizes of that benchmark.
+
+    Example: advlens rescore mine.npz --attacks fgsm,deepfool --add
+    """
     import numpy as np
 
     from advlens import suite
@@ -307,8 +326,12 @@ def rescore(
             raise ValueError(f"{file.name} lacks {', '.join(missing)}: it holds {', '.join(arrays.files) or 'nothing'}")
         attacked, source = arrays["x"], arrays["source"]
     bench = Workbench(run=run, dataset=dataset, seed=_seed(seed), train_images=train_images)
-    table = suite.Suite(bench, suite.Sizes()).rescore(file.stem, attacked, source)
+    about = suite.Sizes(images=images, strengths=strengths, training_seeds=seeds)
+    made = suite.Suite(bench, about, attacks=_names(attacks))
+    table = made.rescore(file.stem, attacked, source)
     print(ranked(table).round(3).to_markdown(index=False))
+    if add:
+        print(made.add(table))
 
 
 @app.command()
@@ -316,10 +339,11 @@ def leaderboard(dataset: Dataset = "", run: Run = "standard") -> None:
     """Make docs/leaderboard/index.html anew, with the entries of a run's benchmark where a data set is named."""
     import shutil
 
+    from advlens.datasets import data_sets
     from advlens.entries import FOLDER, write_page
     from advlens.paths import project_root
 
-    for name in (("mnist", "fashion_mnist") if dataset == "all" else (dataset,)) if dataset else ():
+    for name in data_sets(dataset) if dataset else ():
         made = _artifacts(run, name).parent / "benchmark" / "entries"
         if not made.is_dir():
             raise FileNotFoundError(f"{made} is no folder: run `advlens benchmark --dataset {name} --run {run}` first")
@@ -342,7 +366,8 @@ def attacks() -> None:
     from advlens.attacks import CATALOGUE
 
     for name, entry in CATALOGUE.items():
-        print(f"{name:16} {entry.attack.__name__:32} {dict(entry.parameters)}")
+        about = (f"{key}={_plain(value)}" for key, value in entry.parameters.items())
+        print(f"{name:16} {entry.attack.__name__:32} {', '.join(about)}")
 
 
 @store.command("ls")
@@ -407,6 +432,12 @@ def _artifacts(run: str, dataset: str) -> Path:
     return folder
 
 
+def _plain(value: object) -> str:
+    """A radius of the 1/255 grid as a fraction."""
+    levels = 255 * value if isinstance(value, float) else 0
+    return f"{round(levels)}/255" if levels and abs(levels - round(levels)) < 1e-6 and value < 1 else str(value)  # pyright: ignore
+
+
 def _seed(text: str) -> int:
     if not text.isdecimal():
         raise ValueError(f"SEED must be a whole number from 0 to 2^32 - 1, got {text!r}")
@@ -446,7 +477,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def console() -> None:
-    """The entry point of the command `advlens`."""
+    """The entry point of the command `advlens`; a warning is a line of its own, without the code that gave it."""
+    warnings.formatwarning = lambda message, *_, **__: f"advlens: {message}\n"
     sys.exit(main())
 
 

@@ -40,6 +40,7 @@ CLASS_NAMES = {
     ),
 }
 
+
 USER_NAMES = (  # of the training and the test arrays in a user's file
     *(("x", "y", "x_test", "y_test"), ("x_train", "y_train", "x_test", "y_test")),
     ("images", "labels", "test_images", "test_labels"),
@@ -47,6 +48,11 @@ USER_NAMES = (  # of the training and the test arrays in a user's file
 USER_TEST_SHARE = 0.2
 USER_SPLIT_SEED = 0
 USER_MAX_CLASSES = 1000
+
+
+def data_sets(word: str) -> list[str]:
+    """The names or paths that a word stands for: "all" for all that have a name, any other for itself."""
+    return list(CLASS_NAMES) if word == "all" else [word]
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,6 +25,7 @@ import advlens
 from advlens.benchmark import Knowledge, Stratum, TrainedOn, query
 from advlens.benchmark.judging import BAR
 from advlens.benchmark.vocabulary import ABOVE_BASELINE, NOMINAL_FPR
+from advlens.datasets import CLASS_NAMES
 from advlens.metrics import MARGINS, MIN_POSITIVES
 from advlens.paths import project_root
 from advlens.plots import FAMILY_COLOURS, LEGEND_TITLES, title_of
@@ -32,7 +33,8 @@ from advlens.templates import rendered
 
 
 def _of_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {"type": "object", "properties": fields, "required": [name for name in fields if name not in OPTIONAL]}
+    needed = [name for name in fields if name not in OPTIONAL]
+    return {"type": "object", "properties": fields, "required": needed, "additionalProperties": False}
 
 
 FOLDER = Path("docs") / "leaderboard"
@@ -52,7 +54,7 @@ ENTRY: dict[str, Any] = {
     **{"settings": OBJECT, "alarms": OBJECT | {"additionalProperties": SHARE}, "best_attack_so_far": TEXT},
     **{"potentially_unreliable": {"type": "boolean"}, "footnote": TEXT, "seconds_per_1000": AMOUNT},
     "catches": OBJECT | {"additionalProperties": _of_fields({"share": SHARE, "missed": COUNT})},
-    "results": {"type": "array", "items": _of_fields(RESULT)},
+    "results": {"type": "array", "minItems": 1, "items": _of_fields(RESULT)},
 }
 """Field → its JSON schema, of an entry and of each of its results; all but `OPTIONAL` are needed."""
 SCHEMA = Draft202012Validator(_of_fields(ENTRY))
@@ -151,6 +153,25 @@ def with_oblivious(made: Iterable[dict[str, Any]], found: Iterable[Mapping[str, 
         yield entry | {field: old[field] for field in told} | {"results": [*entry["results"], *known]}
 
 
+def with_attack(found: Iterable[dict[str, Any]], table: pd.DataFrame, *, dataset: str) -> Iterator[dict[str, Any]]:
+    """Entries with the results of one more attack, in place of earlier ones of its name.
+
+    Args:
+        table: of `suite.Suite.rescore`, in which all rows are of one attack.
+    """
+    none = pd.DataFrame({name: [] for name in ("detector", "kind", "estimate")})
+    made = {entry["detector"]: entry["results"] for entry in entries(table, none, dataset=dataset, settings={})}
+    for entry in found:
+        own = made.get(entry["detector"], []) if entry["dataset"] == dataset else []
+        results = [*(row for row in entry["results"] if row["attack"] not in {new["attack"] for new in own}), *own]
+        rates = {row["attack"]: row["tpr"] for row in results if row["tpr"] is not None}
+        lowest = min((row["attack"] for row in own if row["attack"] in rates), key=rates.__getitem__, default=None)
+        best = entry["best_attack_so_far"]
+        if lowest and (best not in rates or rates[lowest] < rates[best]):
+            best = lowest
+        yield entry | {"results": results, "best_attack_so_far": best}
+
+
 def catches(caught: pd.DataFrame) -> dict[str, dict[str, dict[str, float]]]:
     """What each detector catches of another's misses, over all attacks.
 
@@ -216,36 +237,47 @@ def read_entries(folder: Path) -> list[dict[str, Any]]:
     """All entries of a folder, checked against `SCHEMA`.
 
     Raises:
-        ValueError: for a file that is no entry, naming what is wrong with it.
+        ValueError: for files that are no entries, or two of one detector, naming what is wrong with each.
     """
-    found = []
+    found, wrong = {}, []
     for path in sorted(folder.glob("*.json")):
         try:
             entry = json.loads(path.read_text(), parse_constant=_refuse)
+            _check(entry)
+            twin = found.setdefault((entry["dataset"], entry["detector"]), (path.name, entry))[0]
+            if twin != path.name:
+                raise ValueError(f"its detector and data set have an entry in {twin}: keep one")
+        except json.JSONDecodeError as error:
+            wrong.append(f"{path.name} is no JSON ({error})")
         except ValueError as error:
-            raise ValueError(f"{path.name} is no JSON ({error}): see docs/extending.md") from error
-        _check(entry, path.name)
-        found.append(entry)
-    return found
+            wrong.append(f"{path.name}: {error}")
+    if wrong:
+        raise ValueError("; ".join(wrong) + ": see docs/extending.md")
+    return [entry for _, entry in found.values()]
 
 
 def _refuse(word: str) -> None:
     raise ValueError(f"{word} is no number there, write null")
 
 
-def _check(entry: Any, name: str) -> None:
+def _check(entry: Any) -> None:
     wrong = best_match(SCHEMA.iter_errors(entry))
     if wrong:
-        at = " ".join(filter(None, (f"{name}:", wrong.json_path[2:])))
         told = wrong.message.replace(repr(wrong.instance), reprlib.repr(wrong.instance))
-        raise ValueError(f"{at} {told}: see docs/extending.md")
+        raise ValueError(f"{wrong.json_path[2:]} {told}".strip())
+    few = list(dict.fromkeys(row["attack"] for row in entry["results"] if row["n"] < MIN_POSITIVES))
+    if few:
+        raise ValueError(f"n must be at least {MIN_POSITIVES} in each of results, got less for {', '.join(few)}")
     for row in entry["results"]:
         bounds = [row[field] for field in ("low", "tpr", "high") if row[field] is not None]
         if bounds != sorted(bounds):
-            raise ValueError(f"{name}: low ≤ tpr ≤ high must hold, got {bounds} for {row['attack']}")
+            raise ValueError(f"low ≤ tpr ≤ high must hold, got {bounds} for {row['attack']}")
     attacks = {row["attack"] for row in entry["results"]}
     if entry["best_attack_so_far"] not in {*attacks, ""}:
-        raise ValueError(f"{name}: best_attack_so_far must be one of results, got {entry['best_attack_so_far']!r}")
+        raise ValueError(f"best_attack_so_far must be one of results, got {entry['best_attack_so_far']!r}")
+    known = next((name for name in CLASS_NAMES if name == entry["dataset"].lower()), entry["dataset"])
+    if known != entry["dataset"]:
+        raise ValueError(f"dataset must be written as {known!r}, got {entry['dataset']!r}")
 
 
 def _rounded(value: Any) -> Any:

@@ -52,8 +52,22 @@ OTHER_TITLES = {
     **{"average_pooling_cnn": "average-pooling network", "two_conv_cnn": "two-convolution network"},
     **{"digits_dropout_cnn": "dropout network", "fashion_dropout_cnn": "dropout network"},
     **{"deep_knn_cnn": "deep k-NN network"},
+    **{
+        "kd bu": "KD + BU",
+        "lid": "LID",
+        "ml loo": "ML-LOO",
+        "pasa": "PASA",
+        "magnet": "MagNet",
+        "deep knn": "Deep kNN",
+    },
+    **{"mahalanobis": "Mahalanobis", "shap signature": "SHAP signature", "off grey levels": "off-grid pixels"},
+    **{
+        f"{joined}, {head}": f"{title} ({head})"
+        for joined, title in (("baselines", "trivial scores"), ("one lens a family",) * 2, ("all lenses",) * 2)
+        for head in ("logistic", "boosting", "p-values")
+    },
 }
-"""Names of data sets, networks and metrics in the code → as people know them."""
+"""Names of data sets, networks, detectors and metrics in the code → as people know them."""
 ATTACK_COLOURS = {
     **{"FGSM": "#E69F00", "BIM": "#D55E00", "PGD": "#882255", "MI-FGSM": "#CC79A7", "BIM, targeted": "#661100"},
     **{"DeepFool": "#0072B2", "L-BFGS": "#009E73", "Gradient attack": "#56B4E9", "Carlini–Wagner L2": "#332288"},
@@ -334,7 +348,7 @@ def heatmaps(
     title: str,
     axis: str,
     columns: int = 2,
-    reference: float = 0.5,
+    reference: float | None = 0.5,
 ) -> Figure:
     """A value by two categories as coloured cells with a text in each, one panel a group.
 
@@ -342,7 +356,8 @@ def heatmaps(
         table: a row a cell; `row`, `column`, `value`, `text` and `panel` name its columns. Categories stand in their
             order.
         axis: the text of the colour bar, with its unit and n; colours run from 0 to 1.
-        columns: how many panels stand side by side; reference: the value that is white, such as chance.
+        columns: how many panels stand side by side; reference: the value that is white, such as
+            chance; without one, 0 is.
     """
     apply_style()
     panels, labels = list(table[panel].unique()), list(table[row].unique())
@@ -357,8 +372,7 @@ def heatmaps(
         style = {
             "vmin": 0,
             "vmax": 1,
-            "center": reference,
-            "cmap": "PuOr_r",
+            **({"cmap": "Oranges"} if reference is None else {"cmap": "PuOr_r", "center": reference}),
             "cbar": False,
             "annot_kws": {"size": "x-small"},
         }

@@ -29,7 +29,7 @@ import traitlets
 from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
 
-from advlens.datasets import CLASS_NAMES, load
+from advlens.datasets import CLASS_NAMES, data_sets, load
 from advlens.lanes import LANES, side_by_side
 from advlens.paths import checked_name, project_root, run_folder
 from advlens.profiles import notebooks, own_parameters, profile_parameters
@@ -110,7 +110,7 @@ def plans(run: str, dataset: str, profile: str, seed: int) -> Iterator[Plan]:
         load(path)  # whatever is wrong with it is said before work starts
         yield Plan(run, path.stem, {**parameters, "dataset": str(path)})
         return
-    for name in CLASS_NAMES if dataset == "all" else (dataset,):
+    for name in data_sets(dataset):
         yield Plan(run, name, parameters)
 
 

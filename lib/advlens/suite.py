@@ -21,17 +21,15 @@ from advlens.attacks import AttackSet
 from advlens.attacks.appearance import idle
 from advlens.attacks.attack_set import UNTARGETED
 from advlens.attacks.crafting import judged
-from advlens.benchmark import Benchmark, Family, Negatives, Stratum, TrainedOn, hard_negatives
-from advlens.benchmark.judging import has_both
+from advlens.benchmark import BEST_BASELINE, Benchmark, Family, TrainedOn, hard_negatives
+from advlens.benchmark.benchmark import NONE, view_of
 from advlens.benchmark.samples import sources_of
 from advlens.benchmark.table import transfer
-from advlens.benchmark.vocabulary import NOMINAL_FPR
 from advlens.closeness import bandwidth_of
 from advlens.datasets import stored_test_images
 from advlens.detectors import Boosting, Detector, Fisher, Logistic, create
-from advlens.entries import entries, update_entries, with_oblivious
+from advlens.entries import entries, update_entries, with_attack, with_oblivious
 from advlens.lenses import Joined, Lens
-from advlens.metrics import threshold_at_fpr
 from advlens.networks import dropout_network
 from advlens.paths import plain_name
 from advlens.random import stream
@@ -48,7 +46,7 @@ BY_MARGIN = {
     **dict.fromkeys(("carlini_l2", "carlini_linf"), "confidence"),
 }
 AT_STRONGEST = ("bim_targeted", "universal", "ilap")
-SLOW: Mapping[str, Mapping[str, Any]] = {
+WITHOUT_STRENGTH: Mapping[str, Mapping[str, Any]] = {
     **{"boundary": {"max_iter": 150}, "one_pixel": {"pixels": 5, "max_iter": 15}, "jsma": {}, "elastic_net": {}},
     **{"spatial": {}, "hop_skip_jump": {"max_iter": 5, "max_eval": 500, "init_eval": 50}},
 }
@@ -88,7 +86,7 @@ class Sizes:
     """How much is done.
 
     Attributes:
-        images: attacked images a set; slow attacks get half as many; strengths: 1 to 3 of each attack that has them.
+        images: attacked images a set; strengths: 1 to 3 of each attack that has them.
         epochs: of the task network; training_seeds: of each head; alarms: normal images of each hard kind.
         clean: test images that are not attacked, four in five for thresholds, the others for false-positive rates.
     """
@@ -122,7 +120,7 @@ def settings(dataset: str, strengths: int) -> dict[str, tuple[str, dict[str, Any
         at = "" if margin < 1 else f", margin {margin:g}"
         found |= {f"{name}{at}": (name, {word: margin}) for name, word in BY_MARGIN.items()}
     found |= {f"{name} {round(255 * epsilons[0])}/255": (name, {"eps": epsilons[0]}) for name in AT_STRONGEST}
-    return found | {name: (name, dict(about)) for name, about in SLOW.items()}
+    return found | {name: (name, dict(about)) for name, about in WITHOUT_STRENGTH.items()}
 
 
 def chosen_settings(dataset: str, strengths: int, attacks: Sequence[str]) -> dict[str, tuple[str, dict[str, Any]]]:
@@ -153,7 +151,8 @@ class Suite:
     def __init__(self, bench: Workbench, sizes: Sizes, *, attacks: Sequence[str] = ()) -> None:
         self.bench, self.sizes = bench, sizes
         self.settings = chosen_settings(bench.data.name, sizes.strengths, attacks)
-        self.about = {**asdict(sizes), "seed": bench.seed, **({"attacks": list(attacks)} if attacks else {})}
+        self.about = asdict(sizes) | {"train_images": len(bench.training[0]), "seed": bench.seed}
+        self.about |= {"attacks": list(attacks)} if attacks else {}
         self.classifier = bench.classifier(dropout_network(bench.data.name), epochs=sizes.epochs)
         self._made: dict[str, Detector] = {}
 
@@ -164,8 +163,7 @@ class Suite:
 
     def attack_set(self, title: str, attack: str, parameters: Mapping[str, Any]) -> AttackSet:
         """An attack of the catalogue on this network, on as many images as `sizes` says."""
-        n = max(self.sizes.images // 2, 1) if attack in SLOW else self.sizes.images
-        return self.bench.attack_set(attack, self.classifier, n=n, title=title, **parameters)
+        return self.bench.attack_set(attack, self.classifier, n=self.sizes.images, title=title, **parameters)
 
     @cached_property
     def benchmark(self) -> Benchmark:
@@ -233,15 +231,29 @@ class Suite:
         """All detectors, and the trivial baselines."""
         return [*self.detectors, *self.benchmark.baselines]
 
+    def view(self, view: str, **about: Any) -> pd.DataFrame:
+        """A table of the benchmark, kept in the run's store: `run`, `alarms`, `caught` or `compare`, by its name."""
+        about = {"benchmark": self.benchmark, "view": view, **about}
+        return self.bench.store.keep(f"benchmark.{view}", view_of, **about).replace(NONE, "")
+
     @cached_property
     def table(self) -> pd.DataFrame:
         """The long table: learnt from the attack, from other attacks, from other families."""
-        return self.benchmark.run(self.detectors, trained_on=LEARNT, wanted=METRICS_ASKED)
+        _ = self.alarms, self.seconds  # measure all that there is, with what lenses keep at hand: gigabytes
+        for each in self.singles.values():
+            each.lens.release()
+        return self.view("run", detectors=self.detectors, trained_on=LEARNT, wanted=METRICS_ASKED)
 
     @cached_property
     def alarms(self) -> pd.DataFrame:
         """Who flags normal images that are hard."""
-        return self.benchmark.alarms(self.detectors, self.hard_images)
+        return self.view("alarms", detectors=self.detectors, images=self.hard_images)
+
+    @cached_property
+    def verdicts(self) -> pd.DataFrame:
+        """Each detector that did not learn from the attack's family, compared with the best trivial score."""
+        pairs, about = [(each, BEST_BASELINE) for each in self.detectors], {"trained_on": TrainedOn.OTHER_FAMILIES}
+        return self.view("compare", pairs=pairs, metric="tpr_at_fpr_0.05", **about)
 
     @cached_property
     def hard_images(self) -> dict[str, Array]:
@@ -325,36 +337,20 @@ class Suite:
 
     @cached_property
     def caught(self) -> pd.DataFrame:
-        """Which successful attacks are flagged where 5 % of their clean images and noisy twins are.
-
-        Returns:
-            A row an attacked test image, indexed by attack and source; a column a detector that could be fitted without
-            the attack's family, with the share of its training seeds that flag the image.
-        """
-        frames = []
-        for attack in self.attack_sets:
-            columns = {}
-            for detector in self.entrants:
-                scored = self.benchmark.scores(detector, attack, trained_on=TrainedOn.OTHER_FAMILIES)
-                rows = scored and scored.judged(stratum=Stratum.SUCCESS, negatives=Negatives.MATCHED)
-                if rows and has_both(rows):
-                    found = rows["is_adversarial"]
-                    at = [[threshold_at_fpr(normal, NOMINAL_FPR)] for normal in rows["scores"][:, ~found]]
-                    flagged = (rows["scores"][:, found] > np.array(at)).mean(axis=0)
-                    columns[detector.name] = pd.Series(flagged, index=rows["source"][found])
-            frames.append(pd.concat({attack: pd.DataFrame(columns)}, names=["attack", "source"]))
-        return pd.concat(frames)
+        """By attack and source, which attacks are flagged by detectors that did not learn from their family."""
+        found = self.view("caught", detectors=self.detectors, trained_on=TrainedOn.OTHER_FAMILIES)
+        return found.set_index(["attack", "source"])
 
     @cached_property
     def seconds(self) -> pd.Series:
         """Seconds for 1,000 images, by detector, on the machine that measured them first."""
 
-        @cache  # fusions join lenses that others have alone
-        def kept(lens: Lens) -> float:
-            about = {"lens": lens, "images": self.bench.data.test_images[:TIMED]}
-            return self.bench.store.keep(plain_name(f"seconds.{lens.name}"), seconds_of, **about)["seconds"]
-
+        kept = cache(self._seconds)  # fusions join lenses that others have alone
         return pd.Series({each.name: self.cost(each.lens, kept) for each in self.entrants})
+
+    def _seconds(self, lens: Lens) -> float:
+        about = {"lens": lens, "images": self.bench.data.test_images[:TIMED]}
+        return self.bench.store.keep(plain_name(f"seconds.{lens.name}"), seconds_of, **about)["seconds"]
 
     def cost(self, lens: Lens, measure: Callable[[Lens], float] | None = None) -> float:
         """Seconds for 1,000 images of a lens, by `seconds_of`; joined ones are measured apart."""
@@ -383,7 +379,7 @@ class Suite:
         data, classifier = self.bench.data, self.classifier
         attacked = checked_images(attacked, shape=classifier.input_shape)
         source = checked_indices(source, n=len(attacked), name="source")
-        if name in self.attack_sets:
+        if name in self.settings:
             raise ValueError(f"an attack is called {name!r} already: choose another name")
         if source.min() < 0 or source.max() >= len(data.test_labels) or len(np.unique(source)) < len(source):
             raise ValueError(f"source must hold different places of 0 to {len(data.test_labels) - 1}")
@@ -395,15 +391,26 @@ class Suite:
             classifier, clean, attacked, labels, name=name, parameters={}, source=source,
             target=np.full(len(source), UNTARGETED), rng=stream(self.bench.seed, "suite/rescored twins"),
         )  # fmt: skip
-        sets = self.attack_sets | {name: given}
-        benchmark = self.benchmark_of(sets)
-        learnt = (TrainedOn.OTHER_ATTACKS,)
+        benchmark = self.benchmark_of(self.attack_sets | {name: given})
+        learnt = (TrainedOn.OTHER_ATTACKS, TrainedOn.OTHER_FAMILIES)  # the same: it has no family here
         return benchmark.run(self.detectors, attacks=[name], trained_on=learnt, wanted=METRICS_ASKED)
+
+    def add(self, table: pd.DataFrame) -> Path:
+        """Adds the attack of a table of `rescore` to the run's leaderboard entries; returns their folder.
+
+        Raises:
+            FileNotFoundError: where `write` has made none.
+        """
+        folder = self.bench.folder / "benchmark" / "entries"
+        if not folder.is_dir():
+            raise FileNotFoundError(f"{folder} is no folder: run `advlens benchmark` with the same sizes first")
+        update_entries(folder, lambda found: with_attack(found, table, dataset=self.bench.data.name))
+        return folder
 
     def write(self) -> Path:
         """Writes the tables as Parquet, and the leaderboard's entries; returns the long table's file."""
         folder = self.bench.folder / "benchmark"
-        write_tables(folder, table=self.table, alarms=self.alarms, idle=self.idle)
+        write_tables(folder, table=self.table, alarms=self.alarms, verdicts=self.verdicts, idle=self.idle)
         about = {"dataset": self.bench.data.name, "settings": self.about, "margins": self.margins}
         made = entries(self.table, self.alarms, **about, seconds=dict(self.seconds), caught=self.caught)
         update_entries(folder / "entries", partial(with_oblivious, made))

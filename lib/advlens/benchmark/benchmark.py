@@ -56,6 +56,7 @@ RANKING: dict[str, Callable[[Array, Array], float]] = {
     **{f"tpr_at_fpr_{fpr:g}": partial(metrics.tpr_at_fpr, fpr=fpr) for fpr in metrics.NOMINAL_FPRS},
 }
 """The metrics by which the best of several detectors can be chosen on the validation parts."""
+NONE = "none"  # in a stored table, where another one has an empty text
 STRENGTHS = ("eps", "margin", "confidence", "kappa")  # the parameters that say how strong an attack is
 
 
@@ -127,6 +128,14 @@ class Benchmark:
         families = {**ATTACK_FAMILIES, **(families or {})}
         about = {"seed": self.seed, "train": self._train, "elsewhere": dict(elsewhere or {})}
         self.heads = Heads(self.measurements, families=families, parts=parts, **about)
+
+    def to_parts(self) -> dict[str, Any]:
+        """All that its tables depend on besides detectors and words."""
+        names = ("attack_sets", "clean_images", "clean_labels", "clean_source", "seed", "n_seeds", "baselines")
+        about = {name: getattr(self, name) for name in names} | {"knowledge": self.knowledge}
+        elsewhere = {name: [head.fitted() for head in heads] for name, heads in self.heads.elsewhere.items()}
+        about |= {"families": self.heads.families, "succeeded": self.measurements.succeeded, "elsewhere": elsewhere}
+        return {"network": self.classifier.model} | about
 
     def _check_attack_sets(self) -> None:
         if not self.attack_sets:
@@ -344,7 +353,7 @@ class Benchmark:
             A row a kind and detector: kind, detector, family, estimate, low, high, n.
         """
         rows = []
-        for detector in (*detectors, *self.baselines):
+        for detector in progress([*detectors, *self.baselines], description="false alarms", unit="detector"):
             heads = self.heads_from_all(detector)
             threshold = self.clean_rows(detector, CORRECTED.condition, self.threshold_source)
             limits = {"fpr": NOMINAL_FPR, "seed": self._draws_seed}
@@ -359,6 +368,29 @@ class Benchmark:
                 about = {"kind": kind, "detector": detector.name, "family": _text(detector.family), "n": len(shown)}
                 rows.append(found.row(**about))
         return pd.DataFrame(rows)[["kind", "detector", "family", "estimate", "low", "high", "n"]]
+
+    def caught(self, detectors: Sequence[Detector], *, trained_on: TrainedOn | str) -> pd.DataFrame:
+        """Which successful attacks are flagged where 5 % of their clean images and noisy twins are.
+
+        Args:
+            trained_on: which attacks detectors learn from; those that learn from none don't mind.
+        Returns:
+            A row an attacked test image: attack, source, and a column a detector that could be fitted: the share of its
+            training seeds that flag the image.
+        """
+        trained_on, frames = checked_word(trained_on, TrainedOn, name="trained_on"), []
+        for attack in self.attack_sets:
+            columns = {}
+            for detector in (*detectors, *self.baselines):
+                scored = self.scores(detector, attack, trained_on=trained_on)
+                rows = scored and scored.judged(stratum=Stratum.SUCCESS, negatives=Negatives.MATCHED)
+                if rows and has_both(rows):
+                    found = rows["is_adversarial"]
+                    at = [[metrics.threshold_at_fpr(normal, NOMINAL_FPR)] for normal in rows["scores"][:, ~found]]
+                    flagged = (rows["scores"][:, found] > np.array(at)).mean(axis=0)
+                    columns[detector.name] = pd.Series(flagged, index=rows["source"][found])
+            frames.append(pd.concat({attack: pd.DataFrame(columns)}, names=["attack", "source"]))
+        return pd.concat(frames).reset_index().astype({"source": int})
 
     def roc_curves(
         self, detectors: Sequence[Detector], attacks: Sequence[str], *, protocols: Sequence[Protocol] = (CORRECTED,)
@@ -430,6 +462,12 @@ class Benchmark:
                 named = {"attack": attack, "a": a.name, "b": "" if b is None else b.name, "metric": metric}
                 rows.append(found.row(**named) | count_rows(judged))
         return with_verdicts(pd.DataFrame(rows), metrics.MARGINS[metric] if margin is None else margin)
+
+
+@artifact(version=1, libraries=("scikit-learn", "tensorflow"))
+def view_of(benchmark: Benchmark, *, view: str, **about: Any) -> pd.DataFrame:
+    """`run`, `alarms`, `caught` or `compare` of a benchmark; an empty text, which a file would lose, is `NONE`."""
+    return getattr(benchmark, view)(**about).replace("", NONE)
 
 
 def _strength(made: AttackSet) -> float:

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -34,9 +34,15 @@ def scores_of(heads: Sequence[Head], measured: pd.DataFrame, *, name: str) -> Ar
     """(s, n) scores of s heads; a NaN counts as the highest, as `Detector.detect` flags it, and is said."""
     scores = np.stack([head.score(measured) for head in heads])
     if np.isnan(scores).any():
-        warnings.warn(f"{name} gives NaN for some images: they count as flagged", stacklevel=2)
+        _say_nan(name, "all" if np.isnan(scores).all() else "some")
     kept = np.isfinite(scores).all()
     return scores if kept else np.nan_to_num(scores, nan=HIGHEST, posinf=HIGHEST, neginf=-HIGHEST)
+
+
+@cache
+def _say_nan(name: str, which: str) -> None:
+    """Once for a detector, of which many attacks are judged."""
+    warnings.warn(f"{name} gives NaN for {which} images: they count as flagged", stacklevel=4)
 
 
 @dataclass(frozen=True, eq=False)

@@ -51,7 +51,7 @@ class Head(abc.ABC):
         return {}
 
     def fitted(self) -> dict[str, Any]:
-        """What `fit` left, as parts for plain files; `restore` takes it back."""
+        """What `fit` left, as parts for plain files, nothing before it; `restore` takes it back."""
         return {}
 
     def restore(self: Self, parts: dict[str, Any]) -> Self:
@@ -128,6 +128,8 @@ class Logistic(Head):
     def fitted(self) -> dict[str, Any]:
         """Means, scales, weights and bias."""
         names = ("mean_", "scale_", "weights_")
+        if not hasattr(self, "weights_"):
+            return {}
         return {"regression": {name: getattr(self, name) for name in names} | {"bias_": np.array([self.bias_])}}
 
     def restore(self, parts: dict[str, Any]) -> "Logistic":
@@ -168,7 +170,7 @@ class Fisher(Head):
 
     def fitted(self) -> dict[str, Any]:
         """Signs and the normal images' values."""
-        return {"reference": {"signs": self.signs_, "normal": self.normal_}}
+        return {"reference": {"signs": self.signs_, "normal": self.normal_}} if hasattr(self, "normal_") else {}
 
     def restore(self, parts: dict[str, Any]) -> "Fisher":
         """Takes over what `fitted` gave."""
@@ -201,6 +203,8 @@ class Boosting(Head):
 
     def fitted(self) -> dict[str, Any]:
         """The rows, their truths and the seed."""
+        if not hasattr(self, "rows_"):
+            return {}
         return {"rows": {"rows": self.rows_, "truth": self.truth_, "seed": np.array([self.seed_])}}
 
     def restore(self, parts: dict[str, Any]) -> "Boosting":
@@ -306,7 +310,7 @@ class Network(Head):
 
     def fitted(self) -> dict[str, Any]:
         """The trained network and the scale of its inputs."""
-        return {"network": self.model_, "scale": self.scale_}
+        return {"network": self.model_, "scale": self.scale_} if hasattr(self, "model_") else {}
 
     def to_parts(self) -> dict[str, Any]:
         """Parameters and, after `fit`, what was learnt and how the training went."""

@@ -39,6 +39,10 @@ class Lens(abc.ABC):
         """As `fit`, from what `fitted` gave."""
         return self
 
+    def release(self: Self) -> Self:
+        """Lets go of what `measure` keeps at hand and can make again; mostly nothing."""
+        return self
+
     @abc.abstractmethod
     def measure(self, images: Array) -> pd.DataFrame:
         """(n rows) of finite floats, the columns `columns`, of (n, h, w, channels) images in [0, 1]."""

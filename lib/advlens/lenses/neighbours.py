@@ -89,6 +89,11 @@ class DeepNeighbours(Lens):
         values = (1 - verdict.credibility, own, 1 - verdict.confidence)
         return pd.DataFrame(dict(zip(self.columns, values, strict=True)))
 
+    def release(self) -> "DeepNeighbours":
+        """Lets go of the training images' activations."""
+        self.knn.release()
+        return self
+
     def to_parts(self) -> dict[str, Any]:
         """Network, parameters, training and held-out images."""
         fitted = {name: getattr(self, f"{name}_", None) for name in ("training", "conformal")}

@@ -53,8 +53,8 @@ class DeepKNN:
     Notes:
         A layer's activations are divided by their L2 norm, so that neighbours are those of the smallest angle. The
         authors' code subtracts the training set's mean afterwards, which changes no distance and is left out.
-        Nothing is computed before neighbours are asked for; from then on 60,000 images of 28×28 in the study's network
-        take 3.8 GB.
+        Nothing is computed before neighbours are asked for; from then on, until `release`, 60,000 images of 28×28 in
+        the study's network take 3.8 GB.
 
     Source: Papernot & McDaniel 2018, algorithm 1.
     """
@@ -98,8 +98,11 @@ class DeepKNN:
     def searches_(self) -> dict[str, RowSearch]:
         """Layer → the search among the training set's activations."""
         represented = self._representations(self.images_)
-        del self.images_
         return {layer: row_search(represented.pop(layer), kind=self.search) for layer in self.layers}
+
+    def release(self) -> None:
+        """Lets go of the searches, which are made again where they are asked for."""
+        self.__dict__.pop("searches_", None)
 
     def calibrate(self, images: Array, labels: Array) -> "DeepKNN":
         """Takes over held-out images, (m, h, w, channels), and their true classes, (m,).

@@ -68,7 +68,7 @@ const by = (key, down) => (one, other) => {
 // Where rates are equal as shown the trivial score comes first: nothing beats it.
 const TIES = [(one, other) => other.trivial - one.trivial, by("worst", true), by("mean", true), by("seconds", false)];
 const sorted = (rows, key, down) =>
-  [...rows].sort((one, other) => [by(key, down), ...TIES].reduce((found, rule) => found || rule(one, other), 0));
+  [...rows].sort((one, other) => [by("few", false), by(key, down), ...TIES].reduce((found, rule) => found || rule(one, other), 0));
 function chosen() {
   if (ticked) return shown.filter((row) => ticked.has(row.entry));
   const ranked = sorted(shown, "worst", true);
@@ -112,6 +112,8 @@ function rowOf(row, attacks) {
 }
 function draw() {
   const wanted = byId("search").value.toLowerCase(), all = here().map(summary).filter(Boolean);
+  const most = Math.max(0, ...all.map((row) => row.rows.length));
+  for (const row of all) row.few = Number(2 * row.rows.length < most); // a worst case of a few attacks is no worst case
   shown = sorted(all.filter((row) => row.detector.toLowerCase().includes(wanted)), order.key, order.down);
   const attacks = unique(all.flatMap((row) => row.rows.map((result) => result.attack)));
   byId("notes").replaceChildren();
