@@ -84,12 +84,12 @@ SECTIONS = (
         "08-auc",
         ("07_feature_responses", "08_local_spatial_entropy"),
         "Before the slash the published rates (ImageNet), after it the remade ones, against clean originals; then the "
-        "TPR at a threshold fixed on clean images, the shares of clean and noisy images that it flags, and the ROC-AUC "
-        "of the best setting on validation images.",
+        "TPR at a threshold fixed on clean images, the shares of clean and noisy images that it flags, and the AUC of "
+        "the best setting against clean and noisy images.",
     ),
     Section(
         "Deep k-nearest neighbours",
-        "Do the training images nearest to an image, layer by layer, support any label, and less so under attack?",
+        "Do the training images nearest to an image, layer by layer, agree on one label?",
         "headline-deep-knn",
         "09-auc",
         ("09_deep_knn", "10_poisoning", "11_intermediate_level_attacks"),

@@ -105,7 +105,7 @@ def _spread(cells: Iterable[str], places: int = 2, times: int = 1) -> str:
 
 
 def _highest(cells: Iterable[str]) -> str:
-    return _rounded(max(_values(cells)))
+    return _rounded(max(_values(cells)), 3)
 
 
 def _flagged(table: pd.DataFrame, detector: str) -> str:
