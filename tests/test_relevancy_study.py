@@ -179,7 +179,7 @@ def test_one_class_movement_explains_the_class_before_the_attack_and_the_study_s
     def explain(network, images, *, method, neuron):
         brightness = float(images.mean())
         asked.append((method, round(brightness, 3), neuron if isinstance(neuron, str) else neuron.tolist()))
-        order = -1 if 0.25 < brightness else 1  # the attack turns the order of the pixels around
+        order = -1 if brightness > 0.25 else 1  # the attack turns the order of the pixels around
         return np.tile(order * np.arange(1, 17.0).reshape(1, 4, 4, 1), (len(images), 1, 1, 1))
 
     monkeypatch.setattr(relevancy, "explain", explain)
