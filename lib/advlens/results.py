@@ -66,7 +66,8 @@ SECTIONS = (
         "04-auc",
         ("03_explanations", "04_relevancy_classifiers"),
         "*Clean sources* is the control: the same detector on the attacked images before the attack, 0.5 where a "
-        "number is about the attack alone. The last column is the TPR at 5 % FPR above the best trivial score's.",
+        "number is about the attack alone. The last columns are the TPR at 5 % FPR minus the best trivial score's: for "
+        "attacks that stop at the decision boundary, and for those that go on to a logit margin.",
     ),
     Section(
         "Closeness and uncertainty",
