@@ -74,8 +74,8 @@ def verdict_numbers() -> dict[str, str]:
         "neighbours_behind": _count(judged, "lower"),
         "neighbours_ahead": _count(judged, "higher", of=False),
         **{name: _each(knowing, lambda table, row=row: _flagged(table, row)) for name, row in KNOWN.items()},
-        "cam": _each(maps, lambda table: _first(_column(table, "transition").loc["CAM"])),
-        "cam_same": _each(maps, lambda table: _first(_column(table, "same").loc["CAM"])),
+        "cam": _each(maps, lambda table: _spread([_column(table, "transition").loc["CAM"]], 0, times=100)),
+        "cam_same": _each(maps, lambda table: _spread([_column(table, "same").loc["CAM"]], 0, times=100)),
     }
 
 
@@ -118,10 +118,6 @@ def _flagged(table: pd.DataFrame, detector: str) -> str:
     """In %, of the successful attacks that know a detector; – where none was run."""
     cells = table["flagged, of who knows it"].reindex([detector]).fillna("")
     return _spread(cells, 0, times=100) if _values(cells) else "–"
-
-
-def _first(cell: str) -> str:
-    return _rounded(_values([cell])[0])
 
 
 def _count(columns: Iterable[Iterable[str]], word: str, *, of: bool = True) -> str:
