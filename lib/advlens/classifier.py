@@ -262,7 +262,7 @@ class WrongRange(ValueError):
     def __init__(self, shown: str, input_range: tuple[int, int]) -> None:
         super().__init__(f"{shown}: pass Classifier(network, input_range={input_range})")
         low, high = input_range
-        self.on_command_line = f"{shown}: pass --input-range {low} {high}, or --input-range 0 1 if [0, 1] is right"
+        self.on_command_line = f"{shown}: say what it takes, as by --input-range {low} {high} (0 1 if it is [0, 1])"
 
 
 def check_range(classifier: Classifier, images: Array, labels: Array) -> None:
@@ -271,7 +271,8 @@ def check_range(classifier: Classifier, images: Array, labels: Array) -> None:
     Args:
         images: (n, h, w, channels) in [0, 1]; labels: (n,) classes.
     Raises:
-        WrongRange: where the network, whose range was not stated, classifies far more of them correctly in another.
+        WrongRange: where the network, whose range was not stated, classifies more of them correctly in another: twice
+            as many, or nearly all, and more than chance gives.
     """
     if classifier.input_range is not None:
         return
@@ -279,11 +280,11 @@ def check_range(classifier: Classifier, images: Array, labels: Array) -> None:
     images, labels = images[rows], labels[rows]
     n = len(labels)
     correct = int((classifier.predict(images).argmax(axis=1) == labels).sum())
-    if correct + 3 * np.sqrt(n) >= n:
+    if correct == n:
         return
     for low, high in RANGES:
         found = int((classifier.predict(low + (high - low) * images).argmax(axis=1) == labels).sum())
-        if found > correct + 3 * np.sqrt(n):
+        if found - correct > 4 * np.sqrt(n - correct) and found >= min(2 * correct, 0.9 * n):
             shown = f"the network classifies {correct} of {n} images in [0, 1] correctly and {found} in [{low}, {high}]"
             raise WrongRange(shown, (low, high))
 

@@ -77,11 +77,17 @@ def _of_npz(path: Path, *, num_classes: int) -> GivenImages:
     if len(classes) != num_classes:
         told = f"{path}: y holds {len(classes)} names, and the network has {num_classes} classes"
         raise ValueError(f"{told}: save class numbers from 0")
-    return GivenImages(images, _numbers(images), numbers.reshape(labels.shape), tuple(map(str, classes)))
+    return GivenImages(images, _numbers(images), numbers.reshape(labels.shape), _names(classes))
 
 
 def _numbers(images: Array) -> list[str]:
     return [str(number) for number in range(len(images))]
+
+
+def _names(classes: Array) -> tuple[str, ...]:
+    """The classes' names, where they are more than the classes' numbers."""
+    names = tuple(map(str, classes))
+    return () if names == tuple(map(str, range(len(names)))) else names
 
 
 def _of_files(paths: Sequence[Path], folder: Path, *, shape: tuple[int, ...], num_classes: int) -> GivenImages:
@@ -102,7 +108,7 @@ def _of_files(paths: Sequence[Path], folder: Path, *, shape: tuple[int, ...], nu
     names = [str(path.relative_to(folder)) for path in paths]
     classes, labels = np.unique([str(Path(name).parent) for name in names], return_inverse=True)
     if len(classes) == num_classes:
-        return GivenImages(images, names, labels, tuple(map(str, classes)), changes=changes)
+        return GivenImages(images, names, labels, _names(classes), changes=changes)
     why = f"{len(classes)} folders, {num_classes} classes: labels not used" if len(classes) > 1 else ""
     return GivenImages(images, names, why_no_labels=why or f"{folder} has no folder a class", changes=changes)
 

@@ -264,8 +264,8 @@ def _decided(
     if agreeing < 0.5:
         listed = ", ".join(f"{name}: {number}" for number, name in enumerate(class_names or ()))
         raise ValueError(
-            f"the network classifies {agreeing:.0%} of the training images as labelled, expected at least half: number "
-            "the classes as the network's outputs are, where folders count in the order of their names"
+            f"the network classifies {100 * agreeing:.0f} % of the training images as labelled, expected half or more: "
+            "number the classes as the network's outputs are, where folders count in the order of their names"
             f"{listed and f' ({listed})'}, and state what values it takes for black and white (--input-range 0 255)"
         )
     return labels, agreeing
@@ -274,30 +274,36 @@ def _decided(
 def _check_spread(classifier: Classifier, images: Array, logits: Array) -> None:
     """Stops where images without labels show that a network takes other values than [0, 1].
 
-    How well it tells n images apart is the mutual information of image and predicted class, over its largest value.
-    A network that takes [0, 1] may tell them apart better in a larger range as well, since its logits grow, but then
-    most decisions stay.
+    Other than a network that takes [0, 1], it tells the images far better apart in its own range, is surer there, and
+    decides differently.
 
     Raises:
-        WrongRange: where the network, whose range was not stated, tells them apart far better, and decides differently.
+        WrongRange: where the network's range was not stated and is another.
     """
     if classifier.input_range is not None:
         return
     rows = asked(len(images))
     own, n = logits[rows].argmax(axis=1), len(rows)
+    told_apart, sureness = _told_apart(logits[rows])
     for low, high in RANGES:
         other = classifier.predict(low + (high - low) * images[rows])
-        told = _told_apart(other)
-        if told > max(0.2, 3 * _told_apart(logits[rows])) and (other.argmax(axis=1) == own).mean() < 0.75:
+        better, surer = _told_apart(other)
+        same = (other.argmax(axis=1) == own).mean()
+        if better > max(0.1, 3 * told_apart) and surer > sureness and same < 0.75:
             most = np.bincount(own).argmax()
             shown = f"the network says class {most} of {(own == most).sum()} of {n} images in [0, 1], and tells "
             raise WrongRange(f"{shown}them apart far better in [{low}, {high}]", (low, high))
 
 
-def _told_apart(logits: Array) -> float:
-    """The mutual information of image and class, from 0 to 1, by (n, c) logits of n images."""
-    probabilities = softmax(logits.astype(np.float64), axis=1)[:, None]  # images in the place of passes
-    return mutual_information(probabilities).item() / np.log(logits.shape[1])
+def _told_apart(logits: Array) -> tuple[float, float]:
+    """The mutual information of image and class over its largest value, and the mean probability of the predicted class.
+
+    Args:
+        logits: (n, c) of n images, which stand in the place of passes.
+    """
+    probabilities = softmax(logits.astype(np.float64), axis=1)
+    information = mutual_information(probabilities[:, None]).item() / np.log(logits.shape[1])
+    return information, float(probabilities.max(axis=1).mean())
 
 
 def _check_apart(clean: Array, images: Array) -> None:

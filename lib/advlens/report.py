@@ -75,9 +75,10 @@ def attacks_in_words(shown: pd.DataFrame, strengths: Mapping[str, float]) -> str
             told.append(f"{fooled}: too few to say how many of them the guard flags.")
             continue
         learnt = "learnt from" if row["best_baseline"].startswith("baselines") else "was chosen by"
+        tpr, low, high, best = (f"{100 * row[name]:.0f}" for name in ("tpr", "low", "high", "its_tpr"))
         told.append(
-            f"{fooled}; the guard flags {row['tpr']:.0%} of them [{row['low']:.0%}, {row['high']:.0%}]; the best "
-            f"trivial score, which {learnt} this very attack, {row['its_tpr']:.0%}."
+            f"{fooled}; the guard flags {tpr} % of them [{low}, {high} %]; the best trivial score, which {learnt} this "
+            f"very attack, {best} %."
             + (f" Fewer than {MIN_POSITIVES}: too few to rely on." if row["n"] < MIN_POSITIVES else "")
         )
     return "\n".join([*told, ""])
