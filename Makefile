@@ -14,11 +14,14 @@ PY      := $(VENV)/bin/python
 READY   := $(VENV)/.ready
 NOTEBOOKS := $(wildcard notebooks/[0-9]*.ipynb)
 
-.PHONY: help run test lab data baselines publish benchmark sweep bench site check format lock gpu clean
+.PHONY: help env run test lab data baselines publish benchmark sweep bench site check format lock gpu clean
 
 help:  ## Show this list
 	@echo "Advlens: make TARGET [PROFILE=standard|full|smoke|your.yaml] [DATASET=mnist|fashion_mnist|all] [RUN=name] [SEED=n]"
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */\1\t/' | expand -t 12 | sed 's/^/  /'
+
+env: $(READY)  ## Make the environment alone, for advlens fit, screen and evaluate
+	@echo "Ready. Next: source $(VENV)/bin/activate"
 
 run: $(READY)  ## Execute the notebooks, one or two at a time, skipping what is done, and print the headline table
 	@$(PY) -m advlens.cli run --profile '$(PROFILE)' --dataset '$(DATASET)' --run '$(RUN)' --seed '$(SEED)'

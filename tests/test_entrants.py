@@ -94,7 +94,7 @@ def test_what_makes_a_detector_is_given_what_it_names(module, average_pooling_cl
 @pytest.mark.parametrize(
     ("path", "said"),
     [
-        ("of_mine", "a detector is named as my_module:MyDetector, got 'of_mine'"),
+        ("of_mine", "a detector is named as my_module:MyDetector, or as the folder of a guard, got 'of_mine'"),
         ("of_mine:", "a detector is named as my_module:MyDetector"),
         ("../of_mine:brightness", "a detector is named as my_module:MyDetector"),
         ("not_mine:brightness", "no module is called 'not_mine': looked in"),

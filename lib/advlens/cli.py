@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -11,13 +12,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from advlens.paths import explained, run_folder
+from advlens.paths import check_new, explained, run_folder
 
 if TYPE_CHECKING:
     from advlens.classifier import Classifier
     from advlens.given_images import GivenImages
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Run, publish and look into Advlens' studies.")
+ABOUT = "Is one of these images attacked? See fit, screen and evaluate; the other commands run Advlens' studies."
+FIRST = ("fit", "screen", "evaluate")  # in the list of commands
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=ABOUT)
 store = typer.Typer(no_args_is_help=True, help="Look into a run's artifacts.")
 app.add_typer(store, name="store")
 
@@ -33,6 +36,15 @@ Seeds = Annotated[int, typer.Option(help="How many times each head is trained.")
 Attacks = Annotated[str, typer.Option(help="Only these of the suite's attacks, as fgsm,deepfool.")]
 TrainImages = Annotated[int, typer.Option(help="Training images; as many as the standard run's, 0 for all.")]
 TRAIN_IMAGES = 20000
+
+
+@contextlib.contextmanager
+def _bad_input() -> Iterator[None]:
+    """What is wrong with what the user gave ends with exit code 2."""
+    try:
+        yield
+    except (FileExistsError, FileNotFoundError, ValueError) as error:
+        raise typer.TyperException(getattr(error, "on_command_line", str(error))) from error
 
 
 @app.command()
@@ -155,9 +167,12 @@ def fit(
     out: Annotated[Path, typer.Option(help="The new folder that the guard is written to.")] = Path("guard"),
     clean: Annotated[str, typer.Option(help="Images that the network has not learnt from, to calibrate on.")] = "",
     input_range: Annotated[
-        tuple[float, float],
-        typer.Option(help="What the network takes for black and white, as 0 255; images stay as they are."),
-    ] = (0, 1),
+        tuple[float, float] | None,
+        typer.Option(
+            help="Two numbers, as --input-range 0 255: what the network takes for black and white, 0 1 unless "
+            "given. The images stay as they are."
+        ),
+    ] = None,
     fpr: Annotated[float, typer.Option(help="The share of clean images that may be flagged.")] = 0.05,
     lenses: Annotated[str, typer.Option(help="Only these, as energy,deep_knn.")] = "",
     seed: Seed = "0",
@@ -172,13 +187,14 @@ def fit(
         from advlens import guard
         from advlens.classifier import Classifier
 
-        if out.exists():
-            raise ValueError(f"{out} exists already: name a new folder with --out, or remove it")
-        classifier = Classifier(model, input_range=None if input_range == (0, 1) else input_range)
+        check_new(out, how=" with --out")
+        classifier = Classifier(model, input_range=input_range)
         given = _images(train, classifier, part="train")
-        kept = _images(clean, classifier).images if clean else None
-        chosen = lenses.split(",") if lenses else guard.LENSES
-        made = guard.fit(classifier, given.images, given.labels, clean=kept, lenses=chosen, fpr=fpr, seed=_seed(seed))
+        if given.labels is None:
+            warnings.warn(f"{given.why_no_labels}; the classes that the network predicts are taken", stacklevel=2)
+        about = {"clean": _images(clean, classifier).images if clean else None, "class_names": given.class_names}
+        about |= {"lenses": lenses.split(",") if lenses else guard.LENSES, "fpr": fpr, "seed": _seed(seed)}
+        made = guard.fit(classifier, given.images, given.labels, **about)
         made.save(out)
     print(made.describe())
     print(f"Written to {out}. Next: advlens screen {out} IMAGES")
@@ -187,8 +203,8 @@ def fit(
 @app.command()
 def screen(
     guard: Annotated[Path, typer.Argument(help="The folder that `advlens fit` made.")],
-    images: Annotated[str, typer.Argument(help="A folder of PNG, JPEG or WebP files, an .npz with x, or mnist.")],
-    out: Annotated[Path | None, typer.Option(help="Folder of the report and tables; by default report.")] = None,
+    images: Annotated[str, typer.Argument(help="A PNG, JPEG or WebP file, a folder of them, or an .npz with x.")],
+    out: Annotated[Path | None, typer.Option(help="New folder of the report and tables; by default report.")] = None,
     fpr: Annotated[float | None, typer.Option(help="By default the one that the guard was fitted for.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON; write files only where --out is given.")] = False,
 ) -> int:
@@ -205,26 +221,31 @@ def screen(
     if as_json:
         os.environ["ADVLENS_PROGRESS"] = "off"
     with _bad_input():
-        from advlens.guard import Guard
-        from advlens.report import write_report
+        from advlens.guard import Guard, is_guard
+        from advlens.report import in_words, write_report
 
+        if is_guard(images) and not is_guard(guard):
+            raise ValueError(f"the guard comes first, then the images: advlens screen {images} {guard}")
+        folder = out or (None if as_json else Path("report"))
+        if folder:
+            check_new(folder, how=" with --out")
         found = Guard.load(guard)
         given = _images(images, found.classifier)
         rate = found.card["fpr"] if fpr is None else fpr
         table = found.screen(given.images, fpr=rate, image_names=given.names)
     flagged = int(table["flagged"].sum())
-    page = write_report(found, given.images, table, out or Path("report"), fpr=rate) if out or not as_json else None
+    page = folder and write_report(found, given.images, table, folder, fpr=rate, changes=given.changes)
     if as_json:
         told = {"images": len(table), "flagged": flagged, "fpr": rate, "expected_false_flags": len(table) * rate}
         print(json.dumps(told | {"rows": json.loads(table.to_json(orient="records"))}))
     else:
-        clean = f"of as many clean ones about {len(table) * rate:.1f} would be"
-        print(f"{flagged} of {len(table)} images are flagged; {clean}.")
+        print(in_words(flagged, len(table), fpr=rate))
         print(page)
     return 3 if flagged else 0
 
 
 @app.command()
+@_bad_input()
 def evaluate(
     detector: Annotated[str, typer.Argument(help="As my_module:MyDetector, or the folder of a guard.")],
     dataset: Dataset = "mnist",
@@ -242,7 +263,9 @@ def evaluate(
 
     Example: advlens evaluate my_module:MyDetector --dataset mnist --attacks fgsm,deepfool
 
-    Example: advlens evaluate guard --dataset test.npz --attacks fgsm,pgd
+    Example: advlens evaluate guard --dataset test/ --attacks fgsm,pgd
+
+    Exit codes: 0 done, 2 bad input.
     """
     if Path(detector).is_dir():
         return _evaluate_guard(Path(detector), dataset, attacks, images=images, seeds=seeds, seed=_seed(seed))
@@ -279,22 +302,26 @@ def _evaluate_guard(folder: Path, dataset: str, attacks: str, *, images: int, se
     """A guard against attacks on its own network, the worst first."""
     from advlens.benchmark import evaluate, worst_first
     from advlens.guard import Guard
+    from advlens.report import attacks_in_words
 
     guard = Guard.load(folder)
     given = _images(dataset, guard.classifier)
     if given.labels is None:
-        raise ValueError(f"{dataset} holds no labels, by which attacks are judged: name an .npz with x and y")
+        remedy = "by labels attacks are judged: name a folder with a folder a class, or an .npz with x and y"
+        raise ValueError(f"{given.why_no_labels}, and {remedy}")
     table = evaluate(
         {"guard": guard},
         guard.classifier,
         given.images,
         given.labels,
-        attacks.split(",") if attacks else ["fgsm", "pgd", "deepfool"],
+        _names(attacks) or ["fgsm", "pgd", "deepfool"],
         attacked_images=images,
         n_seeds=seeds,
         seed=seed,
     )
-    print(worst_first(table, "guard").round(3).to_markdown(index=False))
+    shown = worst_first(table, "guard")
+    print(attacks_in_words(shown, table.set_index("attack")["strength"].to_dict()))
+    print(shown.round(3).to_markdown(index=False))
 
 
 @app.command()
@@ -406,15 +433,6 @@ def lock() -> None:
     write_lock()
 
 
-@contextlib.contextmanager
-def _bad_input() -> Iterator[None]:
-    """What is wrong with what the user gave ends with exit code 2."""
-    try:
-        yield
-    except (FileNotFoundError, ValueError) as error:
-        raise typer.TyperException(str(error)) from error
-
-
 def _images(given: str, classifier: "Classifier", *, part: str = "test") -> "GivenImages":
     from advlens.given_images import read_images
 
@@ -422,7 +440,10 @@ def _images(given: str, classifier: "Classifier", *, part: str = "test") -> "Giv
 
 
 def _names(text: str) -> list[str]:
-    return [name for name in text.split(",") if name]
+    """Attacks, in small letters where the catalogue has them so."""
+    from advlens.attacks import CATALOGUE
+
+    return [name.lower() if name.lower() in CATALOGUE else name for name in text.split(",") if name]
 
 
 def _artifacts(run: str, dataset: str) -> Path:
@@ -442,6 +463,9 @@ def _seed(text: str) -> int:
     if not text.isdecimal():
         raise ValueError(f"SEED must be a whole number from 0 to 2^32 - 1, got {text!r}")
     return int(text)
+
+
+app.registered_commands.sort(key=lambda each: getattr(each.callback, "__name__", "") not in FIRST)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -466,7 +490,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"advlens: {named}", file=sys.stderr)
         return 1
     except typer.TyperException as error:  # a wrong option
-        print(f"advlens: {error.format_message()}", file=sys.stderr)
+        told = error.format_message()
+        takes = "--input-range takes two numbers, black and white, as --input-range 0 255"
+        print(f"advlens: {takes if re.match('(Option|Invalid).*--input-range', told) else told}", file=sys.stderr)
         return 2
     except (ValueError, RuntimeError) as error:
         print(f"advlens: {error}", file=sys.stderr)

@@ -174,7 +174,7 @@ def _load_named(name: str, raw_dir: Path) -> DataSet:
 
 
 def _load_user(path: Path) -> DataSet:
-    arrays = _read_npz(path)
+    arrays = read_npz(path)
     names = next((names for names in USER_NAMES if names[0] in arrays), USER_NAMES[0])
     try:
         class_names = _with_numbers(arrays, names[1], names[3])
@@ -196,7 +196,7 @@ def _load_user(path: Path) -> DataSet:
     return DataSet(path.stem, images, labels, test_images, test_labels, class_names)
 
 
-def _read_npz(path: Path) -> dict[str, Array]:
+def read_npz(path: Path) -> dict[str, Array]:
     """All arrays of a file; pickled objects, which could run code, are never loaded."""
     if not zipfile.is_zipfile(path):
         raise ValueError(

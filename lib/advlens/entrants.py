@@ -29,7 +29,9 @@ def find(path: str) -> Any:
     """
     module, _, name = path.partition(":")
     if not all(part.isidentifier() for part in (*module.split("."), name)):
-        raise ValueError(f"a detector is named as my_module:MyDetector, got {path!r}")
+        raise ValueError(
+            f"a detector is named as my_module:MyDetector, or as the folder of a guard, got {path!r}, which is neither"
+        )
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)
     try:

@@ -1,6 +1,8 @@
-"""Images that a user names on the command line: a data set's name, an .npz, or a folder of image files."""
+"""Images that a user names on the command line: a data set's name, an .npz, or image files."""
 
 import warnings
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,20 +20,26 @@ class GivenImages:
 
     Attributes:
         images: (n, h, w, channels) float32; names: n file names or numbers; labels: (n,) where they are known.
+        class_names: one a class, where labels are names; why_no_labels: what the user should know where there are none.
+        changes: what was done to the images to suit the network, in sentences.
     """
 
     images: Array
     names: list[str]
     labels: Array | None = None
+    class_names: tuple[str, ...] = ()
+    why_no_labels: str = ""
+    changes: tuple[str, ...] = ()
 
 
 def read_images(given: str, *, shape: tuple[int, ...], num_classes: int, part: str = "test") -> GivenImages:
     """Images for a network of (h, w, channels) images.
 
     Args:
-        given: "mnist" or "fashion_mnist", an .npz with `x` and perhaps `y`, or a folder of image files, whose labels
-            are its folders, in order, where it has one a class. Files of another size are cropped to the middle and
-            resized, with a warning.
+        given: "mnist" or "fashion_mnist", an .npz with `x` and perhaps `y`, an image file, or a folder of image files,
+            whose labels are its folders, in the order of their names, where it has one a class. Files whose names begin
+            with a dot are passed over. Files of another size are cropped to the middle and resized, and colours turned
+            grey for a network of one channel, with a warning.
         part: "train" or "test", of a data set by name.
     Raises:
         ValueError: for what is none of these, and for damaged files.
@@ -40,32 +48,72 @@ def read_images(given: str, *, shape: tuple[int, ...], num_classes: int, part: s
     if given in datasets.CLASS_NAMES:
         data = datasets.load(given)
         images, labels = (getattr(data, f"{part}_{kind}") for kind in ("images", "labels"))
-    elif path.is_dir():
-        return _of_folder(path, shape=shape, num_classes=num_classes)
-    elif path.suffix == ".npz" and path.is_file():
-        with np.load(path, allow_pickle=False) as arrays:
-            if "x" not in arrays:
-                raise ValueError(f"{path} must hold images as x, it holds {', '.join(arrays.files) or 'nothing'}")
-            images, labels = arrays["x"], arrays.get("y")
-        images = datasets.user_images(images)
-    else:
-        raise ValueError(f"{given!r} is no data set's name, .npz or folder of images: check it, seen from {Path.cwd()}")
-    return GivenImages(images, [str(number) for number in range(len(images))], labels)
+        return GivenImages(images, _numbers(images), labels, data.class_names)
+    if path.is_dir():
+        paths = [each for each in sorted(path.rglob("*")) if each.suffix.lower() in SUFFIXES]
+        paths = [each for each in paths if not any(name.startswith(".") for name in each.relative_to(path).parts)]
+        if not paths:
+            raise ValueError(f"{path} holds no image: expected {', '.join(SUFFIXES)}")
+        return _of_files(paths, path, shape=shape, num_classes=num_classes)
+    if path.suffix.lower() in SUFFIXES and path.is_file():
+        return _of_files([path], path.parent, shape=shape, num_classes=num_classes)
+    if path.suffix == ".npz" and path.is_file():
+        return _of_npz(path, num_classes=num_classes)
+    raise ValueError(
+        f"{given!r} is no data set's name, .npz, image file or folder of images: check it, seen from {Path.cwd()}"
+    )
 
 
-def _of_folder(folder: Path, *, shape: tuple[int, ...], num_classes: int) -> GivenImages:
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    if not paths:
-        raise ValueError(f"{folder} holds no image: expected {', '.join(SUFFIXES)}")
-    images, resized = np.empty((len(paths), *shape), np.float32), 0
+def _of_npz(path: Path, *, num_classes: int) -> GivenImages:
+    arrays = datasets.read_npz(path)
+    if "x" not in arrays:
+        raise ValueError(f"{path} must hold images as x, it holds {', '.join(arrays) or 'nothing'}")
+    images, labels = datasets.user_images(arrays["x"]), arrays.get("y")
+    if labels is None:
+        return GivenImages(images, _numbers(images), why_no_labels=f"{path} holds no y")
+    if labels.dtype.kind not in "US":
+        return GivenImages(images, _numbers(images), labels)
+    classes, numbers = np.unique(labels, return_inverse=True)
+    if len(classes) != num_classes:
+        told = f"{path}: y holds {len(classes)} names, and the network has {num_classes} classes"
+        raise ValueError(f"{told}: save class numbers from 0")
+    return GivenImages(images, _numbers(images), numbers.reshape(labels.shape), _names(classes))
+
+
+def _numbers(images: Array) -> list[str]:
+    return [str(number) for number in range(len(images))]
+
+
+def _names(classes: Array) -> tuple[str, ...]:
+    """The classes' names, where they are more than the classes' numbers."""
+    names = tuple(map(str, classes))
+    return () if names == tuple(map(str, range(len(names)))) else names
+
+
+def _of_files(paths: Sequence[Path], folder: Path, *, shape: tuple[int, ...], num_classes: int) -> GivenImages:
+    images, changed = np.empty((len(paths), *shape), np.float32), Counter()
     for image, path in zip(images, paths, strict=True):
-        picture = opened(path).convert(MODES.get(shape[-1], "RGB"))
+        picture = opened(path)
+        if shape[-1] == 1 and _is_coloured(picture):
+            changed["turned grey, as the network takes one channel"] += 1
+        picture = picture.convert(MODES.get(shape[-1], "RGB"))
         if picture.size != (shape[1], shape[0]):
-            picture, resized = ImageOps.fit(picture, (shape[1], shape[0]), Image.Resampling.BICUBIC), resized + 1
+            picture = ImageOps.fit(picture, (shape[1], shape[0]), Image.Resampling.BICUBIC)
+            changed[f"resized to {shape[0]} × {shape[1]} pixels"] += 1
         image[:] = np.asarray(picture).reshape(shape) / np.float32(255)
-    if resized:
-        told = f"{resized} of {len(paths)} images are resized to {shape[0]} × {shape[1]} pixels"
-        warnings.warn(f"{told}: of an attack on the original nothing may be left to see", stacklevel=3)
-    labels = np.unique([str(path.relative_to(folder).parent) for path in paths], return_inverse=True)
+    changes = tuple(f"{count} of {len(paths)} images are {what}" for what, count in changed.items())
+    changes = tuple(f"{change}: of an attack on the original nothing may be left to see" for change in changes)
+    for change in changes:
+        warnings.warn(change, stacklevel=4)
     names = [str(path.relative_to(folder)) for path in paths]
-    return GivenImages(images, names, labels[1] if len(labels[0]) == num_classes else None)
+    classes, labels = np.unique([str(Path(name).parent) for name in names], return_inverse=True)
+    if len(classes) == num_classes:
+        return GivenImages(images, names, labels, _names(classes), changes=changes)
+    why = f"{len(classes)} folders, {num_classes} classes: labels not used" if len(classes) > 1 else ""
+    return GivenImages(images, names, why_no_labels=why or f"{folder} has no folder a class", changes=changes)
+
+
+def _is_coloured(picture: Image.Image) -> bool:
+    """Whether the channels of a picture differ."""
+    red, green, blue = (np.asarray(channel) for channel in picture.convert("RGB").split())
+    return bool((red != green).any() or (green != blue).any())

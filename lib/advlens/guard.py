@@ -15,8 +15,9 @@ from scipy.special import softmax
 
 import advlens
 from advlens.arrays import Array, checked_images, checked_labels
-from advlens.classifier import Classifier, as_classifier, check_range
+from advlens.classifier import RANGES, Classifier, WrongRange, as_classifier, asked, check_range
 from advlens.detectors import Detector, create, load, names
+from advlens.detectors.detector import digests
 from advlens.lenses import DeepNeighbours
 from advlens.metrics import proportion
 from advlens.metrics.checks import checked_rate
@@ -24,16 +25,25 @@ from advlens.metrics.curves import ROUNDING
 from advlens.neighbours.conformal import p_values, p_values_among
 from advlens.networks.files import open_network
 from advlens.networks.parts import FULL_NAMES, weighted_layers
+from advlens.paths import check_new
 from advlens.progress import progress
 from advlens.random import stream
 from advlens.store.files import read_part, write_part
 from advlens.templates import rendered
+from advlens.uncertainty.metrics import mutual_information
 
-LENSES = (
-    *("max_softmax", "deep_knn", "first_layer_distance", "local_entropy"),
-    *("feature_squeezing", "augmentation", "total_variation"),
-)
+LOOKS_AT = {
+    "max_softmax": "how unsure the network is of the class that it predicts",
+    "deep_knn": "how many of the nearest training images, in several layers, are of other classes",
+    "first_layer_distance": "how far the first layer's outputs lie from those of training images",
+    "local_entropy": "how disordered the map is of what speaks for the decision",
+    "feature_squeezing": "how far the decision moves when the image has fewer levels, or is smoothed",
+    "augmentation": "how far the decision moves when the image is shifted or turned a little",
+    "total_variation": "how much neighbouring pixels differ",
+}
+LENSES = tuple(LOOKS_AT)
 """Names of `detectors.names()` that learn from no attack: of each family those that caught most in a first trial."""
+MOST_SHARED = 0.1  # of the clean images, among the training images: a few may be twice in a data set
 FITTED_SHARE = 0.6  # of the training images, where no clean images are given apart
 MAX_FITTED, MAX_CLEAN = 5000, 2000  # more make a guard slower, and hardly change it
 MAX_BYTES = 2**30  # of the activations that Deep kNN keeps
@@ -88,7 +98,8 @@ class Guard:
         Raises:
             ValueError: for other images, or a rate that so few calibration images can't promise.
         """
-        fpr = _checked_promise(self.card["fpr"] if fpr is None else fpr, n=len(self.calibration))
+        given = self.card["calibration_images"] + self.card["check_images"]
+        fpr = _checked_promise(self.card["fpr"] if fpr is None else fpr, n=len(self.calibration), given=given)
         scores = self.scores(images)
         shares, combined = self._combined(scores)
         p_value = p_values(combined, self._calibration_combined)
@@ -146,7 +157,7 @@ class Guard:
         Raises:
             FileExistsError: where the folder exists.
         """
-        folder = Path(folder)
+        folder = check_new(folder)
         folder.mkdir(parents=True)
         self.classifier.model.save(folder / NETWORK)
         for name, lens in zip(self.card["lenses"], self.lenses, strict=True):
@@ -164,15 +175,23 @@ class Guard:
             ValueError: for a folder that holds none.
         """
         folder = Path(folder)
+        if not is_guard(folder):
+            lacking = f"it has no {CARD}" if folder.is_dir() else "there is no such folder"
+            raise ValueError(f"{folder} holds no guard, as {lacking}: pass a folder that `advlens fit` made")
         try:
             card = json.loads((folder / CARD).read_text())
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{folder} holds no guard ({error}): pass a folder that `advlens fit` made") from error
+        except ValueError as error:
+            raise ValueError(f"{folder / CARD} is damaged ({error}): fit the guard again") from error
         network = open_network(folder / NETWORK)
         setattr(network, FULL_NAMES, card["layer_names"])  # a file does not hold them, and lenses know layers by them
         classifier = Classifier(network)
         lenses = [load(folder / FOLDER / name, classifier) for name in card["lenses"]]
         return cls(classifier, lenses, read_part(folder / f"{CALIBRATION}.csv"), card)
+
+
+def is_guard(folder: str | Path) -> bool:
+    """Whether a folder looks like one that `Guard.save` made."""
+    return (Path(folder) / CARD).is_file()
 
 
 def fit(
@@ -183,6 +202,7 @@ def fit(
     clean: Array | None = None,
     fpr: float = 0.05,
     lenses: Sequence[str] = LENSES,
+    class_names: Sequence[str] | None = None,
     seed: int = 0,
 ) -> Guard:
     """A guard of a network, from clean images alone. A lens that does not work on the network is left out, and said.
@@ -194,41 +214,105 @@ def fit(
             default two fifths of the training images, on which decisions are surer than on new ones: then more new
             images are flagged than `fpr` says.
         fpr: the share of clean images that may be flagged.
-        lenses: names of `detectors.names()` whose heads learn nothing; seed: of the parts.
+        lenses: names of `detectors.names()` whose heads learn nothing; class_names: one a class, for reports.
+        seed: of the parts.
     Raises:
-        ValueError: for bad images, labels or names, too few images, or a network on which no lens works.
+        ValueError: for bad images, labels or names, too few images, a network that does not know half of the labels,
+            clean images that are the training images, or a network on which no lens works.
+        WrongRange: where the network takes other values than [0, 1], by its decisions on the training images.
     """
     classifier = as_classifier(model)
     images = checked_images(images, shape=classifier.input_shape)
     clean = None if clean is None else checked_images(clean, shape=classifier.input_shape)
-    decided = classifier.predict(images).argmax(axis=1) if labels is None else labels
-    decided = checked_labels(decided, n=len(images), num_classes=classifier.nb_classes)
-    check_range(classifier, images, decided)
+    decided, agreeing = _decided(classifier, images, labels, class_names)
+    if clean is not None:
+        _check_apart(clean, images)
+    if class_names and len(class_names) != classifier.nb_classes:
+        raise ValueError(f"class_names must be {classifier.nb_classes} names, got {len(class_names)}")
     if unknown := [name for name in lenses if name not in names()]:
         raise ValueError(f"no lens is called {unknown[0]!r}: choose among {', '.join(names())}")
     fitted, calibration, check = _parts(images, clean, seed=seed)
-    fpr = _checked_promise(fpr, n=len(calibration))
+    fpr = _checked_promise(fpr, n=len(calibration), given=len(calibration) + len(check))
     kept, left_out = _fitted(classifier, images[fitted], decided[fitted], lenses)
-    scores, judged = {}, np.concatenate([calibration, check])
-    for name, lens in progress(list(kept.items()), description="calibrating", unit="lens"):
-        found = lens.scores(judged)
-        if np.isfinite(found).all():
-            scores[lens.name] = found
-        else:
-            left_out[name] = f"it gives NaN or infinity for {(~np.isfinite(found)).sum()} of {len(judged)} clean images"
-    kept = {name: lens for name, lens in kept.items() if name not in left_out}
-    if not kept:
-        raise ValueError(f"no lens works on this network: {'; '.join(map(': '.join, left_out.items()))}")
+    scores = _clean_scores(kept, np.concatenate([calibration, check]), left_out)
     card = {"network": classifier.model.name, "input_shape": list(classifier.input_shape)}
     card |= {"layer_names": getattr(classifier.model, FULL_NAMES, {})}
     card |= {"classes": classifier.nb_classes, "labels": "given" if labels is not None else "the network's own"}
-    card |= {"lenses": list(kept), "lenses_left_out": left_out, "fitted_images": len(fitted), "fpr": fpr, "seed": seed}
+    card |= {"classified_as_labelled": agreeing, "class_names": list(class_names or ())}
+    card |= {"lenses": list(scores), "lenses_left_out": left_out, "fitted_images": len(fitted)}
+    card |= {"fpr": fpr, "seed": seed}
     card |= {"clean_images": "held out of the training images" if clean is None else "given apart"}
     card |= {"calibration_images": len(calibration), "check_images": len(check), "version": advlens.__version__}
-    table = pd.DataFrame(scores)
-    guard = Guard(classifier, list(kept.values()), table[: len(calibration)], card)
+    table = pd.DataFrame({kept[name].name: found for name, found in scores.items()})
+    guard = Guard(classifier, [kept[name] for name in scores], table[: len(calibration)], card)
     card["verdicts"] = _verdicts(guard, table[len(calibration) :])
     return guard
+
+
+def _decided(
+    classifier: Classifier, images: Array, labels: Array | None, class_names: Sequence[str] | None
+) -> tuple[Array, float | None]:
+    """(n,) classes that the lenses learn by, and the share of given labels that the network predicts as well."""
+    logits = classifier.predict(images)
+    predicted = logits.argmax(axis=1)
+    if labels is None:
+        _check_spread(classifier, images, logits)
+        return predicted, None
+    labels = checked_labels(labels, n=len(images), num_classes=classifier.nb_classes)
+    check_range(classifier, images, labels)
+    agreeing = float((predicted == labels).mean())
+    if agreeing < 0.5:
+        listed = ", ".join(f"{name}: {number}" for number, name in enumerate(class_names or ()))
+        raise ValueError(
+            f"the network classifies {100 * agreeing:.0f} % of the training images as labelled, expected half or more: "
+            "number the classes as the network's outputs are, where folders count in the order of their names"
+            f"{listed and f' ({listed})'}, and state what values it takes for black and white (--input-range 0 255)"
+        )
+    return labels, agreeing
+
+
+def _check_spread(classifier: Classifier, images: Array, logits: Array) -> None:
+    """Stops where images without labels show that a network takes other values than [0, 1].
+
+    Other than a network that takes [0, 1], it tells the images far better apart in its own range, is surer there, and
+    decides differently.
+
+    Raises:
+        WrongRange: where the network's range was not stated and is another.
+    """
+    if classifier.input_range is not None:
+        return
+    rows = asked(len(images))
+    own, n = logits[rows].argmax(axis=1), len(rows)
+    told_apart, sureness = _told_apart(logits[rows])
+    for low, high in RANGES:
+        other = classifier.predict(low + (high - low) * images[rows])
+        better, surer = _told_apart(other)
+        same = (other.argmax(axis=1) == own).mean()
+        if better > max(0.1, 3 * told_apart) and surer > sureness and same < 0.75:
+            most = np.bincount(own).argmax()
+            shown = f"the network says class {most} of {(own == most).sum()} of {n} images in [0, 1], and tells "
+            raise WrongRange(f"{shown}them apart far better in [{low}, {high}]", (low, high))
+
+
+def _told_apart(logits: Array) -> tuple[float, float]:
+    """The mutual information of image and class over its largest value, and the mean probability of the predicted class.
+
+    Args:
+        logits: (n, c) of n images, which stand in the place of passes.
+    """
+    probabilities = softmax(logits.astype(np.float64), axis=1)
+    information = mutual_information(probabilities[:, None]).item() / np.log(logits.shape[1])
+    return information, float(probabilities.max(axis=1).mean())
+
+
+def _check_apart(clean: Array, images: Array) -> None:
+    shared = len(digests(clean) & digests(images))
+    if shared > MOST_SHARED * len(clean):
+        raise ValueError(
+            f"clean images must not be training images, of which the network is surer than of new ones, and {shared} "
+            f"of {len(clean)} are: give others (--clean), as of a validation set"
+        )
 
 
 def _fitted(
@@ -240,10 +324,26 @@ def _fitted(
         try:
             kept[name] = _lens(name, classifier, len(images)).fit(images, labels)
             kept[name].scores(images[:2])
+        except WrongRange:
+            raise
         except Exception as error:  # any of the libraries below may refuse a network: the other lenses go on
             kept.pop(name, None)
             left_out[name] = " ".join(str(error).split()) or type(error).__name__
     return kept, left_out
+
+
+def _clean_scores(kept: dict[str, Detector], judged: Array, left_out: dict[str, str]) -> dict[str, Array]:
+    """The (n,) scores of clean images by each lens whose scores are numbers; the others are added to `left_out`."""
+    scores = {}
+    for name, lens in progress(list(kept.items()), description="calibrating", unit="lens"):
+        found = lens.scores(judged)
+        if np.isfinite(found).all():
+            scores[name] = found
+        else:
+            left_out[name] = f"it gives NaN or infinity for {(~np.isfinite(found)).sum()} of {len(judged)} clean images"
+    if not scores:
+        raise ValueError(f"no lens works on this network: {'; '.join(map(': '.join, left_out.items()))}")
+    return scores
 
 
 def _lens(name: str, classifier: Classifier, n: int) -> Detector:
@@ -286,13 +386,13 @@ def _parts(images: Array, clean: Array | None, *, seed: int) -> tuple[Array, Arr
     return order[:MAX_FITTED], clean[:half], clean[half:]
 
 
-def _checked_promise(fpr: float, *, n: int) -> float:
-    """Validate a false-positive rate that n calibration images can promise, and return it."""
+def _checked_promise(fpr: float, *, n: int, given: int) -> float:
+    """Validate a false-positive rate that n calibration images, of those clean ones given, can promise."""
     fewest = math.ceil(1 / checked_rate(fpr) - ROUNDING) - 1
     if n < fewest:
         raise ValueError(
-            f"a false-positive rate of {fpr:g} needs {fewest} calibration images, got {n}: fit with more clean images, "
-            "or choose a higher rate"
+            f"a false-positive rate of {fpr:g} needs {2 * fewest:,} clean images (half of them calibrate), got "
+            f"{given:,}: fit with more, or choose a higher rate"
         )
     return float(fpr)
 

@@ -45,6 +45,17 @@ def explained(error: OSError, path: Path | str | None = None) -> OSError:
     return OSError(error.errno, f"{where}: {remedy}, or name another data folder in ADVLENS_DATA")
 
 
+def check_new(folder: Path | str, *, how: str = "") -> Path:
+    """The path of a folder that is to be made; `how` says how to name another.
+
+    Raises:
+        FileExistsError: where there is something already.
+    """
+    if Path(folder).exists():
+        raise FileExistsError(f"{folder} exists already: name a new folder{how}, or remove it")
+    return Path(folder)
+
+
 def data_dir() -> Path:
     """The folder of all data, raw and made: the variable ADVLENS_DATA, else `data` in the project."""
     chosen = os.environ.get("ADVLENS_DATA")

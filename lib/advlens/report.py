@@ -2,7 +2,7 @@
 
 import base64
 import io
-import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,13 @@ import pandas as pd
 from PIL import Image
 
 from advlens.arrays import Array
+from advlens.attacks.catalogue import find_attack
+from advlens.benchmark.benchmark import STRENGTHS
 from advlens.explanations import explain
-from advlens.guard import Guard
+from advlens.guard import LOOKS_AT, Guard
 from advlens.image_files import eight_bit
-from advlens.paths import project_root
+from advlens.metrics import MIN_POSITIVES
+from advlens.plots import ATTACK_TITLES
 from advlens.templates import rendered
 
 PAGE, TABLE = "report.html", "screening"
@@ -26,23 +29,70 @@ LONGEST_SIDE = 96  # pixels of an embedded picture
 BINS, WIDTH, MARGIN = 30, 200, 12  # of a strip, the last two in pixels
 
 
-def write_report(guard: Guard, images: Array, table: pd.DataFrame, folder: str | Path, *, fpr: float) -> Path:
+def write_report(
+    guard: Guard,
+    images: Array,
+    table: pd.DataFrame,
+    folder: str | Path,
+    *,
+    fpr: float,
+    changes: Sequence[str] = (),
+) -> Path:
     """Writes screening.csv, screening.parquet and report.html, and returns the page's path.
 
     Args:
         guard, images: as screened, (n, h, w, channels) in [0, 1]; table, fpr: what `Guard.screen` said of them.
+        changes: what was done to the images before, in sentences.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     table.to_csv(folder / f"{TABLE}.csv", index=False)
     table.to_parquet(folder / f"{TABLE}.parquet")
-    docs = os.path.relpath(project_root() / "docs", folder.resolve())
     page = folder / PAGE
-    page.write_text(_page(guard, images, table, fpr=fpr, docs=docs))
+    page.write_text(_page(guard, images, table, fpr=fpr, changes=changes))
     return page
 
 
-def _page(guard: Guard, images: Array, table: pd.DataFrame, *, fpr: float, docs: str) -> str:
+def in_words(flagged: int, n: int, *, fpr: float) -> str:
+    """How many of n images are flagged, and how many would be by chance."""
+    more = round(flagged - n * fpr)
+    chance = f": about {more} more than chance" if more > 0 else ""
+    told = f"{flagged} of {n} images {'is' if flagged == 1 else 'are'} flagged{chance}"
+    return f"{told}; of as many clean ones about {n * fpr:.1f} would be."
+
+
+def attacks_in_words(shown: pd.DataFrame, strengths: Mapping[str, float]) -> str:
+    """A sentence an attack.
+
+    Args:
+        shown: what `benchmark.worst_first` made for a guard; strengths: attack → how strong it was, NaN if unknown.
+    """
+    told = ["Where 5 % of normal images, clean or noisy, are flagged:"]
+    for row in shown.to_dict("records"):
+        title = f"{ATTACK_TITLES.get(row['attack'], row['attack'])}{_strength(row['attack'], strengths[row['attack']])}"
+        fooled = f"- {title} fooled the network on {row['n']} of the judged images"
+        if np.isnan(row["tpr"]):
+            told.append(f"{fooled}: too few to say how many of them the guard flags.")
+            continue
+        learnt = "learnt from" if row["best_baseline"].startswith("baselines") else "was chosen by"
+        tpr, low, high, best = (f"{100 * row[name]:.0f}" for name in ("tpr", "low", "high", "its_tpr"))
+        told.append(
+            f"{fooled}; the guard flags {tpr} % of them [{low}, {high} %]; the best trivial score, which {learnt} this "
+            f"very attack, {best} %."
+            + (f" Fewer than {MIN_POSITIVES}: too few to rely on." if row["n"] < MIN_POSITIVES else "")
+        )
+    return "\n".join([*told, ""])
+
+
+def _strength(attack: str, value: float) -> str:
+    """As " at eps = 8/255"; empty where it is not known."""
+    name = next((key for key in STRENGTHS if key in find_attack(attack).parameters), None)
+    if name is None or np.isnan(value):
+        return ""
+    return f" at {name} = " + (f"{255 * value:.3g}/255" if name == "eps" else f"{value:g}")
+
+
+def _page(guard: Guard, images: Array, table: pd.DataFrame, *, fpr: float, changes: Sequence[str]) -> str:
     order = table.sort_values(["p-value", "score"], ascending=[True, False], na_position="first")
     rows = order.index[:MOST_SHOWN].to_numpy()
     shown = images[rows]
@@ -61,8 +111,11 @@ def _page(guard: Guard, images: Array, table: pd.DataFrame, *, fpr: float, docs:
         pictures += [("its map", data_uri(maps[number]))] if maps is not None else []
         near = [(data_uri(each), int(label)) for each, label in zip(*(part[number] for part in nearest), strict=True)]
         told.append({"about": about, "pictures": pictures, "lenses": lenses, "nearest": near})
-    counts = {"n": len(table), "flagged": int(table["flagged"].sum()), "expected": len(table) * fpr}
-    summary = {"card": guard.card, "verdict": guard.card["verdicts"][-1], "fpr": fpr, "docs": docs}
+    flagged = int(table["flagged"].sum())
+    counts = {"n": len(table), "flagged": flagged, "in_words": in_words(flagged, len(table), fpr=fpr)}
+    summary = {"card": guard.card, "verdict": guard.card["verdicts"][-1], "fpr": fpr, "changes": changes}
+    lenses = zip(guard.card["lenses"], guard.lenses, strict=True)
+    summary |= {"looks_at": {lens.name: LOOKS_AT.get(name, lens.family) for name, lens in lenses}}
     drawing = {
         "strips": strips,
         "width": WIDTH,

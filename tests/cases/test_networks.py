@@ -153,7 +153,7 @@ def test_labelled_images_at_chance_stop_and_the_range_is_named(first, real_image
     mine.fit(real_images * 255, real_labels, epochs=5, batch_size=20, verbose=0)
     about = (real_images, real_labels)
     for call in (lambda: craft("fgsm", mine, *about), lambda: create("max_softmax", mine).fit(*about)):
-        with pytest.raises(ValueError, match=r"as by chance, and 3\d\d of them .*input_range=\(0, 255\)"):
+        with pytest.raises(ValueError, match=r"images in \[0, 1\] correctly and 3\d\d in .*input_range=\(0, 255\)"):
             call()
     with pytest.warns(UserWarning, match="misclassified"):
         assert craft("fgsm", Classifier(mine, input_range=(0, 255)), *about).success.any()
@@ -479,9 +479,15 @@ def written(kind, folder):
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
-        ("weights", "holds weights alone: build the network, network.load_weights"),
-        ("hdf5", "holds a network in Keras' former format: open it by keras.models.load_model"),
-        ("saved model", "is a SavedModel, which has functions and no layers: in the Keras that wrote it"),
+        (
+            "weights",
+            r"holds weights alone: build .* and pass that file \(--model mine.keras\)",
+        ),
+        ("hdf5", "holds a network in Keras' former format: network = keras.models.load_model.*--model mine.keras"),
+        (
+            "saved model",
+            "is a SavedModel, which has functions and no layers: .* pass that file .--model mine.keras",
+        ),
         ("keras 2", "was written by Keras 2.15.0, whose layers Keras 3 can't take: in the Keras that wrote it"),
         ("lambda", "holds Lambda.*, whose code opening it would run: if you trust it"),
         ("foreign", "holds AlwaysDropout, whose code opening it would run"),

@@ -64,6 +64,10 @@ class AttackSet:
         if wrong:
             raise ValueError(f"success contradicts predicted and label for {wrong} images: predict them again")
 
+    def __repr__(self) -> str:
+        given = ", ".join(f"{name}={value!r:.30}" for name, value in self.parameters.items())
+        return f"AttackSet({self.attack}: {self.success.sum()} of {len(self)} images fool the network; {given})"
+
     def __len__(self) -> int:
         return len(self.source)
 

@@ -1,5 +1,6 @@
 """Any detector through the whole protocol in one call: this package's, ART's, or a function that scores images."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -100,7 +101,8 @@ def evaluate(
         x, y: (m, h, w, channels) in [0, 1] and (m,), test images that neither the network nor the detector learnt from.
         attacks: names of the catalogue, or attack sets whose sources number the images of `x`.
         attacked_images: how many images each attack is run on; by default three quarters of the correct ones, at most
-            1,000. The others give thresholds and false-positive rates.
+            1,000; where there are fewer than asked for, these, and it is said. The others give thresholds and
+            false-positive rates.
         parameters: attack → its parameters.
     Returns:
         The long table, the hard-image control included: see `LONG_TABLE`, and `leaderboard` for a short view.
@@ -137,6 +139,10 @@ def _attacked_sources(classifier: Classifier, x: Array, y: Array, n: int | None,
     correct = np.flatnonzero(classifier.predict(x).argmax(axis=1) == y)
     most = int(ATTACKED_SHARE * len(correct))
     n = min(most, MAX_ATTACKED) if n is None else n
-    if not 1 <= n <= most:
-        raise ValueError(f"attacked_images must be 1 to {most}, three quarters of the correct images, got {n}")
+    if n < 1 or most < 1:
+        raise ValueError(f"attacked_images must be 1 or more, got {n}, of {len(correct)} correct images: give more")
+    if n > most:
+        told = f"{most} images are attacked, not {n}: three quarters of the {len(correct)} correctly classified"
+        warnings.warn(f"{told} ones, as the others give thresholds", stacklevel=3)
+        n = most
     return np.sort(stream(seed, "evaluate/attacked images").permutation(correct)[:n])

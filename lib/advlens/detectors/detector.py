@@ -19,6 +19,7 @@ from advlens.detectors.differentiable import DifferentiableScore
 from advlens.detectors.heads import HEADS, Head
 from advlens.lenses import Lens
 from advlens.metrics import threshold_at_fpr, tie_share
+from advlens.paths import check_new
 from advlens.random import stream
 from advlens.store.files import read_part, write_part
 
@@ -70,7 +71,7 @@ class Detector(EvasionDetector):
             x = checked_images(x, shape=classifier.input_shape)
             check_range(classifier, x, checked_labels(y, n=len(x), num_classes=classifier.nb_classes))
         self.lens.fit(x, y)
-        self._fitted_to = _digests(x)
+        self._fitted_to = digests(x)
         return self
 
     def learn(self, images: Array, is_adversarial: Array, *, seed: int = 0, **more: Any) -> "Detector":
@@ -102,7 +103,7 @@ class Detector(EvasionDetector):
             raise ValueError(
                 f"clean_images must be {fewest} or more for a false-positive rate of {fpr:g}, got {len(clean_images)}"
             )
-        seen = len(_digests(clean_images) & getattr(self, "_fitted_to", set()))
+        seen = len(digests(clean_images) & getattr(self, "_fitted_to", set()))
         if seen:
             warnings.warn(
                 f"the detector was fitted to {seen} of these {len(clean_images)} images: its threshold is too low for "
@@ -184,7 +185,7 @@ class Detector(EvasionDetector):
         """
         if self.recipe is None:
             raise ValueError("only a detector that detectors.create made can be saved: load builds it by its name")
-        folder = Path(folder)
+        folder = check_new(folder)
         folder.mkdir(parents=True)
         if lens := self.lens.fitted():
             write_part(folder, "lens", lens)
@@ -200,7 +201,7 @@ class Detector(EvasionDetector):
         raise TypeError("a detector is not pickled: save(folder) writes plain files, detectors.load reads them")
 
 
-def _digests(images: Array) -> set[bytes]:
+def digests(images: Array) -> set[bytes]:
     """Of each image, by which one is known again."""
     return {_digest(image) for image in np.asarray(images, np.float32)}
 

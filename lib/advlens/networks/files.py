@@ -14,9 +14,10 @@ OF_KERAS = re.compile(rf"keras(\.src)?\.({PARTS})(\.\w+)*|keras")
 PLAIN = ("__keras_tensor__", "__tensor__", "__numpy__", "__slice__", "__ellipsis__", "__bytes__")
 RUNS_CODE = ("Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer")
 NOT_BUILT = ("build_config", "compile_config")  # parts of a configuration of which no layer is made
+PASS_FILE = 'network.save("mine.keras") and pass that file (--model mine.keras)'
 REBUILD = (
-    "in the Keras that wrote it call model.save_weights('weights.h5'), then build the same network in Keras 3, "
-    "network.load_weights('weights.h5'), and pass the network"
+    'in the Keras that wrote it call model.save_weights("mine.weights.h5"), in Keras 3 build the same network, '
+    f'network.load_weights("mine.weights.h5"), {PASS_FILE}'
 )
 
 
@@ -35,7 +36,7 @@ def open_network(path: str | Path) -> keras.Model:
     if path.suffix != ".keras" or not path.is_file():
         raise ValueError(
             f"network must be a Keras model or the path of a .keras file, got {str(path)!r}"
-            + ("" if path.exists() else ": there is no such file")
+            + (f": {PASS_FILE}" if path.exists() else ": there is no such file")
         )
     config, version = _read(path)
     if version.startswith("2."):
@@ -60,10 +61,10 @@ def _starts(path: Path) -> bytes:
 def _hdf5_kind(content: bytes) -> str:
     if b"model_config" in content:  # the name of an attribute of files that hold more than weights
         return (
-            "holds a network in Keras' former format: open it by keras.models.load_model(path), or, where Keras 3 "
-            "can't, build the same and network.load_weights(path), and pass the network"
+            f"holds a network in Keras' former format: network = keras.models.load_model(path), {PASS_FILE}; where "
+            "Keras 3 can't load it, build the same network, and network.load_weights(path) before that"
         )
-    return "holds weights alone: build the network, network.load_weights(path), and pass the network"
+    return f"holds weights alone: build the network that they are of, network.load_weights(path), {PASS_FILE}"
 
 
 def _read(path: Path) -> tuple[Any, str]:
