@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import timeit
 import urllib.request
 from pathlib import Path
 
@@ -66,13 +67,14 @@ def test_a_view_says_what_the_guard_says_of_the_clean_the_noisy_and_the_attacked
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_each_attack_is_stronger_further_right_and_takes_less_than_a_second(guard, shown, attack):
+def test_each_attack_is_stronger_further_right_and_costs_little_more_than_the_guard(guard, shown, attack):
     slider = ATTACKS[attack][2]
     weak, strong = (look(guard, *shown, attack=attack, strength=slider[end]) for end in ("min", "max"))
     lengths = [np.linalg.norm(view.images[2] - view.images[0]) for view in (weak, strong)]
     assert lengths[0] < lengths[1]
+    screening = min(timeit.repeat(lambda: guard.screen(weak.images), number=1, repeat=3))
     again = [look(guard, *shown, attack=attack).seconds for _ in range(2)]
-    assert min(weak.seconds, strong.seconds, *again) < 1
+    assert min(weak.seconds, strong.seconds, *again) < 10 * screening  # nothing is compiled anew
 
 
 def test_what_can_be_chosen_and_what_is_wrong_is_shown(guard, real_images, real_labels):

@@ -13,7 +13,7 @@ from advlens.explanations import colour_map, explain
 from advlens.image_files import through
 from advlens.lenses import Pixels
 from advlens.studies import relevancy
-from advlens.studies.relevancy import DIFFERENCE, join, map_movement
+from advlens.studies.relevancy import DIFFERENCE, join, map_movement, one_class_movement
 
 N = 100
 
@@ -169,6 +169,27 @@ def test_map_movement_explains_the_classes_that_it_names(monkeypatch, attack_set
         (0.1, won.predicted.tolist()),
         (0.2, "predicted"),
     ]
+
+
+def test_one_class_movement_explains_the_class_before_the_attack_and_the_study_s_map_all(
+    monkeypatch, attack_set, average_pooling_classifier
+):
+    asked = []
+
+    def explain(network, images, *, method, neuron):
+        brightness = float(images.mean())
+        asked.append((method, round(brightness, 3), neuron if isinstance(neuron, str) else neuron.tolist()))
+        order = -1 if brightness > 0.25 else 1  # the attack turns the order of the pixels around
+        return np.tile(order * np.arange(1, 17.0).reshape(1, 4, 4, 1), (len(images), 1, 1, 1))
+
+    monkeypatch.setattr(relevancy, "explain", explain)
+    monkeypatch.setattr(relevancy, "ONE_CLASS", {"the study's map": relevancy.STUDY_MAP, "z-rule": {"method": "lrp.z"}})
+    table = one_class_movement(average_pooling_classifier, {"made up": attack_set}, seed=0).set_index("map")
+    won = attack_set.select(attack_set.success)
+    assert asked[:3] == [("lrp.z", 0.1, "all"), ("lrp.z", 0.3, "all"), ("lrp.z", 0.2, "all")]
+    assert asked[3:] == [("lrp.z", brightness, won.label.tolist()) for brightness in (0.1, 0.3, 0.2)]
+    assert table["estimate"].tolist() == [pytest.approx(2)] * 2
+    assert table[["n", "empty"]].to_numpy().tolist() == [[75, 0]] * 2
 
 
 def test_empty_maps_are_left_out_and_counted(monkeypatch, attack_set, average_pooling_classifier):

@@ -6,9 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.special import softmax
+from scipy.stats import ttest_rel
 from sklearn.metrics import precision_recall_curve, roc_auc_score
 
 from advlens.lenses import LocalEntropy
+from advlens.metrics import MIN_POSITIVES
 from advlens.studies import responses
 from advlens.studies.responses import COMPARED, PUBLISHED_RESPONSE, ClassCentred, ResponseEntropies, Study, best_f1
 from advlens.workbench import Workbench
@@ -103,6 +105,17 @@ def test_entropy_changes_are_paired_and_of_successful_attacks(study):
     assert found.loc[("deepfool", "adversarial"), "estimate"] == pytest.approx((attacked - before).mean(), abs=1e-6)
     assert found.loc[("deepfool", "noisy"), "estimate"] == pytest.approx((noisy - before).mean(), abs=1e-6)
     assert found.loc[("deepfool", "noisy"), "n"] == len(won)
+
+
+def test_the_entropy_above_noise_is_the_paired_difference_of_attacked_and_noisy(study):
+    changes = study.entropy_changes().pivot(index="attack", columns="role", values="estimate")
+    table = study.above_noise().set_index("attack")
+    assert (table["n_positive"] >= MIN_POSITIVES).all()
+    expected = (changes["adversarial"] - changes["noisy"])[table.index]
+    np.testing.assert_allclose(table["estimate"], expected, atol=1e-6)
+    values = study._bits("deepfool")
+    p_value = ttest_rel(values["adversarial"], values["noisy"]).pvalue
+    assert table.loc["deepfool", "p_value"] == pytest.approx(p_value)
 
 
 def test_as_published_all_successes_stand_against_their_own_originals(study):

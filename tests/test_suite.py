@@ -72,6 +72,16 @@ def test_heads_that_learn_from_the_same_attacks_are_one(made):
     np.testing.assert_array_equal(weak.threshold_scores, strong.threshold_scores)
 
 
+def test_with_a_share_of_the_training_images_a_benchmark_takes_as_large_a_share_of_the_clean_ones(made):
+    dataset, sets = str(made.bench.folder.parents[2] / "digits.npz"), {"fgsm": made.attack_sets["fgsm 77/255"]}
+    half = Workbench(run="try", dataset=dataset, seed=0, train_images=len(made.bench.data.train_labels) // 2)
+    every, fewer = (set(bench.benchmark(made.classifier, sets).clean_source) for bench in (made.bench, half))
+    attacked = set(sets["fgsm"].source)
+    assert every == set(range(len(made.bench.data.test_labels)))
+    assert attacked < fewer < every
+    assert len(fewer - attacked) == round(len(every - attacked) / 2)
+
+
 def test_alarms_are_shares_of_normal_images(made):
     alarms = made.alarms.set_index(["kind", "detector"])
     assert alarms["estimate"].between(0, 1).all()

@@ -154,10 +154,13 @@ def test_walks_end_as_their_images_say(study):
     assert study.ends[ATTACK]["kept"].mean() >= study.ends[TRANSITION]["kept"].mean()
     gained = (study.ends[ATTACK]["cause"] == SUCCESS).mean() - (study.ends[TRANSITION]["cause"] == SUCCESS).mean()
     assert study.gained().estimate == pytest.approx(gained)
-    images, maps, texts = study.strip(ATTACK, study.shown[0], frames=3)
+    success = study.ends[ATTACK]["cause"] == SUCCESS
+    assert success[study.example] == success.any()
+    images, maps, texts = study.strip(study.example, frames=3)
     assert images.shape == (3, 28, 28, 1)
     assert set(maps) == set(MAPS) - {IMAGE}
-    assert "judges:" in texts[0]
+    votes = sum(each.predict(images[-1:]).argmax() == study.aims[study.example] for each in study.judges.values())
+    assert texts[-1].endswith(f"judges: {votes} of 3")
 
 
 def test_maps_are_compared_on_the_images_that_both_types_win(study, monkeypatch):

@@ -296,7 +296,7 @@ def _check_spread(classifier: Classifier, images: Array, logits: Array) -> None:
 
 
 def _told_apart(logits: Array) -> tuple[float, float]:
-    """The mutual information of image and class, as a share of ln c, and the mean probability of the predicted class.
+    """The mutual information of image and class over its largest value, and the mean largest probability.
 
     Args:
         logits: (n, c) of n images, which stand in the place of passes.

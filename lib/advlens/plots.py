@@ -220,7 +220,7 @@ def learning_curves(histories: Mapping[str, pd.DataFrame], *, title: str) -> Fig
                 axes.plot(history["epoch"], history[f"val_{column}"], color=colour, linestyle="--")
     stopped = any("val_loss" in history for history in histories.values())
     left.set(xlabel="epoch", ylabel="cross-entropy (nats)", yscale="log")
-    right.set(xlabel="epoch", ylabel="accuracy")
+    right.set(xlabel="epoch", ylabel="accuracy" if stopped else "training accuracy")
     figure.legend(
         *right.get_legend_handles_labels(),
         loc="outside lower center",
@@ -473,11 +473,14 @@ def _panels(count: int, columns: int, *, height: float, share_y: bool = True) ->
     return figure, grid
 
 
-def reach(table: pd.DataFrame, *, value: str, group: str, axis: str, title: str) -> Figure:
+def reach(
+    table: pd.DataFrame, *, value: str, group: str, axis: str, title: str, y_axis: str = "share of images"
+) -> Figure:
     """The share of images whose value is at most x, one curve a group.
 
     Args:
         table: a row an image; infinite values are never reached, and keep a curve below 1.
+        axis, y_axis: the texts of the axes.
     """
     apply_style()
     figure, axes = plt.subplots(figsize=(WIDTH, 3.2))
@@ -487,7 +490,7 @@ def reach(table: pd.DataFrame, *, value: str, group: str, axis: str, title: str)
         values = np.sort(rows[value].to_numpy())
         shares = np.arange(1, len(values) + 1) / len(values)
         axes.step(np.minimum(values, 2 * limit), shares, where="post", color=colours[name], label=name)  # pyright: ignore[reportArgumentType]
-    axes.set(xlabel=axis, ylabel="share of images", xlim=(0, limit), ylim=(0, 1.02))
+    axes.set(xlabel=axis, ylabel=y_axis, xlim=(0, limit), ylim=(0, 1.02))
     axes.legend()
     figure.suptitle(title)
     return figure
@@ -533,7 +536,7 @@ def ranked_points(
             rows = values[values[group] == member]
             style = {"marker": MEMBER_STYLES[place % len(MEMBER_STYLES)]["marker"], "s": 24, "linewidths": 0}
             axes.scatter(rows.index + 1, rows[y], color=FAMILY_COLOURS[colour], label=member, **style)
-        axes.set(title=name, xlabel="point")
+        axes.set(title=name, xlabel=f"rank by {axis}")
     grid.flat[0].set_ylabel(axis)
     figure.legend(*grid.flat[-1].get_legend_handles_labels(), loc="outside lower center", ncols=len(colours))
     figure.suptitle(title)

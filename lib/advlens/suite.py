@@ -176,11 +176,8 @@ class Suite:
         Args:
             about: of `Benchmark`, where it differs.
         """
-        attacked = sources_of(sets)
-        others = np.setdiff1d(np.arange(len(self.bench.data.test_labels)), attacked)
-        others = stream(self.bench.seed, "suite/clean images").permutation(others)[: self.sizes.clean]
         about = {"n_seeds": self.sizes.training_seeds, **about}
-        return self.bench.benchmark(self.classifier, sets, source=np.sort([*attacked, *others]), **about)
+        return self.bench.benchmark(self.classifier, sets, clean=self.sizes.clean, **about)
 
     @cached_property
     def singles(self) -> dict[str, Detector]:

@@ -17,6 +17,7 @@ KNOWN = {
     **{"known_entropy": "local entropy", "known_neighbours": "deep knn"},
 }
 """Name in the table → the detector that an attacker knows."""
+PEAK = ["entropy: peaks within a step of the decision"]
 NUMBER = re.compile(r"[-+]?\d+\.\d+")
 
 
@@ -46,16 +47,21 @@ def verdict_numbers() -> dict[str, str]:
     closeness, responses = _read("headline-closeness", "attack"), _read("headline-responses", "attack")
     neighbours, maps = _read("headline-deep-knn", "attack (successes)"), _read("headline-type-one", "map")
     knowing = _read("headline-adaptive", "detector")
+    walks = _read("05-crossings", "statement")
     said = [table["TPR above it"] for table in relevancy]
+    beyond = [_column(table, "TPR above it, margin") for table in relevancy]
     trivial = [table["TPR above it"] for table in closeness]
     judged = [table["in words"] for table in neighbours]
     return {
-        "images": _spread(_remade(accuracies[0].T["input"]), 0, times=100),
-        "maps": _spread(_remade(accuracies[0].T["relevancy"]), 0, times=100),
+        "images": _each(accuracies, lambda table: _spread(_remade(table.T["input"]), 0, times=100)),
+        "maps": _each(accuracies, lambda table: _spread(_remade(table.T["relevancy"]), 0, times=100)),
         "auc_images": _each(relevancy, lambda table: _spread(table.loc[["input"], "ROC-AUC"])),
         "auc_maps": _each(relevancy, lambda table: _spread(table.drop("input")["ROC-AUC"])),
         "softmax_ahead": _count(said, "lower"),
         "softmax_behind": _count(said, "higher", of=False),
+        "margin_ahead": _count(beyond, "lower"),
+        "margin_behind": _count(beyond, "higher", of=False),
+        "peaks": _each(walks, lambda table: _spread(_column(table, "BIM").loc[PEAK], 0, times=100)),
         "six_published": _each(closeness, lambda table: _highest(table["as published"])),
         "six": _each(closeness, lambda table: _highest(table["corrected"])),
         "trivial_ahead": _count(trivial, "lower"),
@@ -68,8 +74,8 @@ def verdict_numbers() -> dict[str, str]:
         "neighbours_behind": _count(judged, "lower"),
         "neighbours_ahead": _count(judged, "higher", of=False),
         **{name: _each(knowing, lambda table, row=row: _flagged(table, row)) for name, row in KNOWN.items()},
-        "cam": _each(maps, lambda table: _first(_column(table, "transition").loc["CAM"])),
-        "cam_same": _each(maps, lambda table: _first(_column(table, "same").loc["CAM"])),
+        "cam": _each(maps, lambda table: _spread([_column(table, "transition").loc["CAM"]], 0, times=100)),
+        "cam_same": _each(maps, lambda table: _spread([_column(table, "same").loc["CAM"]], 0, times=100)),
     }
 
 
@@ -105,17 +111,13 @@ def _spread(cells: Iterable[str], places: int = 2, times: int = 1) -> str:
 
 
 def _highest(cells: Iterable[str]) -> str:
-    return _rounded(max(_values(cells)))
+    return _rounded(max(_values(cells)), 3)
 
 
 def _flagged(table: pd.DataFrame, detector: str) -> str:
     """In %, of the successful attacks that know a detector; – where none was run."""
     cells = table["flagged, of who knows it"].reindex([detector]).fillna("")
     return _spread(cells, 0, times=100) if _values(cells) else "–"
-
-
-def _first(cell: str) -> str:
-    return _rounded(_values([cell])[0])
 
 
 def _count(columns: Iterable[Iterable[str]], word: str, *, of: bool = True) -> str:

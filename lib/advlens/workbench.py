@@ -15,6 +15,7 @@ from advlens import plots, tables
 from advlens.arrays import Array, checked_seed, checked_whole
 from advlens.attacks import AttackSet, attack_images, find_attack
 from advlens.benchmark import Benchmark
+from advlens.benchmark.samples import sources_of
 from advlens.classifier import Classifier
 from advlens.datasets import CLASS_NAMES, DataSet, load
 from advlens.guard import Guard, fit
@@ -33,7 +34,8 @@ class Workbench:
         run: the run's name; its results lie in data/runs/<run>/<dataset>. The cells `sweep/…` of a sweep share a store.
         dataset: "mnist", "fashion_mnist", or the path of a user's .npz.
         seed: governs all randomness.
-        train_images: how many training images are used, 0 for all of them.
+        train_images: how many training images are used, 0 for all of them; benchmarks then use as large a share of
+            the clean test images.
     Raises:
         ValueError: for a run that is no plain name, a seed that is none, or a user's file named as a known data set.
         FileNotFoundError, TypeError, OSError: see `datasets.load`.
@@ -184,15 +186,23 @@ class Workbench:
         attack_sets: Mapping[str, AttackSet],
         *,
         source: Array | None = None,
+        clean: int | None = None,
         **parameters: Any,
     ) -> Benchmark:
         """A benchmark of attack sets with this run's seed and store, and its test images as the clean ones.
 
         Args:
-            source: (m,) indices of the test images that are used; None for all.
+            source: (m,) indices of the test images that are used; by default those attacked and `clean` others.
+            clean: how many others; by default as large a share of them as `train_images` is of the training images.
             parameters: of `Benchmark`, such as `n_seeds`; `store=None` keeps no measurements.
         """
-        source = np.arange(len(self.data.test_labels)) if source is None else source
+        if source is None:
+            attacked = sources_of(attack_sets)
+            others = np.setdiff1d(np.arange(len(self.data.test_labels)), attacked)
+            if clean is None:
+                clean = round(len(others) * len(self.training[1]) / len(self.data.train_labels))
+            others = stream(self.seed, "suite/clean images").permutation(others)[:clean]
+            source = np.sort([*attacked, *others])
         return Benchmark(
             classifier,
             attack_sets,

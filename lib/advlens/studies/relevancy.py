@@ -35,7 +35,7 @@ from advlens.benchmark import (
     Threshold,
     TrainedOn,
 )
-from advlens.benchmark.judging import count_rows, difference, with_verdicts
+from advlens.benchmark.judging import BAR, count_rows, difference, with_verdicts
 from advlens.benchmark.samples import chosen_rows, is_adversarial
 from advlens.benchmark.vocabulary import COMMITTED_ACCURACY
 from advlens.classifier import Classifier
@@ -184,6 +184,14 @@ class Study:
         """The study's attacks."""
         return self.bench.benchmark(self.classifier, self.attack_sets, n_seeds=self.training_seeds)
 
+    @cached_property
+    def margin_benchmark(self) -> Benchmark:
+        """The study's attacks, and each stopped at `MARGINS` too, by names such as "deepfool, margin 2"."""
+        sets, n = self.attack_sets, len(self.attack_sets[ATTACKS[0]])
+        for attack in ATTACKS:
+            sets = sets | self.bench.stopped_at(MARGINS, attack, self.classifier, n=n)
+        return self.bench.benchmark(self.classifier, sets, n_seeds=self.training_seeds)
+
     # ------------------------------------------------------------ detection
 
     def as_published(self) -> pd.DataFrame:
@@ -206,11 +214,7 @@ class Study:
 
     def margins(self, names: Sequence[str] = ("input", "Deep Taylor")) -> pd.DataFrame:
         """The long table of the attacks stopped at several margins: ROC-AUC by how sure the attack is."""
-        chosen, sets, n = [self.detectors[name] for name in names], self.attack_sets, len(self.attack_sets[ATTACKS[0]])
-        for attack in ATTACKS:
-            sets = sets | self.bench.stopped_at(MARGINS, attack, self.classifier, n=n)
-        benchmark = self.bench.benchmark(self.classifier, sets, n_seeds=self.training_seeds)
-        return benchmark.run(chosen, wanted=("roc_auc",))
+        return self.margin_benchmark.run([self.detectors[name] for name in names], wanted=("roc_auc",))
 
     def unseen(self, names: Sequence[str] = ("input", "Deep Taylor")) -> pd.DataFrame:
         """The long table of detectors that learnt from the attack itself, and from the two others alone.
@@ -219,6 +223,26 @@ class Study:
         """
         chosen, learnt = [self.detectors[name] for name in names], (TrainedOn.ATTACK, TrainedOn.OTHER_ATTACKS)
         return self.benchmark.run(chosen, trained_on=learnt, wanted=("roc_auc", "tpr_at_fpr_0.05"))
+
+    def unseen_differences(self, names: Sequence[str] = ("input", "Deep Taylor")) -> pd.DataFrame:
+        """The TPR at 5 % FPR of learning from the two other attacks minus that of learning from the attack, paired.
+
+        Returns:
+            A row an attack and detector: attack, detector, metric, estimate, low, high, p_value, p_adjusted (Holm's,
+            over the table), margin, verdict (of learning from the others), n_positive, n_negative, n_sources.
+        """
+        limits = {"stratum": Stratum.SUCCESS, "negatives": Negatives.MATCHED}
+        about = {**limits, "threshold": CORRECTED.threshold, "seed": stream_seed(self.bench.seed, "relevancy/unseen")}
+        rows = []
+        for attack, name in itertools.product(ATTACKS, names):
+            others, own = (
+                self.benchmark.scores(self.detectors[name], attack, trained_on=learnt)
+                for learnt in (TrainedOn.OTHER_ATTACKS, TrainedOn.ATTACK)
+            )
+            found = difference(others, own, BAR, **about)
+            judged = None if others is None else others.judged(**limits)
+            rows.append(found.row(attack=attack, detector=name, metric=BAR, **count_rows(judged)))
+        return with_verdicts(pd.DataFrame(rows), metrics.MARGINS[BAR])
 
     def beyond(self) -> pd.DataFrame:
         """Do maps show anything that the image and the largest softmax output do not?
@@ -298,6 +322,10 @@ AGREEING: dict[str, dict[str, Any]] = {
 }
 MOVING = {"Deep Taylor": "deep_taylor", "z-rule": "lrp.z", "guided backprop": "guided_backprop"}
 DIFFERENCE = "noisy − attacked"
+ONE_CLASS: dict[str, dict[str, Any]] = {
+    "the study's map": STUDY_MAP,
+    **{name: {"method": method} for name, method in MOVING.items()},
+}
 
 
 def map_agreement(classifier: Classifier, attack_set: AttackSet, *, seed: int) -> pd.DataFrame:
@@ -342,6 +370,31 @@ def map_movement(classifier: Classifier, attack_sets: Mapping[str, AttackSet], *
                 about = {"attack": attack, "method": name, "compared": compared}
                 empty = float(np.isnan(values).mean())
                 rows.append({**about, **_mean_of(values, won.source, seed=seed), "empty": empty})
+    return pd.DataFrame(rows)
+
+
+@artifact(version=1)
+def one_class_movement(classifier: Classifier, attack_sets: Mapping[str, AttackSet], *, seed: int) -> pd.DataFrame:
+    """How much more attacks move a map than noise does, the class before the attack being explained throughout.
+
+    The study's map explains the sum of all logits, whatever the class.
+
+    Returns:
+        A row an attack and map: attack, map, estimate, low, high (the noisy twin's rank correlation with the clean
+        image's map minus the attacked image's, paired, over successful attacks), n (pairs without an empty map), empty
+        (the share of pairs with one). Where all are empty there is no row.
+    """
+    rows = []
+    for (attack, made), (name, options) in itertools.product(attack_sets.items(), ONE_CLASS.items()):
+        won = made.select(made.success)
+        before, attacked, noisy = (
+            explain(classifier.model, images, **{"neuron": won.label, **options})
+            for images in (won.clean, won.adversarial, won.noisy)
+        )
+        values = _correlation(noisy, before) - _correlation(attacked, before)
+        if np.isfinite(values).any():
+            found = _mean_of(values, won.source, seed=seed)
+            rows.append({"attack": attack, "map": name, **found, "empty": float(np.isnan(values).mean())})
     return pd.DataFrame(rows)
 
 

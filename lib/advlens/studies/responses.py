@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy.special import softmax
+from scipy.stats import ttest_1samp
 
 from advlens.arrays import Array, checked_whole
 from advlens.attacks import AttackSet, strengths_of
@@ -32,6 +33,7 @@ from advlens.benchmark import (
     Threshold,
     query,
 )
+from advlens.benchmark.judging import with_verdicts
 from advlens.classifier import Classifier
 from advlens.closeness import bandwidth_of
 from advlens.detectors import Detector, Head, Logistic, Sign
@@ -48,6 +50,7 @@ from advlens.workbench import Workbench
 STOPPED = ("gradient", "deepfool", "boundary")  # which end at the decision boundary
 MARGINS = (0.0, 2.0, 5.0)  # of logits, at which these stop
 MIN_IMAGES = 50  # a fifth of the attacked ones is judged
+MARGIN_BITS = 0.01  # a smaller difference of the mean local entropy means nothing in practice
 
 # ---------------------------------------------------------------- what the study published
 
@@ -328,15 +331,37 @@ class Study:
         """
         rows = []
         for name in self.attacks:
-            about = self.benchmark.samples(name, Condition.FLOAT).about
-            bits = self.benchmark.measured(self.entropies, name, Condition.FLOAT)[PUBLISHED_RESPONSE.name]
-            values = about.assign(bits=bits).pivot(index="source", columns="role", values="bits")
-            values = values.loc[about.loc[about["success"], "source"]]
+            values = self._bits(name)
             for role in ("adversarial", "noisy") if len(values) else ():
                 change = (values[role] - values["clean"]).to_numpy()
                 found = mean(change, values.index.to_numpy(), seed=self.bench.seed)
                 rows.append(found.row(attack=name, role=role, n=len(values)))
         return pd.DataFrame(rows)
+
+    def above_noise(self) -> pd.DataFrame:
+        """The published entropy of successful attacks minus that of their noisy twins, paired, in floats.
+
+        Returns:
+            A row an attack with `MIN_POSITIVES` successes: attack, estimate, low, high (bits), n_positive, p_value (of
+            the paired t-test), p_adjusted (Holm's), margin, verdict.
+        """
+        rows = []
+        for name in self.attacks:
+            values = self._bits(name)
+            if len(values) >= MIN_POSITIVES:
+                more = (values["adversarial"] - values["noisy"]).to_numpy()
+                found = mean(more, values.index.to_numpy(), seed=self.bench.seed)
+                about = {"n_positive": len(more), "p_value": float(ttest_1samp(more, 0.0).pvalue)}  # pyright: ignore[reportAttributeAccessIssue]
+                rows.append(found.row(attack=name) | about)
+        columns = ["attack", "estimate", "low", "high", "n_positive", "p_value"]
+        return with_verdicts(pd.DataFrame(rows, columns=columns), MARGIN_BITS)
+
+    def _bits(self, name: str) -> pd.DataFrame:
+        """The published entropy of a successful attack's images by source, a column a role, in floats."""
+        about = self.benchmark.samples(name, Condition.FLOAT).about
+        bits = self.benchmark.measured(self.entropies, name, Condition.FLOAT)[PUBLISHED_RESPONSE.name]
+        values = about.assign(bits=bits).pivot(index="source", columns="role", values="bits")
+        return values.loc[about.loc[about["success"], "source"]]
 
     # ------------------------------------------------------------ detection
 

@@ -1,4 +1,4 @@
-"""The Type I study: attacks that change the digit and not the decision, seen through class activation maps.
+"""The Type I study: attacks that change the class and not the decision, seen through class activation maps.
 
 Here are its transitions and attacks through a generator's latent space, judged by networks that are independent of the
 attacked one, and what maps follow on the way: the image, the decision, or the class that they are asked for. Detection
@@ -48,12 +48,12 @@ MIN_SHOWN = 10  # images of which a mean or a share is given
 
 ATTACK, TRANSITION, PUBLISHED = "Type I attack", "transition", "Type I attack, as published"
 THE_SAME = f"{ATTACK}, the same pairs"  # as those of the published walks
-SUCCESS, DECISION_LOST = "another digit, the same decision", "another digit, another decision"
-NO_AIM, NEITHER = "not the other digit", "neither"
+SUCCESS, DECISION_LOST = "target class, decision kept", "target class, decision lost"
+NO_AIM, NEITHER = "not the target, decision kept", "not the target, decision lost"
 CAUSES = (SUCCESS, DECISION_LOST, NO_AIM, NEITHER)
 TYPE_I, TYPE_II = "Type I", "Type II"
-ASKED, LOST = "Type I, the aim explained", "transition that loses the decision"
-LOST_ASKED = "that transition, the start's class explained"
+ASKED, LOST = "Type I, target class explained", "transition, decision lost"
+LOST_ASKED = "same, source class explained"
 
 # ---------------------------------------------------------------- maps
 
@@ -367,25 +367,29 @@ class Study:
         both = ((self.ends[kind]["cause"] == SUCCESS).to_numpy() for kind in (ATTACK, TRANSITION))
         return proportion_difference(*both, self.source)  # pyright: ignore[reportCallIssue]
 
-    def strip(self, kind: str, pair: tuple[int, int], *, frames: int = 9) -> tuple[Array, dict[str, Array], list[str]]:
-        """A walk of an image between two classes: the first whose attack succeeds, if one does.
+    @cached_property
+    def example(self) -> int:
+        """The row to show: a success that is not of the target class when redrawn, of `shown` where there is one."""
+        redrawn = self.end(self.generator.decode(self.walks[ATTACK].path[0]), self.labels, self.aims)
+        won, unchanged = (self.ends[ATTACK]["cause"] == SUCCESS).to_numpy(), (redrawn["cause"] == NO_AIM).to_numpy()
+        is_shown = np.isin(np.arange(len(won)), self.rows_of[PUBLISHED])
+        return int(np.argmax(4 * won + 2 * unchanged + is_shown))
+
+    def strip(self, row: int, *, frames: int = 7) -> tuple[Array, dict[str, Array], list[str]]:
+        """The attack's walk from one of the images.
 
         Returns:
             (frames, h, w, channels) images; kind of map → (frames, h, w, 1), of the decision; what the attacked network
-            predicts with its softmax, and what the judges do.
+            predicts with its softmax, and how many judges predict the target class.
         """
-        own = np.flatnonzero((self.labels == pair[0]) & (self.aims == pair[1]))
-        won = own[self.ends[ATTACK]["cause"].to_numpy()[own] == SUCCESS]
-        row = (won if len(won) else own)[0]
-        images = self.generator.decode(self.walks[kind].stops(frames)[:, row])
+        images = self.generator.decode(self.walks[ATTACK].stops(frames)[:, row])
         network, names = self.classifier.model, self.bench.data.class_names
         maps = {name: make(network, images, "predicted").sum(axis=-1, keepdims=True) for name, make in MAPS.items()}
         said = softmax(self.classifier.logits(images).astype(np.float64), axis=1)
         judged = np.stack([judge.predict(images).argmax(axis=1) for judge in self.judges.values()], axis=1)
-        between = ", " if max(map(len, names)) == 1 else "\n"
         texts = [
-            f"{names[row.argmax()]} ({row.max():.2f})\njudges:\n{between.join(names[each] for each in votes)}"
-            for row, votes in zip(said, judged, strict=True)
+            f"{names[each.argmax()]}\n({each.max():.2f})\njudges: {(votes == self.aims[row]).sum()} of {len(votes)}"
+            for each, votes in zip(said, judged, strict=True)
         ]
         return images, {name: each for name, each in maps.items() if name != IMAGE}, texts
 
