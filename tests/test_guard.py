@@ -195,9 +195,9 @@ def test_the_commands_of_the_page_run(kind, workplace, attacked, digits, network
     assert re.search(
         r"1?\d of 12 images are flagged: about 1?\d more than chance; of as many clean ones about 0.6", told
     )
-    table = pd.read_csv("report/screening.csv")
+    table = pd.read_csv("report/screening.csv", dtype={"image": str})
     assert len(table) == 12
-    pd.testing.assert_frame_equal(table, pd.read_parquet("report/screening.parquet"), check_dtype=False)
+    pd.testing.assert_frame_equal(table, pd.read_parquet("report/screening.parquet"))
     with pytest.warns(UserWarning, match=r"\d+ images are attacked, not 2000: three quarters of the"):
         assert cli.main([*evaluate, "--images", "2000", "--seeds", "2"]) == 0
     told = capsys.readouterr().out
