@@ -133,8 +133,10 @@ def class_numbers(labels: Array) -> Array:
     """
     labels = np.asarray(labels)
     if labels.dtype.kind not in "biuf" or (labels.dtype.kind == "f" and not (labels == np.rint(labels)).all()):
-        kind = "names" if labels.dtype.kind in "US" else labels.dtype
-        raise ValueError(f"labels must be integers, got {kind}: pass class numbers, not names or probabilities")
+        raise ValueError(
+            f"labels must be integers, got {'names' if labels.dtype.kind in 'US' else labels.dtype}: pass class "
+            "numbers, not names or probabilities"
+        )
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     elif labels.ndim == 2 and len(labels):

@@ -13,7 +13,7 @@ import advlens as al
 from advlens import cli
 from advlens.classifier import Classifier, WrongRange
 from advlens.given_images import read_images
-from advlens.report import attacks_in_words
+from advlens.report import attacks_in_words, write_report
 
 LEVELS = np.random.default_rng(0).integers(0, 256, (6, 8, 8)).astype(np.uint8)
 RANGES = {"[0, 255]": (0, 255), "[-1, 1]": (-1, 1), "[0, 1]": (0, 1)}
@@ -70,7 +70,7 @@ def test_images_sorted_by_class_don_t_hide_a_wrong_range(networks, digits):
         al.fit(networks["[0, 255]"], digits[0][order], digits[1][order])
 
 
-def test_labels_that_the_network_does_not_know_are_refused_and_the_share_is_told(networks, digits):
+def test_labels_that_the_network_does_not_know_are_refused_and_the_share_is_told(networks, digits, tmp_path):
     names = [f"number {number}" for number in range(10)]
     with pytest.raises(ValueError, match=r"classifies \d % of .*\(number 0: 0, .*number 9: 9\), and state what values"):
         al.fit(networks["[0, 1]"], digits[0], (digits[1] + 3) % 10, class_names=names)
@@ -78,6 +78,10 @@ def test_labels_that_the_network_does_not_know_are_refused_and_the_share_is_told
     assert 0.9 < made.card["classified_as_labelled"] <= 1
     assert "% of the training images as labelled" in made.describe()
     assert "Classes: 0 number 0, 1 number 1" in made.describe()
+    images, changes = digits[0][:3], ["3 of 3 images are turned grey"]
+    page = write_report(made, images, made.screen(images), tmp_path, fpr=0.05, changes=changes).read_text()
+    assert f"Predicted class {digits[1][0]} (number {digits[1][0]})" in page
+    assert changes[0] in page
     with pytest.raises(ValueError, match="class_names must be 10 names, got 9"):
         al.fit(networks["[0, 1]"], *digits, class_names=names[1:])
 
