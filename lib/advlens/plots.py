@@ -519,7 +519,7 @@ def ranked_points(
             rows = values[values[group] == member]
             style = {"marker": MEMBER_STYLES[place % len(MEMBER_STYLES)]["marker"], "s": 24, "linewidths": 0}
             axes.scatter(rows.index + 1, rows[y], color=FAMILY_COLOURS[colour], label=member, **style)
-        axes.set(title=name, xlabel="point")
+        axes.set(title=name, xlabel=f"rank by {axis}")
     grid.flat[0].set_ylabel(axis)
     figure.legend(*grid.flat[-1].get_legend_handles_labels(), loc="outside lower center", ncols=len(colours))
     figure.suptitle(title)

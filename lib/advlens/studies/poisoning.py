@@ -43,6 +43,7 @@ PUBLISHED_POINTS = 50  # poisoned, in experiments 2.1 and 2.2
 PUBLISHED_RECOVERED, PUBLISHED_MISCLASSIFIED = 213, 364  # labels that Deep kNN recovers, of 10,000 test images
 PUBLISHED_ERROR = PUBLISHED_MISCLASSIFIED / 10_000
 CORRECT, MISCLASSIFIED, POISONED = "correct", "misclassified", "poisoned"
+PUBLISHED_INFLUENCE = {CORRECT: (25, 29), MISCLASSIFIED: (25, 37)}  # %, in the first and the last layer: its Table 1
 BUDGET = 2  # times the poison that is believed to be there: so the precision of a removal is at most a half
 MIN_IMAGES = 10  # of a group in one seed, below which its variance is not computed
 
@@ -571,6 +572,17 @@ def influence(rows: pd.DataFrame, layers: Sequence[str], *, of: str = "poisoned"
 
 def _percent(estimate: Estimate) -> Estimate:
     return Estimate(100 * estimate.estimate, 100 * estimate.low, 100 * estimate.high)
+
+
+def published_influence(first: str, last: str) -> pd.DataFrame:
+    """The report's Table 1, which has no intervals: kind, group, layer, estimate, low, high."""
+    return pd.DataFrame(
+        [
+            {"kind": "svm", "group": group, "layer": layer, **dict.fromkeys(("estimate", "low", "high"), share)}
+            for group, shares in PUBLISHED_INFLUENCE.items()
+            for layer, share in zip((first, last), shares, strict=True)
+        ]
+    )
 
 
 def influence_growth(rows: pd.DataFrame, layers: Sequence[str]) -> pd.DataFrame:
