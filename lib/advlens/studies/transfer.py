@@ -17,12 +17,12 @@ import pandas as pd
 from advlens.arrays import Array, checked_whole
 from advlens.attacks import AttackSet
 from advlens.attacks.intermediate import STEPS
-from advlens.benchmark import Benchmark
+from advlens.benchmark import BEST_BASELINE, Benchmark
 from advlens.benchmark.judging import with_verdicts
 from advlens.classifier import Classifier
 from advlens.datasets import split_groups
 from advlens.detectors import Detector, Sign
-from advlens.lenses import MAX_SOFTMAX, DeepNeighbours
+from advlens.lenses import DeepNeighbours
 from advlens.lenses.neighbours import CREDIBILITY
 from advlens.metrics import MIN_POSITIVES, proportion, proportion_difference
 from advlens.progress import progress
@@ -261,7 +261,7 @@ class Study:
 
     @property
     def detection_compared(self) -> pd.DataFrame:
-        """`Benchmark.compare` of each victim's Deep kNN with its largest softmax output, in AUC (Holm over all)."""
+        """`Benchmark.compare` of each victim's Deep kNN with the best trivial score, in AUC (Holm over all)."""
         return self._detection[1]
 
     @cached_property
@@ -276,8 +276,7 @@ class Study:
             table = benchmark.run([detector], wanted=("roc_auc", "committed_tpr_0.05"))
             table.insert(0, "victim", victim)
             tables.append(table)
-            (softmax,) = (each for each in benchmark.baselines if each.name == MAX_SOFTMAX)
-            compared.append(benchmark.compare([(detector, softmax)]).assign(victim=victim))
+            compared.append(benchmark.compare([(detector, BEST_BASELINE)]).assign(victim=victim))
         told = pd.concat(compared, ignore_index=True)
         return pd.concat(tables, ignore_index=True), with_verdicts(told, told["margin"].iloc[0])
 
