@@ -12,7 +12,8 @@ SHARE, OTHER, RELATIVE = 0.10, 0.15, 0.10
 NUMBER = re.compile(r"(?<![\w.])[-+−]?\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?")
 VERDICT = re.compile(
     r"\b(confirmed|refuted|open|carries over|does not carry over|higher|lower|no meaningful difference|undecided|"
-    r"supported|contradicted)\b"
+    r"supported|contradicted|hardly misleads|misleads|(?:perhaps )?as often as|(?:more|less) often than|"
+    r"(?<=: )(?:yes to both|yes|no)(?=[.,]))\b"
 )
 # In parentheses behind its figure, or the subject of a superlative.
 CHOSEN = re.compile(
