@@ -22,7 +22,7 @@ def test_a_shown_figure_is_saved_and_says_what_is_on_it(tmp_path, history):
     assert bundle["text/plain"].splitlines() == [
         "figure: Learning",
         "- epoch / cross-entropy (nats): line of 3 points, mean 0.583",
-        "- epoch / accuracy: line of 3 points, mean 0.750",
+        "- epoch / training accuracy: line of 3 points, mean 0.750",
     ]
     assert not plt.get_fignums()
 
