@@ -43,6 +43,7 @@ LOOKS_AT = {
 }
 LENSES = tuple(LOOKS_AT)
 """Names of `detectors.names()` that learn from no attack: of each family those that caught most in a first trial."""
+FEWEST_ASKED, TOLD_APART = 100, 0.2  # images without labels that show a range; the information that they must give
 MOST_SHARED = 0.1  # of the clean images, among the training images: a few may be twice in a data set
 FITTED_SHARE = 0.6  # of the training images, where no clean images are given apart
 MAX_FITTED, MAX_CLEAN = 5000, 2000  # more make a guard slower, and hardly change it
@@ -280,16 +281,16 @@ def _check_spread(classifier: Classifier, images: Array, logits: Array) -> None:
     Raises:
         WrongRange: where the network's range was not stated and is another.
     """
-    if classifier.input_range is not None:
-        return
     rows = asked(len(images))
     own, n = logits[rows].argmax(axis=1), len(rows)
+    if classifier.input_range is not None or n < FEWEST_ASKED:
+        return
     told_apart, sureness = _told_apart(logits[rows])
     for low, high in RANGES:
         other = classifier.predict(low + (high - low) * images[rows])
         better, surer = _told_apart(other)
         same = (other.argmax(axis=1) == own).mean()
-        if better > max(0.1, 3 * told_apart) and surer > sureness and same < 0.75:
+        if better > max(TOLD_APART, 3 * told_apart) and surer > sureness and same < 0.75:
             most = np.bincount(own).argmax()
             shown = f"the network says class {most} of {(own == most).sum()} of {n} images in [0, 1], and tells "
             raise WrongRange(f"{shown}them apart far better in [{low}, {high}]", (low, high))
