@@ -116,7 +116,7 @@ def _highest(cells: Iterable[str]) -> str:
 
 def _flagged(table: pd.DataFrame, detector: str) -> str:
     """In %, of the successful attacks that know a detector; – where none was run."""
-    cells = table["flagged, of who knows it"].reindex([detector]).fillna("")
+    cells = table["flagged, adaptive"].reindex([detector]).fillna("")
     return _spread(cells, 0, times=100) if _values(cells) else "–"
 
 
