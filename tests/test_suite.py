@@ -239,9 +239,9 @@ def test_the_command_prints_the_table_and_writes_an_entry(made, tmp_path, monkey
     dataset = str(made.bench.folder.parents[2] / "digits.npz")
     command = ["evaluate", "bright_mine:dark", "--dataset", dataset, "--run", "try", "--images", "100"]
     command += ["--seeds", "2", "--attacks", "fgsm", "--by", "A. Person"]
-    assert cli.main([*command, "--entry", "bright_mine.py/entry.json"]) == 1
+    assert cli.main([*command, "--entry", "bright_mine.py/entry.json"]) == 2
     assert "bright_mine.py" in capsys.readouterr().err
-    assert cli.main([*command, "--attacks", "fgsm,bgsm"]) == 1
+    assert cli.main([*command, "--attacks", "fgsm,bgsm"]) == 2
     assert "no attack of the suite is called 'bgsm': choose among fgsm, deepfool" in capsys.readouterr().err
     monkeypatch.setattr("advlens.entries.MIN_POSITIVES", 5)
     assert cli.main([*command, "--entry", "entry.json"]) == 0

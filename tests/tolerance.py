@@ -13,15 +13,19 @@ NUMBER = re.compile(r"(?<![\w.])[-+−]?\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?")
 VERDICT = re.compile(
     r"\b(confirmed|refuted|open|carries over|does not carry over|higher|lower|no meaningful difference|undecided|"
     r"supported|contradicted|hardly misleads|misleads|(?:perhaps )?as often as|(?:more|less) often than|"
-    r"(?<=: )(?:yes to both|yes|no)(?=[.,]))\b"
+    r"(?<=: )(?:yes to both|yes|no|partly|only partly)(?=[.,])|(?<=it detects )(?:mostly|only)(?= that))\b"
 )
 # In parentheses behind its figure, or the subject of a superlative.
 CHOSEN = re.compile(
-    r"(?<=\]) \([^()=]+\)|(?<=%) \([^()=:%]+\)|(?<=; most for )[^()]+(?= \()|(?<=The last to fall is )[^:]+(?=:)"
+    r"(?<=\]) \((?:[^()=]|\([^()]*\))+\)|(?<=\]): [^\]]+?(?=\. )|(?<=Attack by attack, )[^.]+?(?= is above)|"
+    r"(?<=Of hard normal images ).+?(?= flags up)|(?<=fail there: against ).+?(?= the best lens)|"
+    r"(?<=detectors) \([^()]+\)|"
+    r"[^.]+(?= is evaded least:)|(?<=so far: )[^,]+(?=,)| \(its attack fails [^)]+\)|"
+    r"(?<=%) \([^()=:%]+\)|(?<=; most for )[^()]+(?= \()|(?<=The last to fall is )[^:]+(?=:)"
 )
 CHECK = (
-    r"(?:evasion(?: with twice the steps| at half the ε| without bounds)?|flagged images whose score alone is hidden|"
-    r"steps without a gradient|(?:inverted )?binarisation|none)"
+    r"(?:evasion(?: with twice the steps| with a restart| at half the ε| without bounds)?|"
+    r"flagged images whose score alone is hidden|steps without a gradient|(?:inverted )?binarisation|none)"
 )
 FAILED = re.compile(rf"(?<=\| ){CHECK}(?:; {CHECK})*(?= *\|)")  # a cell of a table that lists the checks that fail
 PADDING = re.compile(r"[ \-]{2,}")  # tables are padded to their widest cell

@@ -473,13 +473,13 @@ class Study:
     # ------------------------------------------------------------ metrics and walks
 
     def right_and_wrong(self) -> pd.DataFrame:
-        """Means of the uncertainty metrics over all test images, misclassified and classified correctly.
+        """Means of the uncertainty metrics over the clean test images, misclassified and classified correctly.
 
         Returns:
             A row a metric and outcome: metric, outcome ("wrong", "right"), published, estimate, low, high, n.
         """
         measured = self.benchmark.measured_clean(self.lens, Condition.FLOAT)
-        wrong = measured["predicted"].to_numpy() != self.bench.data.test_labels
+        wrong = measured["predicted"].to_numpy() != self.benchmark.clean_labels
         rows = []
         for metric, (place, (outcome, mask)) in itertools.product(
             UNCERTAINTY, enumerate((("wrong", wrong), ("right", ~wrong)))
