@@ -251,7 +251,7 @@ def test_the_command_prints_the_table_and_writes_an_entry(made, tmp_path, monkey
     assert "fgsm" in first
     assert "fgsm" in second
     assert sign.startswith("ROC-AUC is below 0.5 on")
-    assert few == "Not in the entry, since fewer than 5 successes are judged: fgsm 31/255."
+    assert few == "Not in the entry, since too few of their successes are judged: fgsm 31/255."
     assert where == "entry.json"
     (entry,) = read_entries(tmp_path)
     assert (entry["detector"], entry["measured_by"], entry["settings"]["attacks"]) == ("dark", "A. Person", ["fgsm"])

@@ -271,7 +271,7 @@ def evaluate(
         return _evaluate_guard(Path(detector), dataset, attacks, images=images, seeds=seeds, seed=_seed(seed))
     from advlens import entrants, suite
     from advlens.benchmark import worst_first
-    from advlens.entries import MIN_POSITIVES, entry_of, write_entry
+    from advlens.entries import entry_of, write_entry
     from advlens.workbench import Workbench
 
     if entry:
@@ -290,12 +290,12 @@ def evaluate(
             f"ROC-AUC is below 0.5 on {turned} of {len(shown)}: is the sign right? Higher must mean more adversarial."
         )
     if entry:
-        few = shown["attack"][shown["n"] < MIN_POSITIVES]
-        if len(few):
-            print(f"Not in the entry, since fewer than {MIN_POSITIVES} successes are judged: {', '.join(few)}.")
         about = {"dataset": bench.data.name, "settings": made.about, "measured_by": by}
         about |= {"margins": made.margins, "seconds": {entrant.name: made.cost(entrant.lens)}}
-        print(write_entry(entry_of(entrant.name, table, alarms, **about), entry))
+        told = entry_of(entrant.name, table, alarms, **about)
+        if few := sorted({*shown["attack"]} - {row["attack"] for row in told["results"]}):
+            print(f"Not in the entry, since too few of their successes are judged: {', '.join(few)}.")
+        print(write_entry(told, entry))
 
 
 def _evaluate_guard(folder: Path, dataset: str, attacks: str, *, images: int, seeds: int, seed: int) -> None:
@@ -320,7 +320,8 @@ def _evaluate_guard(folder: Path, dataset: str, attacks: str, *, images: int, se
         seed=seed,
     )
     shown = worst_first(table, "guard")
-    print(attacks_in_words(shown, table.set_index("attack")["strength"].to_dict()))
+    strengths = {str(attack): strength for attack, strength in table.set_index("attack")["strength"].items()}
+    print(attacks_in_words(shown, strengths))
     print(shown.round(3).to_markdown(index=False))
 
 
