@@ -322,8 +322,10 @@ class AdaptiveSuite:
                 judge: self._scores(each, title, attacked) <= each.thresholds[NOMINAL_FPR]
                 for judge, each in self.defenders.items()
             }
-            both = {judge: self._fooled(attacked) & left[name] & left[judge] for judge in left}
-            rows += [metrics.proportion(both[judge], self.source).row(known=name, judge=judge) for judge in both]
+            evading = self._fooled(attacked) & left[name]
+            rows += [
+                metrics.proportion(evading & left[judge], self.source).row(known=name, judge=judge) for judge in left
+            ]
         return pd.DataFrame(rows)
 
     @cached_property

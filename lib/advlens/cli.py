@@ -17,6 +17,7 @@ from advlens.paths import check_new, explained, run_folder
 if TYPE_CHECKING:
     from advlens.classifier import Classifier
     from advlens.given_images import GivenImages
+    from advlens.suite import Suite
 
 ABOUT = "Is one of these images attacked? See fit, screen and evaluate; the other commands run Advlens' studies."
 FIRST = ("fit", "screen", "evaluate")  # in the list of commands
@@ -123,15 +124,12 @@ def benchmark(
 
     With --dataset all, heads that learnt on one data set judge the attacks on the other, too.
     """
-    from advlens import suite
     from advlens.datasets import data_sets
-    from advlens.workbench import Workbench
 
-    about = suite.Sizes(images=images, strengths=strengths, training_seeds=seeds)
+    about = {"images": images, "strengths": strengths, "seeds": seeds, "attacks": attacks, "train_images": train_images}
     made = []
     for name in data_sets(dataset):
-        bench = Workbench(run=run, dataset=name, seed=_seed(seed), train_images=train_images)
-        made.append(suite.Suite(bench, about, attacks=_names(attacks)))
+        made.append(_suite(name, run, seed, **about))
         print(made[-1].write())
     for here, other in itertools.permutations(made, 2):
         print(here.write_transferred(other))
@@ -269,18 +267,16 @@ def evaluate(
     """
     if Path(detector).is_dir():
         return _evaluate_guard(Path(detector), dataset, attacks, images=images, seeds=seeds, seed=_seed(seed))
-    from advlens import entrants, suite
+    from advlens import entrants
     from advlens.benchmark import worst_first
     from advlens.entries import entry_of, write_entry
-    from advlens.workbench import Workbench
 
     if entry:
         entry.parent.mkdir(parents=True, exist_ok=True)  # what is wrong with it is said before work starts
     found = entrants.find(detector)
-    bench = Workbench(run=run, dataset=dataset, seed=_seed(seed), train_images=train_images)
-    about = suite.Sizes(images=images, strengths=strengths, training_seeds=seeds)
-    made = suite.Suite(bench, about, attacks=_names(attacks))
-    entrant = entrants.make(found, made.classifier, *bench.training, name=detector.partition(":")[2])
+    sizes = {"images": images, "strengths": strengths, "seeds": seeds, "attacks": attacks, "train_images": train_images}
+    made = _suite(dataset, run, seed, **sizes)
+    entrant = entrants.make(found, made.classifier, *made.bench.training, name=detector.partition(":")[2])
     table, alarms = made.evaluate(entrant)
     shown = worst_first(table, entrant.name)
     print(shown.round(3).to_markdown(index=False))
@@ -290,7 +286,7 @@ def evaluate(
             f"ROC-AUC is below 0.5 on {turned} of {len(shown)}: is the sign right? Higher must mean more adversarial."
         )
     if entry:
-        about = {"dataset": bench.data.name, "settings": made.about, "measured_by": by}
+        about = {"dataset": made.bench.data.name, "settings": made.about, "measured_by": by}
         about |= {"margins": made.margins, "seconds": {entrant.name: made.cost(entrant.lens)}}
         told = entry_of(entrant.name, table, alarms, **about)
         if few := sorted({*shown["attack"]} - {row["attack"] for row in told["results"]}):
@@ -344,18 +340,15 @@ def rescore(
     """
     import numpy as np
 
-    from advlens import suite
     from advlens.benchmark import leaderboard as ranked
-    from advlens.workbench import Workbench
 
     with np.load(file) as arrays:
         missing = sorted({"x", "source"} - set(arrays.files))
         if missing:
             raise ValueError(f"{file.name} lacks {', '.join(missing)}: it holds {', '.join(arrays.files) or 'nothing'}")
         attacked, source = arrays["x"], arrays["source"]
-    bench = Workbench(run=run, dataset=dataset, seed=_seed(seed), train_images=train_images)
-    about = suite.Sizes(images=images, strengths=strengths, training_seeds=seeds)
-    made = suite.Suite(bench, about, attacks=_names(attacks))
+    sizes = {"images": images, "strengths": strengths, "seeds": seeds, "attacks": attacks, "train_images": train_images}
+    made = _suite(dataset, run, seed, **sizes)
     table = made.rescore(file.stem, attacked, source)
     print(ranked(table).round(3).to_markdown(index=False))
     if add:
@@ -438,6 +431,17 @@ def _images(given: str, classifier: "Classifier", *, part: str = "test") -> "Giv
     from advlens.given_images import read_images
 
     return read_images(given, shape=classifier.input_shape, num_classes=classifier.nb_classes, part=part)
+
+
+def _suite(
+    dataset: str, run: str, seed: str, *, images: int, strengths: int, seeds: int, attacks: str, train_images: int
+) -> "Suite":
+    from advlens.suite import Sizes, Suite
+    from advlens.workbench import Workbench
+
+    sizes = Sizes(images=images, strengths=strengths, training_seeds=seeds)
+    bench = Workbench(run=run, dataset=dataset, seed=_seed(seed), train_images=train_images)
+    return Suite(bench, sizes, attacks=_names(attacks))
 
 
 def _names(text: str) -> list[str]:

@@ -52,14 +52,8 @@ OTHER_TITLES = {
     **{"average_pooling_cnn": "average-pooling network", "two_conv_cnn": "two-convolution network"},
     **{"digits_dropout_cnn": "dropout network", "fashion_dropout_cnn": "dropout network"},
     **{"deep_knn_cnn": "deep k-NN network"},
-    **{
-        "kd bu": "KD + BU",
-        "lid": "LID",
-        "ml loo": "ML-LOO",
-        "pasa": "PASA",
-        "magnet": "MagNet",
-        "deep knn": "Deep kNN",
-    },
+    **{"kd bu": "KD + BU", "lid": "LID", "ml loo": "ML-LOO", "pasa": "PASA", "magnet": "MagNet"},
+    **{"deep knn": "Deep kNN"},
     **{"mahalanobis": "Mahalanobis", "shap signature": "SHAP signature", "off grey levels": "off-grid pixels"},
     **{
         f"{joined}, {head}": f"{title} ({head})"
@@ -356,8 +350,8 @@ def heatmaps(
         table: a row a cell; `row`, `column`, `value`, `text` and `panel` name its columns. Categories stand in their
             order.
         axis: the text of the colour bar, with its unit and n; colours run from 0 to 1.
-        columns: how many panels stand side by side; reference: the value that is white, such as
-            chance; without one, 0 is.
+        columns: how many panels stand side by side; reference: the value that is white, such as chance;
+            without one, 0 is.
     """
     apply_style()
     panels, labels = list(table[panel].unique()), list(table[row].unique())
