@@ -146,8 +146,7 @@ class RepeatedTraining:
         patience: int | None = None,
     ) -> Trained:
         """As `train`, of a network that is built anew."""
-        rng = np.random.default_rng(seed)
-        self._reset(seed)
+        rng, trained = np.random.default_rng(seed), self._reset(seed)
         inputs, labels = tf.constant(inputs), tf.constant(labels, tf.int64)  # pyright: ignore[reportAssignmentType]
         watched = None if validation is None else (tf.constant(validation[0]), tf.constant(validation[1], tf.int64))
         rows: list[dict[str, float]] = []
@@ -164,17 +163,22 @@ class RepeatedTraining:
                 best, best_epoch, best_weights = loss, epoch, self.network.get_weights()
             elif patience is not None and epoch - best_epoch >= patience:
                 break
-        trained = self.make()
         trained.set_weights(self.network.get_weights() if watched is None or patience is None else best_weights)
         return Trained(trained, pd.DataFrame(rows))
 
-    def _reset(self, seed: int) -> None:
-        """Initial weights, random states of dropout and momenta, as a network that is built with that seed has them."""
+    def _reset(self, seed: int) -> keras.Model:
+        """Initial weights, random states of dropout and momenta, as a network that is built with that seed has them.
+
+        Returns:
+            That network.
+        """
         keras.utils.set_random_seed(seed)
-        for own, new in zip(self.network.variables, self.make().variables, strict=True):
+        built_anew = self.make()
+        for own, new in zip(self.network.variables, built_anew.variables, strict=True):
             own.assign(new)
         for momentum in self.optimizer.momentums:
             momentum.assign(tf.zeros_like(momentum))  # pyright: ignore[reportAttributeAccessIssue]
+        return built_anew
 
     @tf.function(reduce_retracing=True)
     def _epoch(self, inputs: tf.Tensor, labels: tf.Tensor, order: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

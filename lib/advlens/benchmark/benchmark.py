@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit
 
 from advlens import metrics
 from advlens.arrays import Array, checked_images, checked_seed, checked_whole
@@ -217,11 +218,11 @@ class Benchmark:
         test = np.union1d(self._clean_test, of_test)
         clean = self.clean_rows(detector, case.condition, test)
         threshold = self.clean_rows(detector, case.condition, self.threshold_source)
-        chances: list[Any] = [head.probability(measured) for head in heads]
+        scores = scores_of(heads, measured, name=detector.name)
         return Scored(
             about=about,
-            scores=scores_of(heads, measured, name=detector.name),
-            probabilities=None if chances[0] is None else np.stack(chances),
+            scores=scores,
+            probabilities=expit(scores) if detector.head.gives_log_odds else None,
             parts=[self.heads.masks(about, case.protocol, number) for number in range(self.n_seeds)],
             clean=self.measurements.clean_samples(case.condition)
             .about.iloc[self._row.loc[test]]

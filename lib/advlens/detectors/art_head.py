@@ -8,7 +8,6 @@ import pandas as pd
 from art.defences.detector.evasion import BinaryInputDetector
 from art.estimators.classification import TensorFlowV2Classifier
 from keras import layers
-from scipy.special import expit
 
 from advlens.arrays import Array, checked_whole
 from advlens.detectors.heads import HEADS, Head
@@ -27,6 +26,8 @@ class ArtBinary(Head):
 
     Source: Gong et al. 2017 for inputs; Metzen et al. 2017 for activations.
     """
+
+    gives_log_odds = True
 
     def __init__(
         self,
@@ -59,10 +60,6 @@ class ArtBinary(Head):
             raise RuntimeError("this detector has not learnt yet: call learn(images, is_adversarial)")
         logits = self.detector_.detect(self._inputs(measured), batch_size=512)[0]["predictions"]
         return np.diff(logits.astype(np.float64), axis=1)[:, 0]
-
-    def probability(self, measured: pd.DataFrame) -> Array:
-        """The softmax output."""
-        return expit(self.score(measured))
 
     def _inputs(self, measured: pd.DataFrame) -> Array:
         own = measured[columns_named(list(measured.columns), self.prefix)]

@@ -30,9 +30,10 @@ class Head(abc.ABC):
     Attributes:
         learns: whether it needs attacked images to be fitted.
         stops_early: whether `fit` takes `validation`, (rows, truths) by which it stops.
+        gives_log_odds: whether scores are log odds, so that probabilities follow from them.
     """
 
-    learns, stops_early = True, False
+    learns, stops_early, gives_log_odds = True, False, False
 
     @abc.abstractmethod
     def fit(self: Self, measured: pd.DataFrame, is_adversarial: Array, *, seed: int = 0) -> Self:
@@ -43,8 +44,8 @@ class Head(abc.ABC):
         """(n,) float64."""
 
     def probability(self, measured: pd.DataFrame) -> Array | None:
-        """(n,) in [0, 1], that an image is adversarial; None where the head gives none."""
-        return None
+        """(n,) in [0, 1], that an image is adversarial; None where scores are no log odds."""
+        return expit(self.score(measured)) if self.gives_log_odds else None
 
     def parameters(self) -> dict[str, Any]:
         """What `__init__` was given, as JSON values."""
@@ -102,6 +103,8 @@ class Sign(Head):
 class Logistic(Head):
     """Standardisation and logistic regression (Feinman et al. 2017, section 6)."""
 
+    gives_log_odds = True
+
     def fit(self, measured: pd.DataFrame, is_adversarial: Array, *, seed: int = 0) -> "Logistic":
         """By maximum likelihood with scikit-learn's default penalty."""
         values = measured.to_numpy(np.float64)
@@ -120,10 +123,6 @@ class Logistic(Head):
         if not hasattr(self, "weights_"):
             raise RuntimeError("this detector has not learnt yet: call learn(images, is_adversarial)")
         return (measured.to_numpy(np.float64) - self.mean_) / self.scale_ @ self.weights_ + self.bias_  # pyright: ignore[reportOperatorIssue]
-
-    def probability(self, measured: pd.DataFrame) -> Array:
-        """The logistic function of the log odds."""
-        return expit(self.score(measured))
 
     def fitted(self) -> dict[str, Any]:
         """Means, scales, weights and bias."""
@@ -184,6 +183,8 @@ class Boosting(Head):
     Stored as the rows that it learnt from: fitting them again with the same seed gives the same trees.
     """
 
+    gives_log_odds = True
+
     def fit(self, measured: pd.DataFrame, is_adversarial: Array, *, seed: int = 0) -> "Boosting":
         """Fits the trees."""
         self.rows_, self.truth_, self.seed_ = measured.to_numpy(np.float64), np.asarray(is_adversarial, bool), seed
@@ -196,10 +197,6 @@ class Boosting(Head):
         """Log odds."""
         with _one_thread():
             return self.model_.decision_function(measured.to_numpy(np.float64))
-
-    def probability(self, measured: pd.DataFrame) -> Array:
-        """The logistic function of the log odds."""
-        return expit(self.score(measured))
 
     def fitted(self) -> dict[str, Any]:
         """The rows, their truths and the seed."""
@@ -237,7 +234,7 @@ class Network(Head):
         unit_scale: bring the pictures to a root mean square of 1, as relevances, which are tiny, need.
     """
 
-    stops_early = True
+    stops_early = gives_log_odds = True
 
     def __init__(
         self,
@@ -297,10 +294,6 @@ class Network(Head):
         # Called as it is: `predict` would compile each of many networks anew.
         logits = [self.model_(pictures[i : i + 512], training=False) for i in range(0, len(pictures), 512)]
         return np.diff(log_softmax(np.concatenate(logits).astype(np.float64), axis=1), axis=1)[:, 0]
-
-    def probability(self, measured: pd.DataFrame) -> Array:
-        """The softmax output."""
-        return expit(self.score(measured))
 
     def parameters(self) -> dict[str, Any]:
         """As given."""
