@@ -27,20 +27,10 @@ from advlens.paths import data_dir
 CLASS_NAMES = {
     "mnist": tuple("0123456789"),
     "fashion_mnist": (
-        "T-shirt/top",
-        "trouser",
-        "pullover",
-        "dress",
-        "coat",
-        "sandal",
-        "shirt",
-        "sneaker",
-        "bag",
-        "ankle boot",
+        *("T-shirt/top", "trouser", "pullover", "dress", "coat"),
+        *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
     ),
 }
-
-
 USER_NAMES = (  # of the training and the test arrays in a user's file
     *(("x", "y", "x_test", "y_test"), ("x_train", "y_train", "x_test", "y_test")),
     ("images", "labels", "test_images", "test_labels"),
@@ -111,7 +101,7 @@ def load(name_or_path: str | os.PathLike, *, raw_dir: str | os.PathLike | None =
         SourceError, OSError: see `downloads.verified_files`.
     """
     if isinstance(name_or_path, str) and name_or_path in SHA256:
-        return _load_named(str(name_or_path), Path(raw_dir or data_dir() / "raw"))
+        return _load_named(name_or_path, Path(raw_dir or data_dir() / "raw"))
     if not isinstance(name_or_path, str | os.PathLike):
         raise TypeError(f"a data set is named by a string or a path, got {type(name_or_path).__name__}")
     path = Path(name_or_path).expanduser()
@@ -291,9 +281,8 @@ def _user_class_names(numbers: Array) -> tuple[str, ...]:
 
 
 def _unit_images(images: Array) -> Array:
-    """8-bit images, (n, h, w) or (n, h, w, channels), as (n, h, w, channels) float32 in [0, 1]."""
-    images = images[..., None] if images.ndim == 3 else images
-    return images / np.float32(255)
+    """8-bit images, (n, h, w), as (n, h, w, 1) float32 in [0, 1]."""
+    return images[..., None] / np.float32(255)
 
 
 def fetch(name: str) -> str:
