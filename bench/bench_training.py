@@ -12,7 +12,7 @@ import numpy as np
 
 from advlens.networks.building import built
 from advlens.networks.detector import slide_detector_cnn, vgg_like_detector_cnn
-from advlens.training import RepeatedTraining, train
+from advlens.training import RepeatedTraining
 from bench.harness import report, seconds
 
 ROWS, EPOCHS = 1800, 10
@@ -29,7 +29,11 @@ def main() -> None:
 
         def keras_fit(builder=builder):
             network = built(builder, input_shape=(28, 28, 1), num_classes=2)
-            return train(network, pictures, labels, optimizer=keras.optimizers.SGD(0.01), batch_size=128, **about)
+            loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+            network.compile(keras.optimizers.SGD(0.01), loss, metrics=["accuracy"])
+            stop = keras.callbacks.EarlyStopping(patience=EPOCHS, restore_best_weights=True)
+            given = {"validation_data": about["validation"], "epochs": EPOCHS, "batch_size": 128, "verbose": 0}
+            return network.fit(pictures, labels, callbacks=[stop], **given)
 
         ours, _ = seconds(lambda training=training: training.train(pictures, labels, **about), 2)
         theirs, _ = seconds(keras_fit, 2)

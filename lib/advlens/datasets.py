@@ -209,16 +209,13 @@ def _user_pair(arrays: dict[str, Array], images_name: str, labels_name: str) -> 
     for name in (images_name, labels_name):
         if name not in arrays:
             raise ValueError(f"array {name!r} is missing, the file holds {sorted(arrays)}: save it under that name")
-    images, labels = arrays[images_name], arrays[labels_name]
+    checked = images_name
     try:
-        images = user_images(images)
+        images = user_images(arrays[images_name])
+        checked = labels_name
+        return images, checked_labels(arrays[labels_name], n=len(images), num_classes=USER_MAX_CLASSES)
     except ValueError as error:
-        raise ValueError(f"{images_name}: {error}") from None
-    try:
-        labels = checked_labels(labels, n=len(images), num_classes=USER_MAX_CLASSES)
-    except ValueError as error:
-        raise ValueError(f"{labels_name}: {error}") from None
-    return images, labels
+        raise ValueError(f"{checked}: {error}") from None
 
 
 def user_images(images: Array) -> Array:

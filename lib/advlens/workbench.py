@@ -63,7 +63,6 @@ class Workbench:
         Raises:
             ValueError: for a name that is not in `networks.NETWORKS`, or epochs that are no whole number.
         """
-        checked_whole(epochs, name="epochs")
         images, labels = self.training
         return self.store.keep(
             f"task_network.{network}",
