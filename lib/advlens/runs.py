@@ -284,11 +284,7 @@ def is_done(target: Path, key: str) -> bool:
 
 
 def mark_done(target: Path, key: str, reads: Mapping[str, int]) -> None:
-    """Marks a file as done with a key: see `is_done`.
-
-    Args:
-        reads: maker → version, of those whose artifacts it rests on.
-    """
+    """Marks a file as done with a key and the versions of the makers whose artifacts it rests on: see `is_done`."""
     partial = target.with_suffix(".partial")
     partial.write_text(json.dumps({"key": key, "reads": dict(reads)}, indent=1))
     partial.replace(target.with_suffix(".done"))
