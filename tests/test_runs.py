@@ -122,6 +122,15 @@ def test_notebooks_in_two_lanes_are_at_work_at_once_and_the_third_waits(project)
     assert (project / "log").read_text() == f"1 {os.environ.get('OMP_NUM_THREADS') or max(1, lanes._cores() // 2)}\n"
 
 
+def test_in_lanes_the_longest_notebooks_start_first(project, monkeypatch):
+    started = []
+    monkeypatch.setattr(runs, "side_by_side", lambda tasks, command, **about: (started.extend(tasks), ({}, 0))[1])
+    for number in ("00", "04", "08", "12"):
+        write_notebook(project / "notebooks" / f"{number}_book.ipynb", "")
+    execute(Plan("try", "mnist", {}), lanes=2)
+    assert started == [f"{number}_book" for number in ("12", "04", "00", "08")]
+
+
 def reaped(path) -> bool:
     """Whether the process whose id stands in a file has ended and its parent has seen it."""
     with contextlib.suppress(FileNotFoundError, ValueError):  # not written yet

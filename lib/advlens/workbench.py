@@ -51,6 +51,7 @@ class Workbench:
         self.train_images = train_images or None
         self.folder = run_folder(run, self.data.name)
         self.store = Store(store_folder(run, self.data.name))
+        self._correct: dict[Classifier, Array] = {}
 
     @property
     def training(self) -> tuple[Array, Array]:
@@ -195,9 +196,11 @@ class Workbench:
 
         MNIST's own order is not random: its first half is the harder one.
         """
-        predicted = classifier.predict(self.data.test_images).argmax(axis=1)
-        correct = np.flatnonzero(predicted == self.data.test_labels)
-        return stream(self.seed, "attacked images").permutation(correct)
+        if classifier not in self._correct:  # asked once, not for each of dozens of attack sets
+            predicted = classifier.predict(self.data.test_images).argmax(axis=1)
+            correct = np.flatnonzero(predicted == self.data.test_labels)
+            self._correct[classifier] = stream(self.seed, "attacked images").permutation(correct)
+        return self._correct[classifier]
 
     def show(self, figure: Figure, name: str) -> plots.Shown:
         """Saves a figure under the run's figures and displays it."""

@@ -6,6 +6,7 @@ import importlib.metadata
 import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from typing import Any
 
 import keras
@@ -87,7 +88,13 @@ def _code(value: type | Callable) -> list[str | int]:
         if (version := version_of(value)) is None:
             raise TypeError(f"{name_of(value)} has no version to be keyed by: put @versioned(1) on it")
         return [name_of(value), version]
-    distributions = importlib.metadata.packages_distributions().get(package)
+    distributions = _distributions().get(package)
     if not distributions or "<" in value.__qualname__:
         raise TypeError(f"{name_of(value)} cannot be part of a key, its code may change: move it into the package")
     return [name_of(value), importlib.metadata.version(distributions[0])]
+
+
+@cache
+def _distributions() -> Mapping[str, list[str]]:
+    """Package → the distributions that hold it, read once: all installed files are looked through."""
+    return importlib.metadata.packages_distributions()

@@ -16,6 +16,7 @@ import sys
 import textwrap
 import types
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -98,7 +99,12 @@ def _used(code: Callable) -> set[Callable]:
     return found
 
 
-def _references(code: Callable) -> Iterator[Callable]:
+@cache
+def _references(code: Callable) -> tuple[Callable, ...]:
+    return tuple(_named(code))
+
+
+def _named(code: Callable) -> Iterator[Callable]:
     space = vars(sys.modules[code.__module__])
     for node in ast.walk(_tree(code)):
         target = None
@@ -117,6 +123,7 @@ def _tree(code: Callable) -> ast.AST:
     return ast.parse(textwrap.dedent(inspect.getsource(code)))
 
 
+@cache
 def _dump(code: Callable) -> str:
     """The code as text, with module constants that it names written out."""
     tree = _Essence().visit(_tree(code))

@@ -9,7 +9,7 @@ import time
 import uuid
 import warnings
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
@@ -136,7 +136,9 @@ def _record(key: str, name: str, make: Callable, parameters: dict[str, Any], dig
     }
 
 
+@cache
 def _code_of(make: Callable) -> str:
+    """Once a maker: all the code that it uses is read."""
     try:
         return fingerprint(make)
     except (OSError, SyntaxError):  # its file is another by now
