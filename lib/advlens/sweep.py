@@ -54,6 +54,8 @@ def finished(tasks: Sequence[Any], work: Callable, *, retries: int, **where: Any
     if not tasks:
         return
     with connected(**where) as client:
+        if not client.scheduler_info()["workers"]:  # of a queue, which may keep them waiting for long
+            print("no worker has come yet: waiting for one", flush=True)
         futures: dict[Any, Future] = {}
         for task in tasks:
             after = [futures[each] for each in task.needs]
