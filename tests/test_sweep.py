@@ -251,7 +251,7 @@ def test_a_notebook_s_cells_have_a_folder_each(place, scheduler, monkeypatch):
 
 def test_a_sweep_without_a_worker_says_that_it_waits(monkeypatch, capsys):
     monkeypatch.setattr(sweep, "as_completed", lambda futures, loop: [])  # waits for none
-    with LocalCluster(n_workers=0, dashboard_address=None) as cluster:
+    with LocalCluster(n_workers=0, dashboard_address="127.0.0.1:0") as cluster:
         done = sweep.finished([Task(about={}, do=print)], print, retries=0, scheduler=cluster.scheduler_address)
         assert list(done) == []
     assert capsys.readouterr().out == "no worker has come yet: waiting for one\n"
