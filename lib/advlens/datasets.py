@@ -167,7 +167,7 @@ def _load_user(path: Path) -> DataSet:
     arrays = read_npz(path)
     names = next((names for names in USER_NAMES if names[0] in arrays), USER_NAMES[0])
     try:
-        class_names = _with_numbers(arrays, names[1], names[3])
+        class_names = with_numbers(arrays, names[1], names[3])
         images, labels = _user_pair(arrays, *names[:2])
         if any(name in arrays for name in names[2:]):
             test_images, test_labels = _user_pair(arrays, *names[2:])
@@ -232,7 +232,7 @@ def user_images(images: Array) -> Array:
     return checked_images(images[..., None] if images.ndim == 3 else images)
 
 
-def _with_numbers(arrays: dict[str, Array], *names: str) -> tuple[str, ...]:
+def with_numbers(arrays: dict[str, Array], *names: str) -> tuple[str, ...]:
     """Puts class numbers from 0 in place of names, or of numbers from 1, and returns the classes' names if it did."""
     found = [arrays[name] for name in names if name in arrays]
     if all(labels.dtype.kind in "US" for labels in found) and found:
