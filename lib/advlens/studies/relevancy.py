@@ -20,11 +20,11 @@ from sklearn.linear_model import LogisticRegression
 from advlens import metrics
 from advlens.arrays import Array, checked_whole
 from advlens.attacks import AttackSet
-from advlens.benchmark import Benchmark, Scored
+from advlens.benchmark import Benchmark, Scored, Stratum
 from advlens.benchmark.judging import BAR, count_rows, difference, with_verdicts
 from advlens.benchmark.protocol import CORRECTED, Protocol, Split, Stopping, Threshold
 from advlens.benchmark.samples import chosen_rows, is_adversarial
-from advlens.benchmark.vocabulary import COMMITTED_ACCURACY, Condition, Negatives, Part, Stratum, TrainedOn
+from advlens.benchmark.vocabulary import COMMITTED_ACCURACY, Condition, Negatives, Part, TrainedOn
 from advlens.classifier import Classifier
 from advlens.detectors import Detector, Logistic, Network, Sign
 from advlens.explanations import colour_map, explain
