@@ -148,6 +148,8 @@ def test_the_notebook_s_widgets_answer_in_jupyterlab(browser, lab):
     attacked = shown.locator('.advlens img[alt="image, attacked"]')
     attacked.wait_for(timeout=60_000)
     assert shown.locator(".advlens svg rect.attacked").count() >= 5
+    assert shown.locator(".jp-RenderedMarkdown th").count() == 6
+    assert shown.locator(".jp-RenderedMarkdown td strong").count() >= 3  # scores above their thresholds
     seen = [attacked.get_attribute("src")]
 
     def changed(act):

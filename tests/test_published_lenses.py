@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from scipy import stats
 from scipy.ndimage import median_filter
-from scipy.spatial.distance import mahalanobis
+from scipy.spatial.distance import cdist, mahalanobis
 from scipy.special import logsumexp, softmax
 from sklearn.covariance import EmpiricalCovariance
 
@@ -27,6 +27,7 @@ from advlens.lenses import (
     ShapSignature,
 )
 from advlens.lenses.natural_scenes import asymmetric_fit, normalised, symmetric_fit
+from advlens.lenses.training_features import _nearest
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +131,16 @@ def test_mahalanobis_against_scipy_and_scikit_learn(lenses, max_pooling_classifi
     nearest = min(mahalanobis(hidden[300], mean, precision) ** 2 for mean in means.values())
     found = lenses["mahalanobis"].measure(real_images[300:301])["mahalanobis at hidden"][0]
     assert found == pytest.approx(nearest, rel=1e-3)
+
+
+@pytest.mark.parametrize("away", [0.0, 1e6])
+def test_the_nearest_are_those_of_all_distances_where_float32_sees_none_as_well(away):
+    rng = np.random.default_rng(0)
+    among = (rng.normal(size=(400, 60)) + away).astype(np.float32)
+    own = np.concatenate([(rng.normal(size=(50, 60)) + away).astype(np.float32), among[:20]])
+    distances = cdist(own, among)
+    distances[distances == 0] = np.inf
+    np.testing.assert_array_equal(_nearest(own, among, 5), np.sort(distances, axis=1)[:, :5])
 
 
 def test_dimensionality_by_hand_and_of_cubes_of_known_dimension(lenses, real_images):

@@ -2,18 +2,22 @@
 
 import itertools
 import os
+import re
+import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from distributed import LocalCluster
 
 from advlens import cli, profiles, runs, sweep
 from advlens.benchmark import LONG_TABLE
 from advlens.store.store import Store, list_artifacts
 from advlens.suite import LEARNT, METRICS_ASKED, Sizes, Suite
-from advlens.sweep_plan import read
+from advlens.sweep_plan import Task, read
 from advlens.workbench import Workbench
 from tests.test_runs import write_notebook
 
@@ -243,3 +247,27 @@ def test_a_notebook_s_cells_have_a_folder_each(place, scheduler, monkeypatch):
         folder = (place / "runs" / "books" / table.loc[amount, "result"]).parents[1]
         assert (folder / "figures" / "part.csv").read_text() == str(12 / amount)
     assert not (place / "runs" / "books" / "sweep.parquet").exists()
+
+
+def test_a_sweep_without_a_worker_says_that_it_waits(monkeypatch, capsys):
+    monkeypatch.setattr(sweep, "as_completed", lambda futures, loop: [])  # waits for none
+    with LocalCluster(n_workers=0, dashboard_address="127.0.0.1:0") as cluster:
+        done = sweep.finished([Task(about={}, do=print)], print, retries=0, scheduler=cluster.scheduler_address)
+        assert list(done) == []
+    assert capsys.readouterr().out == "no worker has come yet: waiting for one\n"
+
+
+def test_the_page_asks_slurm_for_workers_of_one_task(tmp_path, monkeypatch):
+    jobqueue = pytest.importorskip("dask_jobqueue", reason="pip install dask-jobqueue")
+    page = (Path(__file__).parents[1] / "docs" / "sweeps.md").read_text()
+    (code,) = re.findall(r"```\n(from dask_jobqueue.*?)```", page, re.DOTALL)
+    asked, names = [], {"input": lambda said: asked.append(said.split()[-5])}
+    monkeypatch.setattr(jobqueue.SLURMCluster, "adapt", lambda self, **jobs: asked.append(jobs))
+    exec(code.replace("/shared", str(tmp_path)), names)
+    with names["cluster"] as cluster:
+        script, address = cluster.job_script(), cluster.scheduler_address
+    assert asked == [{"minimum_jobs": 100, "maximum_jobs": 100}, address]
+    assert subprocess.run(["bash", "-n"], input=script, text=True).returncode == 0
+    lines = script.splitlines()
+    assert {f"cd {tmp_path}/advlens", "#SBATCH --cpus-per-task=4", "#SBATCH --gres=gpu:1"} < set(lines)
+    assert f"dask_worker {address} --name dummy-name --nthreads 1 " in lines[-1]

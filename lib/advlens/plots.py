@@ -26,14 +26,8 @@ from advlens.arrays import Array
 
 # One colour a family of detectors, the same in every figure (Okabe & Ito's palette, safe for the colour-blind).
 FAMILY_COLOURS = {
-    "input": "#0072B2",
-    "relevancy": "#D55E00",
-    "baseline": "#999999",
-    "uncertainty": "#009E73",
-    "closeness": "#E69F00",
-    "neighbours": "#56B4E9",
-    "explanation": "#D55E00",
-    "fused": "#CC79A7",
+    **{"input": "#0072B2", "relevancy": "#D55E00", "baseline": "#999999", "uncertainty": "#009E73"},
+    **{"closeness": "#E69F00", "neighbours": "#56B4E9", "explanation": "#D55E00", "fused": "#CC79A7"},
     "image": "#0072B2",
 }
 ATTACK_TITLES = {
@@ -43,17 +37,15 @@ ATTACK_TITLES = {
     **{"boundary": "Boundary", "square": "Square", "pgd_l2": "PGD, L2", "apgd_ce": "APGD-CE", "apgd_dlr": "APGD-DLR"},
     **{"jsma": "JSMA", "elastic_net": "Elastic net", "spatial": "Spatial"},
     **{"hop_skip_jump": "HopSkipJump", "universal": "Universal", "ilap": "ILAP", "ilaf": "ILAF", "ddn": "DDN"},
-    **{"carlini_linf": "Carlini–Wagner L∞", "fab": "FAB", "fab_linf": "FAB, L∞"},
-    **{"svm": "SVM"},
+    **{"carlini_linf": "Carlini–Wagner L∞", "fab": "FAB", "fab_linf": "FAB, L∞", "svm": "SVM"},
 }
 """The catalogue's names → as people know them."""
 OTHER_TITLES = {
     **{"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "KDE": "density"},
     **{"average_pooling_cnn": "average-pooling network", "two_conv_cnn": "two-convolution network"},
     **{"digits_dropout_cnn": "dropout network", "fashion_dropout_cnn": "dropout network"},
-    **{"deep_knn_cnn": "deep k-NN network"},
+    **{"deep_knn_cnn": "deep k-NN network", "deep knn": "Deep kNN"},
     **{"kd bu": "KD + BU", "lid": "LID", "ml loo": "ML-LOO", "pasa": "PASA", "magnet": "MagNet"},
-    **{"deep knn": "Deep kNN"},
     **{"mahalanobis": "Mahalanobis", "shap signature": "SHAP signature", "off grey levels": "off-grid pixels"},
     **{
         f"{joined}, {head}": f"{title} ({head})"
@@ -101,35 +93,21 @@ class Shown:
 
 
 def show(figure: Figure, path: Path) -> Shown:
-    """Saves a figure as PNG and returns what a notebook cell displays of it.
-
-    Args:
-        path: the file to write, with its suffix; its folder is made when needed.
-    """
+    """Saves a figure as PNG, in a folder that is made when needed, and returns what a notebook cell displays of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100, bbox_inches="tight", metadata={"Software": None})
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=100, bbox_inches="tight", metadata={"Software": None})
     plt.close(figure)
-    path.write_bytes(_in_256_colours(buffer))
+    # With a palette it has a third of the bytes: notebooks hold their pictures.
+    Image.open(drawn).convert("RGB").quantize(256, kmeans=1).save(path, format="png", optimize=True)
     return Shown(path.read_bytes(), describe(figure))
-
-
-def _in_256_colours(png: io.BytesIO) -> bytes:
-    """The picture with a palette, a third of the bytes: notebooks hold their pictures."""
-    smaller = io.BytesIO()
-    Image.open(png).convert("RGB").quantize(256, kmeans=1).save(smaller, format="png", optimize=True)
-    return smaller.getvalue()
 
 
 def describe(figure: Figure) -> str:
     """What a figure shows, as text: its titles, axes, and a few numbers of each line, bar, point and image."""
     lines = [f"figure: {figure.get_suptitle()}"]
     for axes in figure.axes:
-        content = [
-            *map(_line_text, axes.lines),
-            *map(_points_text, axes.collections),
-            *map(_image_text, axes.images),
-        ]
+        content = [*map(_line_text, axes.lines), *map(_points_text, axes.collections), *map(_image_text, axes.images)]
         bars = [bar.get_height() for bar in axes.patches if hasattr(bar, "get_height")]  # pyright: ignore[reportAttributeAccessIssue]
         content += [f"{len(bars)} bars, mean {np.mean(bars):.3f}"] if bars else []
         labels = " / ".join(filter(None, (axes.get_title(), axes.get_xlabel(), axes.get_ylabel()))).replace("\n", " ")
@@ -182,7 +160,7 @@ def _panel_title(name: str, *, of: Sequence[str], columns: int) -> str:
 def _legend_columns(count: int) -> int:
     """How many names stand side by side, so that all rows of a legend are about as long."""
     rows = -(-count // MAX_LEGEND_COLUMNS)
-    return -(-count // max(rows, 1))
+    return -(-count // rows)
 
 
 def _colours_of(names: Sequence[str]) -> dict[str, Any]:
@@ -215,12 +193,8 @@ def learning_curves(histories: Mapping[str, pd.DataFrame], *, title: str) -> Fig
     stopped = any("val_loss" in history for history in histories.values())
     left.set(xlabel="epoch", ylabel="cross-entropy (nats)", yscale="log")
     right.set(xlabel="epoch", ylabel="accuracy" if stopped else "training accuracy")
-    figure.legend(
-        *right.get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=4,
-        title="solid: training; dashed: the images that stop it" if stopped else None,
-    )
+    said = "solid: training; dashed: the images that stop it" if stopped else None
+    figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=4, title=said)
     figure.suptitle(title)
     return figure
 
@@ -237,14 +211,8 @@ def image_grid(
     """
     apply_style()
     count = len(column_titles)
-    size = WIDTH / (count + 1)
-    figure, grid = plt.subplots(
-        len(rows),
-        count,
-        figsize=(WIDTH, size * (len(rows) + 0.35) + 0.3),
-        squeeze=False,
-        gridspec_kw={"wspace": 0.05},
-    )
+    size = WIDTH, WIDTH / (count + 1) * (len(rows) + 0.35) + 0.3
+    figure, grid = plt.subplots(len(rows), count, figsize=size, squeeze=False, gridspec_kw={"wspace": 0.05})
     for axes_row, (label, pictures) in zip(grid, rows.items(), strict=True):
         for axes, picture in zip(axes_row, pictures, strict=True):
             _draw(axes, np.squeeze(picture), signed=label in symmetric)
@@ -350,8 +318,8 @@ def heatmaps(
         table: a row a cell; `row`, `column`, `value`, `text` and `panel` name its columns. Categories stand in their
             order.
         axis: the text of the colour bar, with its unit and n; colours run from 0 to 1.
-        columns: how many panels stand side by side; reference: the value that is white, such as chance;
-            without one, 0 is.
+        columns: how many panels stand side by side.
+        reference: the value that is white, such as chance; 0 where there is none.
     """
     apply_style()
     panels, labels = list(table[panel].unique()), list(table[row].unique())
@@ -363,14 +331,9 @@ def heatmaps(
             .reindex(index=labels, columns=list(table[column].unique()))
             for values in (value, text)
         )
-        style = {
-            "vmin": 0,
-            "vmax": 1,
-            **({"cmap": "Oranges"} if reference is None else {"cmap": "PuOr_r", "center": reference}),
-            "cbar": False,
-            "annot_kws": {"size": "x-small"},
-        }
-        sns.heatmap(cells, annot=texts, fmt="", ax=axes, **style)
+        colours = {"cmap": "Oranges"} if reference is None else {"cmap": "PuOr_r", "center": reference}
+        about = {"annot": texts, "annot_kws": {"size": "x-small"}, "fmt": "", "ax": axes, "cbar": False}
+        sns.heatmap(cells, vmin=0, vmax=1, **colours, **about)
         axes.set(title=name, xlabel=column, ylabel=row if axes.get_subplotspec().is_first_col() else "")
         axes.tick_params(axis="y", rotation=0)
         if sum(len(str(name)) for name in cells.columns) > WORDS_ABREAST:

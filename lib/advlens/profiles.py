@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-import nbformat
+import papermill
 import yaml
 
 from advlens.paths import project_root
@@ -35,14 +35,8 @@ def notebooks() -> list[Path]:
 
 def declared_parameters(notebook: Path) -> dict[str, Any]:
     """Name → default value, of a notebook's cell tagged `parameters`."""
-    book = nbformat.read(notebook, as_version=4)
-    cells = [cell.source for cell in book.cells if "parameters" in cell.metadata.get("tags", [])]
-    found = {}
-    for node in ast.parse("\n".join(cells)).body:
-        target = node.target if isinstance(node, ast.AnnAssign) else getattr(node, "targets", [None])[0]
-        if isinstance(target, ast.Name) and isinstance(node, ast.AnnAssign | ast.Assign) and node.value is not None:
-            found[target.id] = ast.literal_eval(node.value)
-    return found
+    found = papermill.inspect_notebook(str(notebook))
+    return {name: ast.literal_eval(parameter["default"]) for name, parameter in found.items()}
 
 
 def profile_parameters(profile: str) -> dict[str, Any]:
@@ -55,11 +49,15 @@ def profile_parameters(profile: str) -> dict[str, Any]:
             value of another type than the notebook's default, or out of range.
         FileNotFoundError: for a file that is not there.
     """
-    path = _path_of(profile)
+    path = Path(profile)
+    if not profile.endswith(".yaml"):
+        if profile not in PROFILES:
+            raise ValueError(
+                f"no profile is called {profile!r}: choose one of {', '.join(PROFILES)}, or the path of a .yaml"
+            )
+        path = project_root() / "notebooks" / "parameters" / f"{profile}.yaml"
     parameters = read_mapping(path, example="task_epochs: 3")
-    known: dict[str, Any] = {}
-    for notebook in notebooks():
-        known |= declared_parameters(notebook)
+    known = {name: value for notebook in notebooks() for name, value in declared_parameters(notebook).items()}
     unknown = sorted(set(parameters) - set(known))
     if unknown:
         raise ValueError(f"{path.name} sets {', '.join(unknown)}, which no notebook declares: correct the name")
@@ -86,16 +84,6 @@ def read_mapping(path: Path, *, example: str) -> dict[str, Any]:
     if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
         raise ValueError(f"{path.name} must map names to values, as `{example}`, got {found!r}")
     return found
-
-
-def _path_of(profile: str) -> Path:
-    if profile.endswith(".yaml"):
-        return Path(profile)
-    if profile not in PROFILES:
-        raise ValueError(
-            f"no profile is called {profile!r}: choose one of {', '.join(PROFILES)}, or the path of a .yaml"
-        )
-    return project_root() / "notebooks" / "parameters" / f"{profile}.yaml"
 
 
 def fault_of(value: Any, default: Any) -> str | None:

@@ -9,7 +9,7 @@ import nbformat
 from advlens.datasets import CLASS_NAMES
 from advlens.paths import project_root
 from advlens.profiles import notebooks, profile_parameters
-from advlens.runs import Plan, execute, is_done, is_injected, relative
+from advlens.runs import Plan, code_cells, execute, is_done, relative
 
 BASELINE_DATASET = "mnist"
 BASELINES = ("baselines", "smoke")  # the run's name, and its profile
@@ -56,7 +56,7 @@ def make_baselines() -> None:
     execute(plan)
     for notebook in notebooks():
         book = _committable(plan.folder / "notebooks" / notebook.name)
-        for cell in _code_cells(book):
+        for cell in code_cells(book):
             for output in cell.outputs:  # a figure is compared by its description
                 output.get("data", {}).pop("image/png", None)
         nbformat.write(book, project_root() / "tests" / "notebooks" / notebook.name)
@@ -65,17 +65,13 @@ def make_baselines() -> None:
 def _with_outputs_of(executed: Path, notebook: Path) -> nbformat.NotebookNode:
     """A notebook as it is, prose included, with the outputs that its code had in a run."""
     book = nbformat.read(notebook, as_version=4)
-    ran = [cell for cell in _committable(executed).cells if cell.cell_type == "code" and not is_injected(cell)]
-    for number, (cell, done) in enumerate(zip(_code_cells(book), ran, strict=True), 1):
+    pairs = zip(code_cells(book), code_cells(_committable(executed)), strict=True)
+    for number, (cell, done) in enumerate(pairs, 1):
         cell.outputs, cell.execution_count = done.outputs, number
         for output in cell.outputs:
             if "execution_count" in output:
                 output["execution_count"] = number
     return book
-
-
-def _code_cells(book: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
-    return [cell for cell in book.cells if cell.cell_type == "code"]
 
 
 def _committable(executed: Path) -> nbformat.NotebookNode:

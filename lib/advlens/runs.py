@@ -141,10 +141,17 @@ def execute(plan: Plan, *, lanes: int = 1) -> None:
 
 def do_step(notebook: Path, target: Path, parameters: dict[str, Any], key: str) -> None:
     """Executes one notebook and marks it as done."""
-    with _recorded_reads(target) as reads:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    reads = target.with_suffix(".reads")  # the store of the notebook's kernel writes there which makers it is asked for
+    reads.write_text("")
+    os.environ[READS] = str(reads)
+    try:
         _execute_one(notebook, target, parameters)
         pairs = (line.rsplit(" ", 1) for line in reads.read_text().splitlines())
         mark_done(target, key, {name: int(version) for name, version in pairs})
+    finally:
+        os.environ.pop(READS)
+        reads.unlink()
 
 
 def _side_by_side(dataset: str, steps: Mapping[str, Any], lanes: int, lock: IO[str]) -> None:
@@ -172,10 +179,7 @@ def _side_by_side(dataset: str, steps: Mapping[str, Any], lanes: int, lock: IO[s
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[IO[str]]:
-    """Holds a run's folder for this process; the system lets go of it when the process ends, however it ends.
-
-    Yields:
-        The lock; processes that are given it hold the folder, too.
+    """Holds a run's folder for this process, and those that are given the lock; the system lets go of it with the last.
 
     Raises:
         RuntimeError: where another process holds it.
@@ -189,20 +193,6 @@ def locked(folder: Path) -> Iterator[IO[str]]:
                 f"another run is at work in {relative(folder)}: wait for it, or choose another name"
             ) from error
         yield file
-
-
-@contextlib.contextmanager
-def _recorded_reads(target: Path) -> Iterator[Path]:
-    """The file in which the store of a notebook's kernel writes the makers whose artifacts it is asked for."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    reads = target.with_suffix(".reads")
-    reads.write_text("")
-    os.environ[READS] = str(reads)
-    try:
-        yield reads
-    finally:
-        os.environ.pop(READS)
-        reads.unlink()
 
 
 def _execute_one(notebook: Path, target: Path, parameters: dict[str, Any]) -> None:
@@ -262,12 +252,10 @@ def sigterm_as_exit() -> Iterator[None]:
 
 
 def _cell_at_work(partial: Path) -> str:
-    """The last cell that was started, as "cell 5", numbered as in the author's notebook; papermill calls all cells
-    completed in the end.
-    """
-    cells = nbformat.read(partial, as_version=4).cells if partial.exists() else []
-    code = [cell for cell in cells if cell.cell_type == "code" and not is_injected(cell)]
-    started = [number for number, cell in enumerate(code, 1) if cell.metadata.get("papermill", {}).get("start_time")]
+    """The last cell that was started, as "cell 5", numbered as in the author's notebook."""
+    cells = code_cells(nbformat.read(partial, as_version=4)) if partial.exists() else []
+    # papermill calls all cells completed in the end
+    started = [number for number, cell in enumerate(cells, 1) if cell.metadata.get("papermill", {}).get("start_time")]
     return f"cell {started[-1]}" if started else "its start"
 
 
@@ -299,25 +287,21 @@ def is_done(target: Path, key: str) -> bool:
 
 
 def mark_done(target: Path, key: str, reads: Mapping[str, int]) -> None:
-    """Marks a file as done with a key: see `is_done`.
-
-    Args:
-        reads: maker → version, of those whose artifacts it rests on.
-    """
+    """Marks a file as done with a key and the versions of the makers whose artifacts it rests on: see `is_done`."""
     partial = target.with_suffix(".partial")
     partial.write_text(json.dumps({"key": key, "reads": dict(reads)}, indent=1))
     partial.replace(target.with_suffix(".done"))
 
 
-def code_of(notebook: Path) -> list[str]:
+def code_cells(book: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
     """A notebook's code cells, without the one that papermill injects."""
-    cells = nbformat.read(notebook, as_version=4).cells
-    return [cell.source for cell in cells if cell.cell_type == "code" and not is_injected(cell)]
+    code = (cell for cell in book.cells if cell.cell_type == "code")
+    return [cell for cell in code if "injected-parameters" not in cell.metadata.get("tags", [])]
 
 
-def is_injected(cell: nbformat.NotebookNode) -> bool:
-    """Whether papermill put a cell there."""
-    return "injected-parameters" in cell.metadata.get("tags", [])
+def code_of(notebook: Path) -> list[str]:
+    """The text of a notebook's `code_cells`."""
+    return [cell.source for cell in code_cells(nbformat.read(notebook, as_version=4))]
 
 
 def relative(path: Path) -> str:

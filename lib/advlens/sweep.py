@@ -39,7 +39,7 @@ def connected(*, workers: int = 0, scheduler: str = "") -> Iterator[Client]:
             about = {"TF_NUM_INTRAOP_THREADS": threads, "TF_NUM_INTEROP_THREADS": 1, "OMP_NUM_THREADS": threads}
             # Dask holds no data here: memory in use is no reason to pause a worker, which it would never leave again.
             never = {f"distributed.worker.memory.{name}": False for name in ("target", "spill", "pause")}
-            quiet = {"silence_logs": logging.CRITICAL, "dashboard_address": None, "preload": [NO_SIGINT]}
+            quiet = {"silence_logs": logging.CRITICAL, "dashboard_address": "127.0.0.1:0", "preload": [NO_SIGINT]}
             cluster = LocalCluster(n_workers=workers, threads_per_worker=1, env=about, config=never, **quiet)
             scheduler = stack.enter_context(contextlib.closing(cluster)).scheduler_address
         try:
@@ -54,6 +54,8 @@ def finished(tasks: Sequence[Any], work: Callable, *, retries: int, **where: Any
     if not tasks:
         return
     with connected(**where) as client:
+        if not client.scheduler_info()["workers"]:  # of a queue, which may keep them waiting for long
+            print("no worker has come yet: waiting for one", flush=True)
         futures: dict[Any, Future] = {}
         for task in tasks:
             after = [futures[each] for each in task.needs]

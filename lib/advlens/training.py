@@ -1,4 +1,4 @@
-"""Training of networks, seeded and with early stopping: Keras's own loop, and a compiled one for small networks."""
+"""Training of networks, seeded: Keras's own loop for task networks, and a compiled one for small networks."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from advlens.arrays import Array
+from advlens.arrays import Array, checked_whole
 from advlens.networks.building import Builder, built
 from advlens.progress import progress
 from advlens.store import artifact, storable
 
+BATCH_SIZE = 128
 STEPS_A_CALL = 16  # with the same results: a call of several steps takes longer to trace and less time to run
 SHORT = 500  # steps of a training that is not worth that
 JUDGED_AT_ONCE = 512
@@ -46,67 +47,31 @@ class Trained:
 def train_task_network(
     images: Array, labels: Array, *, builder: Builder, num_classes: int, epochs: int, seed: int
 ) -> Trained:
-    """Trains a task network with Adam, rate 1e-3 falling to 0 as a cosine, in batches of 128.
+    """Trains a task network by cross-entropy with Adam, rate 1e-3 falling to 0 as a cosine, in batches of 128.
 
     Args:
         images: (n, h, w, channels) float32 in [0, 1].
         labels: (n,) classes.
         builder: makes the untrained network, one of `networks.NETWORKS`.
+    Raises:
+        ValueError: for epochs that are no whole number, 1 or more.
     """
+    checked_whole(epochs, name="epochs")
     keras.utils.set_random_seed(seed)
     model = built(builder, input_shape=images.shape[1:], num_classes=num_classes)
-    steps = epochs * -(-len(images) // 128)
-    optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(1e-3, steps))  # pyright: ignore[reportArgumentType]
-    return train(model, images, labels, optimizer=optimizer, epochs=epochs, batch_size=128, seed=seed)
-
-
-def train(
-    model: keras.Model,
-    inputs: Array,
-    labels: Array,
-    *,
-    optimizer: keras.optimizers.Optimizer,
-    epochs: int,
-    batch_size: int,
-    seed: int,
-    validation: tuple[Array, Array] | None = None,
-    patience: int | None = None,
-) -> Trained:
-    """Fits a network that ends in logits, by cross-entropy.
-
-    Args:
-        inputs: (n, …) float32; labels: (n,) classes.
-        validation: inputs and labels whose loss decides which epoch is best.
-        patience: epochs without a better validation loss after which training stops; needs `validation`.
-    Raises:
-        ValueError: for `patience` without `validation`, or fewer than one epoch.
-    """
-    if patience is not None and validation is None:
-        raise ValueError("patience needs validation data to watch: pass validation=(inputs, labels)")
-    if epochs < 1:
-        raise ValueError(f"epochs must be at least 1, got {epochs}")
+    steps = -(-len(images) // BATCH_SIZE)
+    rate = keras.optimizers.schedules.CosineDecay(1e-3, epochs * steps)
     keras.utils.set_random_seed(seed)
-    steps = -(-len(inputs) // batch_size)
     model.compile(
-        optimizer,
+        keras.optimizers.Adam(rate),  # pyright: ignore[reportArgumentType]
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
         steps_per_execution=min(STEPS_A_CALL, steps) if epochs * steps > SHORT else 1,
     )
     with progress(description=f"training {model.name}", unit="epoch", total=epochs) as bar:
-        callbacks = [keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: bar.update())]
-        if patience is not None:
-            callbacks.append(keras.callbacks.EarlyStopping(patience=patience, restore_best_weights=True))  # pyright: ignore[reportArgumentType]
-        history = model.fit(
-            inputs,
-            labels,
-            batch_size=batch_size,
-            epochs=epochs,
-            validation_data=validation,
-            callbacks=callbacks,
-            verbose=0,  # pyright: ignore[reportArgumentType]
-        ).history
-    table = pd.DataFrame(history)
+        shown = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: bar.update())
+        about: dict[str, Any] = {"batch_size": BATCH_SIZE, "epochs": epochs, "callbacks": [shown], "verbose": 0}
+        table = pd.DataFrame(model.fit(images, labels, **about).history)
     table.insert(0, "epoch", np.arange(1, len(table) + 1))
     return Trained(model, table)
 
@@ -145,7 +110,13 @@ class RepeatedTraining:
         validation: tuple[Array, Array] | None = None,
         patience: int | None = None,
     ) -> Trained:
-        """As `train`, of a network that is built anew."""
+        """Trains a network that is built anew.
+
+        Args:
+            inputs: (n, …) float32; labels: (n,) classes.
+            validation: inputs and labels whose loss decides which epoch is best.
+            patience: epochs without a better validation loss after which training stops.
+        """
         rng, trained = np.random.default_rng(seed), self._reset(seed)
         inputs, labels = tf.constant(inputs), tf.constant(labels, tf.int64)  # pyright: ignore[reportAssignmentType]
         watched = None if validation is None else (tf.constant(validation[0]), tf.constant(validation[1], tf.int64))

@@ -32,13 +32,8 @@ def readme() -> str:
     _, end, after = rest.partition(END)
     if not (start and end):
         raise ValueError(f"{README} must hold {START} and {END} around its table of verdicts: put them back")
-    return f"{before}{verdict_table()}{after}"
-
-
-def verdict_table() -> str:
-    """The table as Markdown, between the marks that the README holds it by."""
     words = (Path(__file__).parent / "templates" / "verdicts.md").read_text()
-    return f"{START}\n\n{words.format(**verdict_numbers())}\n{END}"
+    return f"{before}{START}\n\n{words.format(**verdict_numbers())}\n{END}{after}"
 
 
 def verdict_numbers() -> dict[str, str]:

@@ -4,7 +4,7 @@ It ties the stages to the store and computes nothing itself.
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -64,7 +64,6 @@ class Workbench:
         Raises:
             ValueError: for a name that is not in `networks.NETWORKS`, or epochs that are no whole number.
         """
-        checked_whole(epochs, name="epochs")
         images, labels = self.training
         return self.store.keep(
             f"task_network.{network}",
@@ -104,13 +103,15 @@ class Workbench:
         Raises:
             ValueError: for an unknown attack, or where n is not positive, or there are fewer such images.
         """
-        return self.store.keep(*self._crafting(attack), **self._attack(attack, classifier, n, title, parameters))
+        find_attack(attack)  # before the test images are classified
+        return self.attack_on(self._attacked(classifier, n), attack, classifier, title=title, **parameters)
 
     def attack_on(
         self, source: Array, attack: str, classifier: Classifier, *, title: str | None = None, **parameters: Any
     ) -> AttackSet:
         """As `attack_set`, on the test images of the (n,) places given, all of which the classifier gets right."""
-        return self.store.keep(*self._crafting(attack), **self._on(source, attack, classifier, title, parameters))
+        about = self._attack(source, attack, classifier, title, parameters)
+        return self.store.keep(f"attack.{attack}", attack_images, **about)
 
     def attack_seconds(
         self, attack: str, classifier: Classifier, *, n: int, title: str | None = None, **parameters: Any
@@ -120,24 +121,19 @@ class Workbench:
         Raises:
             KeyError: where it was not crafted yet.
         """
-        return self.store.seconds(*self._crafting(attack), **self._attack(attack, classifier, n, title, parameters))
+        about = self._attack(self._attacked(classifier, n), attack, classifier, title, parameters)
+        return self.store.seconds(f"attack.{attack}", attack_images, **about)
 
-    def _crafting(self, attack: str) -> tuple[str, Callable[..., AttackSet]]:
-        return f"attack.{attack}", attack_images
-
-    def _attack(
-        self, attack: str, classifier: Classifier, n: int, title: str | None, parameters: dict[str, Any]
-    ) -> dict[str, Any]:
-        """What `attack_images` is given."""
-        find_attack(attack)
+    def _attacked(self, classifier: Classifier, n: int) -> Array:
         correct = self.correct_sources(classifier)
         if not 1 <= n <= len(correct):
             raise ValueError(f"attacked_images must be 1 to {len(correct)}, the correctly classified ones, got {n}")
-        return self._on(correct[:n], attack, classifier, title, parameters)
+        return correct[:n]
 
-    def _on(
+    def _attack(
         self, source: Array, attack: str, classifier: Classifier, title: str | None, parameters: dict[str, Any]
     ) -> dict[str, Any]:
+        """What `attack_images` is given."""
         return {
             "name": title or attack,
             "entry": find_attack(attack),
@@ -149,37 +145,18 @@ class Workbench:
             **parameters,
         }
 
-    def attack_sets(
-        self,
-        attacks: Sequence[str],
-        classifier: Classifier,
-        *,
-        n: int,
-        parameters: dict[str, dict] | None = None,
-    ) -> dict[str, AttackSet]:
-        """Several attacks on the same images, by their names.
-
-        Raises:
-            ValueError: for an unknown attack, or parameters of one that is not asked for.
-        """
-        given = parameters or {}
-        unknown = sorted(set(given) - set(attacks))
-        if unknown:
-            raise ValueError(f"parameters are given for {', '.join(unknown)}, but the attacks are {', '.join(attacks)}")
+    def attack_sets(self, attacks: Sequence[str], classifier: Classifier, *, n: int) -> dict[str, AttackSet]:
+        """Several attacks on the same images, by their names: see `attack_set`."""
         for name in attacks:
             find_attack(name)
-        return {name: self.attack_set(name, classifier, n=n, **given.get(name, {})) for name in attacks}
+        return {name: self.attack_set(name, classifier, n=n) for name in attacks}
 
     def stopped_at(
         self, margins: Sequence[float], attack: str, classifier: Classifier, *, n: int, **parameters: Any
     ) -> dict[str, AttackSet]:
         """An attack that goes on until another logit leads by each margin; by names such as "deepfool, margin 2"."""
-        names = {f"{attack}, margin {margin:g}": margin for margin in margins}
-        about: dict[str, Any] = {"n": n, **parameters}
-        return {
-            name: self.attack_set(attack, classifier, title=name, margin=margin, **about)
-            for name, margin in names.items()
-        }
+        names = {f"{attack}, margin {margin:g}": {"margin": margin, **parameters} for margin in margins}
+        return {name: self.attack_set(attack, classifier, n=n, title=name, **about) for name, about in names.items()}
 
     def benchmark(
         self,

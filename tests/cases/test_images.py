@@ -6,6 +6,7 @@ from PIL import Image
 
 from advlens.arrays import checked_images, checked_labels
 from advlens.datasets import load
+from advlens.given_images import read_images
 from advlens.photographs import load_photographs
 
 LEVELS = np.random.default_rng(0).integers(0, 256, (20, 6, 6)).astype(np.uint8)
@@ -112,3 +113,29 @@ def test_a_folder_of_grey_pictures_is_read_with_one_channel(tmp_path):
     np.testing.assert_allclose(images, UNIT[:2], atol=1e-7)
     with pytest.raises(ValueError, match="channels must be 1 or 3, got 2"):
         load_photographs(tmp_path, channels=2)
+
+
+READERS = {
+    "given": lambda folder: read_images(str(folder), shape=(6, 6, 1), num_classes=2).names,
+    "photographs": lambda folder: load_photographs(folder, size=6, channels=1)[0],
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_what_is_no_picture_is_passed_over_and_counted(reader, tmp_path):
+    for name in ("a.png", "b.tif", "c.gif"):
+        Image.fromarray(LEVELS[0]).save(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("x")
+    (tmp_path / "._a.png").write_bytes(b"Mac OS X")
+    with pytest.warns(UserWarning, match=r"3 of 4 files are passed over \(.gif, .tif, .txt\): pictures are .jpg"):
+        assert READERS[reader](tmp_path) == ["a.png"]
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("side", [1100, 1500])  # Pillow warns of more pixels than its limit, and refuses twice as many
+def test_a_picture_of_too_many_pixels_is_named(side, reader, tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10**6)
+    Image.new("L", (900, 900)).save(tmp_path / "a.png")
+    Image.new("L", (side, side)).save(tmp_path / "b.png")
+    with pytest.raises(ValueError, match=r"b\.png has more than 1 million pixels: make it smaller"):
+        READERS[reader](tmp_path)

@@ -140,7 +140,7 @@ def test_a_network_of_8_bit_images_has_gradients(images):
     classifier = Classifier(mine, input_range=(0, 255))
     levels = np.rint(images * 255)
     np.testing.assert_allclose(
-        classifier.predict((levels / 255).astype(np.float32)), keras_outputs(mine, levels.astype(np.uint8)), rtol=1e-4
+        classifier.predict((levels / 255).astype(np.float32)), keras_outputs(mine, levels.astype(np.uint8)), **CLOSE
     )
     assert np.abs(classifier.loss_gradient(images, np.zeros(40, int))).max() > 0
 
@@ -350,6 +350,16 @@ def test_a_guard_of_a_subclassed_model_leaves_out_what_needs_layers(images):
     for name in ("deep_knn", "first_layer_distance", "local_entropy"):
         assert "the layers of 'subclassed', a Subclassed, can't be seen" in made.card["lenses_left_out"][name]
     assert made.screen(images[:5])["p-value"].between(0, 1).all()
+
+
+def test_a_guard_whose_network_runs_code_is_read_with_the_network(images, tmp_path):
+    made = guard.fit(network(layers.Lambda(lambda x: x + 1), layers.Dense(5)), images, lenses=["energy"], fpr=0.15)
+    folder = made.save(tmp_path / "guard")
+    with pytest.raises(ValueError, match=r"holds Lambda.* whose code opening it would run.* and pass the network"):
+        guard.Guard.load(folder)
+    opened = keras.models.load_model(folder / "network.keras", safe_mode=False)
+    again = guard.Guard.load(folder, network=opened)
+    np.testing.assert_allclose(again(images), made(images))
 
 
 def test_dropout_that_can_t_be_seen_is_named(images):

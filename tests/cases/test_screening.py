@@ -1,6 +1,7 @@
 """Guards as newcomers meet them: ranges, orders of classes, folders of pictures, mistakes."""
 
 import re
+import warnings
 
 import keras
 import numpy as np
@@ -51,12 +52,27 @@ def test_a_wrong_range_is_noticed_with_and_without_labels(name, advice, labelled
     assert made.card["lenses"] == ["energy"]
 
 
+@pytest.mark.parametrize("low", [-1, 0])
+def test_a_range_that_does_not_show_plainly_is_said_where_the_network_is_good_in_it(low, digits):
+    keras.utils.set_random_seed(1)
+    network = keras.Sequential([layers.Input((28, 28, 1)), layers.Flatten(), layers.Dense(10)])
+    network.compile(keras.optimizers.Adam(2e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    network.fit(low + (1 - low) * digits[0], digits[1], batch_size=32, epochs=12, verbose=0)
+    for stated in (None, (low, 1)):
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            al.fit(Classifier(network, input_range=stated), digits[0], lenses=["energy"])
+        told = [str(each.message) for each in said if "better apart in [-1, 1] than in [0, 1] (" in str(each.message)]
+        assert len(told) == (low == -1 and stated is None)
+
+
 def untrained():
     keras.utils.set_random_seed(3)
     return keras.Sequential([layers.Input((28, 28, 1)), layers.Flatten(), layers.Dense(16, "relu"), layers.Dense(10)])
 
 
 @pytest.mark.parametrize("kind", ["trained", "one class", "two classes", "untrained"])
+@pytest.mark.filterwarnings("error:the network tells the images")
 def test_a_network_that_takes_0_to_1_is_not_refused(kind, networks, digits):
     rows = {"one class": digits[1] == 3, "two classes": digits[1] < 2}.get(kind, slice(None))
     network = untrained() if kind == "untrained" else networks["[0, 1]"]
@@ -127,6 +143,21 @@ def test_folders_and_names_are_labels_where_there_is_one_a_class(tmp_path):
     assert (named.labels.tolist(), named.class_names) == ([1, 0, 1, 0, 0, 1], ("cat", "dog"))
     with pytest.raises(ValueError, match="y holds 2 names, and the network has 3 classes: save class numbers from 0"):
         read_images(str(tmp_path / "named.npz"), num_classes=3, **about)
+
+
+@pytest.mark.parametrize(("part", "count"), [("train", 6), ("test", 2)])
+@pytest.mark.parametrize("names", [("x_train", "y_train", "x_test", "y_test"), ("x", "y", "x_test", "y_test")])
+def test_files_of_two_sets_give_the_one_that_is_asked_for(names, part, count, tmp_path):
+    labels = np.array([1, 2, 3, 1, 2, 3])
+    np.savez(tmp_path / "two.npz", **dict(zip(names, (LEVELS, labels[:, None], LEVELS[:2], labels[:2]), strict=True)))
+    with pytest.warns(UserWarning, match="classes are numbered 1: 0, 2: 1, 3: 2") as said:
+        given = read_images(str(tmp_path / "two.npz"), shape=(8, 8, 1), num_classes=3, part=part)
+    assert given.images.shape == (count, 8, 8, 1)
+    assert (given.labels.tolist(), given.class_names) == ((labels[:count] - 1).tolist(), ("1", "2", "3"))
+    taken = names[0] if part == "train" else "x_test"
+    assert str(said[0].message) == f"two.npz holds {names[0]} and x_test: {taken} is taken"
+    same = read_images(str(tmp_path / "two.npz"), shape=(8, 8, 1), num_classes=4, part=part)  # class 0 has no image
+    np.testing.assert_array_equal(np.ravel(same.labels), labels[:count])
 
 
 # ---------------------------------------------------------------- what is said

@@ -18,9 +18,9 @@ from advlens.benchmark.vocabulary import (
     Negatives,
     Part,
     Role,
-    Stratum,
     TrainedOn,
 )
+from advlens.metrics import Stratum
 
 __all__ = [
     "BEST_BASELINE",

@@ -13,16 +13,7 @@ from advlens import metrics
 from advlens.arrays import Array, checked_images, checked_seed, checked_whole
 from advlens.attacks import AttackSet
 from advlens.benchmark.fitting import Case, Heads, columns_of
-from advlens.benchmark.judging import (
-    BAR,
-    Scored,
-    count_rows,
-    difference,
-    estimates,
-    has_both,
-    scores_of,
-    with_verdicts,
-)
+from advlens.benchmark.judging import BAR, Scored, count_rows, difference, estimates, has_both, scores_of, with_verdicts
 from advlens.benchmark.measuring import Measurements, Once
 from advlens.benchmark.protocol import CORRECTED, Noise, Protocol, checked_word
 from advlens.benchmark.samples import TEST_SHARE, Samples, part_of_sources, sources_of
@@ -36,13 +27,13 @@ from advlens.benchmark.vocabulary import (
     Knowledge,
     Negatives,
     Part,
-    Stratum,
     TrainedOn,
 )
 from advlens.classifier import Classifier, checked_classifier
 from advlens.detectors import Detector, Head, Network, trivial_baselines
 from advlens.detectors.heads import train_head
 from advlens.lenses import Lens
+from advlens.metrics import Stratum
 from advlens.paths import plain_name
 from advlens.progress import progress
 from advlens.random import stream, stream_seed
@@ -116,19 +107,17 @@ class Benchmark:
         self.clean_source = np.arange(len(clean_images)) if clean_source is None else np.asarray(clean_source)
         self.baselines = list(trivial_baselines(classifier) if baselines is None else baselines)
         self.knowledge = dict(knowledge or {})
-        self.measurements = Measurements(
-            self.classifier,
-            self.attack_sets,
-            **{"clean_images": self.clean_images, "clean_labels": self.clean_labels, "clean_source": self.clean_source},
-            **{"seed": self.seed, "succeeded": dict(succeeded or {}), "keep": self._keep},
-        )
+        clean = self.clean_images, self.clean_labels, self.clean_source
+        about = {"seed": self.seed, "succeeded": dict(succeeded or {}), "keep": self._keep}
+        self.measurements = Measurements(self.classifier, self.attack_sets, *clean, **about)
         self._once, self._row = Once(), self.measurements.row_of_source
+        self._draws_seed = stream_seed(self.seed, "benchmark/draws")
         self._check_attack_sets()
         attacked = self._divide_images()
         parts = [part_of_sources(attacked, seed=self.seed, number=number) for number in range(self.n_seeds)]
         families = {**ATTACK_FAMILIES, **(families or {})}
         about = {"seed": self.seed, "train": self._train, "elsewhere": dict(elsewhere or {})}
-        self.heads = Heads(self.measurements, families=families, parts=parts, **about)
+        self.heads = Heads(self.measurements, families, parts, **about)
 
     def to_parts(self) -> dict[str, Any]:
         """All that its tables depend on besides detectors and words."""
@@ -213,6 +202,7 @@ class Benchmark:
         if len(heads) < self.heads.count(detector):
             return None
         about = self.samples(case.attack, case.condition, case.protocol.noise).about
+        about_clean = self.measurements.clean_samples(case.condition).about
         measured = self.measured(detector.lens, case.attack, case.condition, case.protocol.noise)[columns_of(detector)]
         of_test = self.heads.parts[0].index[self.heads.parts[0] == Part.TEST.value]
         test = np.union1d(self._clean_test, of_test)
@@ -224,9 +214,7 @@ class Benchmark:
             scores=scores,
             probabilities=expit(scores) if detector.head.gives_log_odds else None,
             parts=[self.heads.masks(about, case.protocol, number) for number in range(self.n_seeds)],
-            clean=self.measurements.clean_samples(case.condition)
-            .about.iloc[self._row.loc[test]]
-            .reset_index(drop=True),
+            clean=about_clean.iloc[self._row.loc[test]].reset_index(drop=True),
             clean_scores=scores_of(heads, clean, name=detector.name),
             threshold_scores=scores_of(heads, threshold, name=detector.name),
         )
@@ -250,12 +238,13 @@ class Benchmark:
         """
         protocol = about.get("protocol", CORRECTED)
         judged = {"stratum": protocol.positives, "negatives": protocol.negatives}
-        reached = {}
-        for number, detector in enumerate(candidates):
+        best, highest = None, -1.0
+        for detector in candidates:
             scored = self.scores(detector, attack, **about)
-            reached[number] = -1.0 if scored is None else scored.on_validation(RANKING[metric], **judged)
-        best = max(reached, key=lambda number: reached[number], default=None)
-        return None if best is None or reached[best] < 0 else candidates[best]
+            reached = -1.0 if scored is None else scored.on_validation(RANKING[metric], **judged)
+            if reached > highest:
+                best, highest = detector, reached
+        return best
 
     def best_baseline(self, attack: str, **about: Any) -> Detector | None:
         """The trivial baseline with the highest TPR at 5 % FPR on the validation parts; None where there is none."""
@@ -318,10 +307,10 @@ class Benchmark:
         bar = None if baseline is None else self.scores(baseline, case.attack, **about)
         row = {
             **{"attack": case.attack, "strength": _strength(self.attack_sets[case.attack])},
-            **{"detector": detector.name, "family": _text(detector.family), "protocol": case.protocol.name},
+            **{"detector": detector.name, "family": str(detector.family), "protocol": case.protocol.name},
             "trained_on": (case.trained_on if learns else TrainedOn.NOTHING).value,
             "condition": case.condition.value,
-            "knowledge": _text(self.knowledge.get(case.attack) or self._knowledge(detector, case.attack)),
+            "knowledge": str(self.knowledge.get(case.attack) or self._knowledge(detector, case.attack)),
             "seeds": self.heads.count(detector),
             "baseline": "" if baseline is None else baseline.name,
         }
@@ -339,10 +328,6 @@ class Benchmark:
         if known is None:
             return Knowledge.OBLIVIOUS
         return Knowledge.ADAPTIVE if known == detector.name and not detector.head.learns else Knowledge.TRANSFER
-
-    @property
-    def _draws_seed(self) -> int:
-        return stream_seed(self.seed, "benchmark/draws")
 
     def alarms(self, detectors: Sequence[Detector], images: Mapping[str, Array]) -> pd.DataFrame:
         """How many normal images of each kind are flagged at the threshold that clean images give for 5 %.
@@ -366,7 +351,7 @@ class Benchmark:
                 if heads:
                     scores = scores_of(heads, measured, name=detector.name)
                     found = metrics.flagged_share(scores, np.arange(len(shown)), **limits)
-                about = {"kind": kind, "detector": detector.name, "family": _text(detector.family), "n": len(shown)}
+                about = {"kind": kind, "detector": detector.name, "family": str(detector.family), "n": len(shown)}
                 rows.append(found.row(**about))
         return pd.DataFrame(rows)[["kind", "detector", "family", "estimate", "low", "high", "n"]]
 
@@ -412,7 +397,7 @@ class Benchmark:
             found = metrics.curve_values(judged["scores"][0], judged["is_adversarial"], fprs=rates)
             reached = [found[f"tpr_at_fpr_{rate:g}"][0] for rate in rates] + [1.0]
             about = {"attack": attack, "protocol": protocol.name, "detector": detector.name}
-            about |= {"family": _text(detector.family), "n": int(judged["is_adversarial"].sum())}
+            about |= {"family": str(detector.family), "n": int(judged["is_adversarial"].sum())}
             frames.append(pd.DataFrame({"false positive rate": grid, "true positive rate": reached}).assign(**about))
         columns = ["attack", "protocol", "detector", "family", "n", "false positive rate", "true positive rate"]
         return pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)
@@ -474,10 +459,6 @@ def view_of(benchmark: Benchmark, *, view: str, **about: Any) -> pd.DataFrame:
 def _strength(made: AttackSet) -> float:
     given = [made.parameters[name] for name in STRENGTHS if made.parameters.get(name) is not None]
     return float(given[0]) if given else float("nan")
-
-
-def _text(word: Any) -> str:
-    return word.value if hasattr(word, "value") else str(word)
 
 
 def _checked_words(words: Sequence[Any] | None, kind: type, default: Any, name: str) -> list[Any]:

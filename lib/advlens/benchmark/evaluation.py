@@ -45,11 +45,7 @@ class GivenScores(Lens):
         return pd.DataFrame({"score": scores.astype(np.float64)})
 
     def to_parts(self) -> dict[str, Any]:
-        """A function has no content to be kept by.
-
-        Raises:
-            TypeError: always.
-        """
+        """Raises TypeError: a function has no content to be kept by."""
         raise TypeError(f"the measurements of {self.name} can't be kept in a store: evaluate it without one")
 
 
@@ -121,12 +117,8 @@ def evaluate(
     if not made:
         source = _attacked_sources(classifier, x, y, attacked_images, seed=seed)
         for name in attacks:
-            about = {
-                "source": source,
-                "seed": stream_seed(seed, f"evaluate/{name}"),
-                **(parameters or {}).get(name, {}),
-            }
-            made[name] = craft(name, classifier, x[source], y[source], **about)
+            about = {"source": source, "seed": stream_seed(seed, f"evaluate/{name}")}
+            made[name] = craft(name, classifier, x[source], y[source], **about | dict((parameters or {}).get(name, {})))
     benchmark = Benchmark(
         classifier, made, clean_images=x, clean_labels=y, seed=seed, n_seeds=n_seeds, baselines=baselines
     )

@@ -3,7 +3,7 @@
 import copy
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -27,29 +27,23 @@ class Case:
     trained_on: TrainedOn
 
 
+@dataclass(eq=False)
 class Heads:
     """Fits heads to the measurements of attack sets.
 
-    Args:
-        families: attack → the family left out together with it.
-        parts: for each training seed, source → part; seed: of the benchmark.
+    Attributes:
+        parts: for each training seed, source → part.
         train: from a detector's name, a head and what its `fit` takes to that head, fitted, made or looked up.
-        elsewhere: detector's name → heads fitted to another data set, one a training seed.
+        families, seed, elsewhere: as in `Benchmark`.
     """
 
-    def __init__(
-        self,
-        measurements: Measurements,
-        *,
-        families: Mapping[str, str],
-        parts: Sequence[pd.Series],
-        seed: int,
-        train: Callable[..., Head],
-        elsewhere: Mapping[str, Sequence[Head]],
-    ) -> None:
-        self.measurements, self.families, self.elsewhere = measurements, families, elsewhere
-        self.parts, self.seed, self._train = parts, seed, train
-        self._once = Once()
+    measurements: Measurements
+    families: Mapping[str, str]
+    parts: Sequence[pd.Series]
+    seed: int
+    train: Callable[..., Head]
+    elsewhere: Mapping[str, Sequence[Head]]
+    _once: Once = field(default_factory=Once, init=False)
 
     def of(self, detector: Detector, case: Case) -> list[Head]:
         """The fitted heads, one for each training seed if they learn; fewer where the rows to fit one lack a class."""
@@ -100,7 +94,7 @@ class Heads:
             return head.fit(measured, truth, seed=seed)
         validation = self._rows(detector, attacks, case, number, case.protocol.stopped_by)
         about = {"measured": measured, "is_adversarial": truth, "validation": validation, "seed": seed}
-        return self._train(detector.name, head, **about)
+        return self.train(detector.name, head, **about)
 
     def _rows(
         self, detector: Detector, attacks: Sequence[str], case: Case, number: int, parts: Sequence[Part]

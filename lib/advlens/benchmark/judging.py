@@ -21,10 +21,9 @@ from advlens.benchmark.vocabulary import (
     Negatives,
     Part,
     Role,
-    Stratum,
 )
 from advlens.detectors import Head
-from advlens.metrics import Estimate
+from advlens.metrics import Estimate, Stratum
 
 BAR = f"tpr_at_fpr_{NOMINAL_FPR:g}"
 HIGHEST = 1e300  # stands for a score of infinity, which no metric takes
@@ -123,20 +122,18 @@ def estimates(
         return dict.fromkeys(wanted, metrics.MISSING)
     thresholds = threshold_scores(scored, judged, threshold)
     found: dict[str, Any] = metrics.intervals_of(samples(scored, stratum, negatives, threshold, seed))
-    rates = (
-        ("correct clean", (scored.clean["predicted"] == scored.clean["label"]).to_numpy()),
-        ("all clean", np.ones(len(scored.clean), bool)),
-    )
-    committed = {"threshold_scores": thresholds, "fpr": NOMINAL_FPR, "seed": seed}
-    for name, rows in rates:
-        if FPR_ON[name] in wanted and rows.any():
-            source = scored.clean["source"].to_numpy()[rows]
-            found[FPR_ON[name]] = metrics.flagged_share(scored.clean_scores[:, rows], source, **committed)
     noisy = chosen_rows(scored.about, scored.parts[0][Part.TEST], stratum=stratum, negatives=Negatives.NOISY)
     noisy &= (scored.about["role"] == Role.NOISY.value).to_numpy()
-    if FPR_ON["noisy"] in wanted and noisy.any():
-        source = scored.about["source"].to_numpy()[noisy]
-        found[FPR_ON["noisy"]] = metrics.flagged_share(scored.scores[:, noisy], source, **committed)
+    clean = scored.clean
+    normal = {
+        "correct clean": (clean, scored.clean_scores, (clean["predicted"] == clean["label"]).to_numpy()),
+        "all clean": (clean, scored.clean_scores, np.ones(len(clean), bool)),
+        "noisy": (scored.about, scored.scores, noisy),
+    }
+    committed = {"threshold_scores": thresholds, "fpr": NOMINAL_FPR, "seed": seed}
+    for name, (about, scores, rows) in normal.items():
+        if FPR_ON[name] in wanted and rows.any():
+            found[FPR_ON[name]] = metrics.flagged_share(scores[:, rows], about["source"].to_numpy()[rows], **committed)
     if COMMITTED_ACCURACY in wanted:
         at = np.array([[metrics.threshold_at_fpr(own, NOMINAL_FPR)] for own in thresholds])
         right = (judged["scores"] > at) == judged["is_adversarial"]
@@ -159,9 +156,7 @@ def difference(
     seed: int,
 ) -> metrics.Difference:
     """What detector a has above detector b in one metric, on the same rows and draws."""
-    if a is None or b is None:
-        return metrics.MISSING_DIFFERENCE
-    if not has_both(a.judged(stratum=stratum, negatives=negatives)):
+    if a is None or b is None or not has_both(a.judged(stratum=stratum, negatives=negatives)):
         return metrics.MISSING_DIFFERENCE
     first, second = (samples(each, stratum, negatives, threshold, seed)[metric] for each in (a, b))
     return first.minus(second)
@@ -209,6 +204,5 @@ def has_both(judged: Mapping[str, Any]) -> bool:
 def count_rows(judged: Mapping[str, Any] | None) -> dict[str, int]:
     if judged is None:
         return {"n_positive": 0, "n_negative": 0, "n_sources": 0}
-    truth = judged["is_adversarial"]
-    n_sources = len(np.unique(judged["source"]))
-    return {"n_positive": int(truth.sum()), "n_negative": int((~truth).sum()), "n_sources": n_sources}
+    n, n_positive = len(judged["source"]), int(judged["is_adversarial"].sum())
+    return {"n_positive": n_positive, "n_negative": n - n_positive, "n_sources": len(np.unique(judged["source"]))}

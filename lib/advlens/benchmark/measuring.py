@@ -1,6 +1,7 @@
 """The images of a benchmark under conditions, and what lenses measure of them: each lens each image once."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -27,30 +28,27 @@ class Once:
         return self._made[key]
 
 
+@dataclass(eq=False)
 class Measurements:
     """Measurements of clean images, of attack sets, and of others.
 
-    Args:
-        classifier, attack_sets, clean_images, clean_labels, clean_source, seed, succeeded: as in `Benchmark`.
-        keep: from a name, a lens and images to its measurements, made or looked up under that name.
+    Attributes:
+        keep: from a name, a lens and images to its measurements, made or looked up under that name; the others are as
+            in `Benchmark`.
     """
 
-    def __init__(
-        self,
-        classifier: Classifier,
-        attack_sets: Mapping[str, AttackSet],
-        *,
-        clean_images: Array,
-        clean_labels: Array,
-        clean_source: Array,
-        seed: int,
-        succeeded: Mapping[str, Callable[[Array], Array]],
-        keep: Callable[[str, Lens, Array], pd.DataFrame],
-    ) -> None:
-        self.classifier, self.attack_sets, self.seed, self.succeeded = classifier, attack_sets, seed, succeeded
-        self.clean_images, self.clean_labels, self.clean_source = clean_images, clean_labels, clean_source
-        self.row_of_source = pd.Series(np.arange(len(clean_source)), index=clean_source)
-        self._keep, self._once = keep, Once()
+    classifier: Classifier
+    attack_sets: Mapping[str, AttackSet]
+    clean_images: Array
+    clean_labels: Array
+    clean_source: Array
+    seed: int
+    succeeded: Mapping[str, Callable[[Array], Array]]
+    keep: Callable[[str, Lens, Array], pd.DataFrame]
+    _once: Once = field(default_factory=Once, init=False)
+
+    def __post_init__(self) -> None:
+        self.row_of_source = pd.Series(np.arange(len(self.clean_source)), index=self.clean_source)
 
     def samples(self, attack: str, condition: Condition | str, noise: Noise = Noise.MATCHED_NORM) -> Samples:
         """The images of an attack set with their roles, as a condition leaves them: clean, noisy, adversarial."""
@@ -72,9 +70,8 @@ class Measurements:
         """All clean images, as a condition leaves them."""
 
         def make() -> Samples:
-            roles = {Role.CLEAN: self.clean_images}
-            labels, source = self.clean_labels, self.clean_source
-            return build_samples(self.classifier, roles, labels, source, condition=condition.value)
+            given = {Role.CLEAN: self.clean_images}, self.clean_labels, self.clean_source
+            return build_samples(self.classifier, *given, condition=condition.value)
 
         return self._once(("clean", condition), make)
 
@@ -83,7 +80,7 @@ class Measurements:
 
         def measured(lens: Lens) -> pd.DataFrame:
             name = f"measured.{lens.name}.clean.{condition.value}"
-            make = lambda: self._keep(name, lens, self.clean_samples(condition).images)  # noqa: E731
+            make = lambda: self.keep(name, lens, self.clean_samples(condition).images)  # noqa: E731
             return self._once(("measured clean", id(lens), condition), make)
 
         return _side_by_side(lens, measured)
@@ -96,7 +93,7 @@ class Measurements:
                 samples = self.samples(attack, condition, noise)
                 n = len(self.attack_sets[attack])
                 clean = self.of_clean(lens, condition).iloc[self.row_of_source.loc[samples.about["source"][:n]]]
-                others = self._keep(f"measured.{lens.name}.{attack}.{condition.value}", lens, samples.images[n:])
+                others = self.keep(f"measured.{lens.name}.{attack}.{condition.value}", lens, samples.images[n:])
                 return pd.concat([clean, others], ignore_index=True)
 
             return self._once(("measured", id(lens), attack, condition, noise), make)
@@ -105,10 +102,12 @@ class Measurements:
 
     def of_others(self, lens: Lens, kind: str, images: Array) -> pd.DataFrame:
         """What a lens measures of images of another kind, a row each."""
-        name = f"measured.{lens.name}.{kind}"
-        return _side_by_side(
-            lens, lambda each: self._keep(name if each is lens else f"{name}.{each.name}", each, images)
-        )
+
+        def measured(lens: Lens) -> pd.DataFrame:
+            make = lambda: (lens, images, self.keep(f"measured.{lens.name}.{kind}", lens, images))  # noqa: E731
+            return self._once(("measured others", id(lens), kind, id(images)), make)[-1]  # which keeps both ids alive
+
+        return _side_by_side(lens, measured)
 
 
 def _side_by_side(lens: Lens, measured: Callable[[Lens], pd.DataFrame]) -> pd.DataFrame:

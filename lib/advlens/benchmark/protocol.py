@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TypeVar
 
-from advlens.benchmark.vocabulary import Condition, Negatives, Part, Stratum
+from advlens.benchmark.vocabulary import Condition, Negatives, Part
+from advlens.metrics import Stratum
 
 Word = TypeVar("Word", bound=Enum)
 
@@ -54,14 +55,9 @@ class Protocol:
 
     Attributes:
         name: what the table's column `protocol` calls it.
-        split: how rows are divided.
-        positives: the attacks that it is fitted and, unless `run` is told other strata, judged on.
-        negatives: the normal images that it is fitted and, unless `run` is told others, judged on.
-        noise: how strong noisy twins are.
-        threshold: where thresholds come from.
+        positives, negatives: the images that it is fitted on and, unless `run` is told others, judged on.
         condition: what happens to images, unless `run` is told other conditions.
         fitted_in: the condition in which heads are fitted; None for each condition anew.
-        stopping: which images stop the training of networks early.
 
     >>> Protocol("no split", split=Split.NONE).positives.value
     'success'
@@ -95,9 +91,8 @@ class Protocol:
         }
         for field, kind in kinds.items():
             value = getattr(self, field)
-            if field == "fitted_in" and value is None:
-                continue
-            object.__setattr__(self, field, checked_word(value, kind, name=field))
+            if field != "fitted_in" or value is not None:
+                object.__setattr__(self, field, checked_word(value, kind, name=field))
         if self.negatives is Negatives.HARD_IMAGES:
             raise ValueError(
                 f"negatives of a protocol can't be {self.negatives.value!r}: it is a control, ask run for it"

@@ -48,16 +48,16 @@ def build_samples(
     condition: str,
     succeeded: Callable[[Array], Array] | None = None,
 ) -> Samples:
-    """Puts the images of each role through the condition and judges success again.
+    """Puts the images of each role, (n, h, w, channels), through the condition and judges success again.
 
     Args:
-        images: role → (n, h, w, channels); labels: (n,); source: (n,).
+        labels, source: (n,), of each role's images.
         succeeded: attacked images → (n,) bool; None where a success is a changed decision.
     """
     seen = {role: through(condition, each) for role, each in images.items()}
     frames = [_about(classifier, each, labels).assign(role=role.value, source=source) for role, each in seen.items()]
     about = pd.concat(frames, ignore_index=True)
-    attacked = (about["role"] == Role.ADVERSARIAL.value).to_numpy()
+    attacked = is_adversarial(about)
     about["success"] = attacked & (about["predicted"] != about["label"])
     if succeeded is not None and attacked.any():
         about.loc[attacked, "success"] = succeeded(seen[Role.ADVERSARIAL])
@@ -113,13 +113,9 @@ def chosen_rows(about: pd.DataFrame, within: Array, *, stratum: Stratum | str, n
     where rows and not sources are divided, an image and its attacked version may stand in different parts.
     """
     role, source = about["role"].to_numpy(), about["source"].to_numpy()
-    attacked = role == Role.ADVERSARIAL.value
-    won = attacked & positives(about["success"].to_numpy(bool), stratum=stratum)
-    roles = {
-        Negatives.CLEAN: [Role.CLEAN.value],
-        Negatives.NOISY: [Role.NOISY.value],
-    }.get(negatives, [Role.CLEAN.value, Role.NOISY.value])
-    normal = np.isin(role, roles) & within
+    won = is_adversarial(about) & positives(about["success"].to_numpy(bool), stratum=stratum)
+    one = {Negatives.CLEAN: [Role.CLEAN.value], Negatives.NOISY: [Role.NOISY.value]}
+    normal = np.isin(role, one.get(negatives, [Role.CLEAN.value, Role.NOISY.value])) & within
     if negatives is not Negatives.ALL_SOURCES:
         normal &= np.isin(source, source[won])
     return (won & within) | normal

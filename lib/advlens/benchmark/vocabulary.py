@@ -2,7 +2,7 @@
 
 from enum import Enum
 
-from advlens.metrics import NOMINAL_FPRS, Stratum
+from advlens.metrics import NOMINAL_FPRS
 
 NOMINAL_FPR = 0.05
 
@@ -89,13 +89,12 @@ class Family(Word):
     INPUT = "input"
 
 
-RATES = [f"{fpr:g}" for fpr in NOMINAL_FPRS]
 FPR_ON = {name: f"observed_fpr_{NOMINAL_FPR:g} on {name}" for name in ("correct clean", "all clean", "noisy")}
 ABOVE_BASELINE = f"tpr_at_fpr_{NOMINAL_FPR:g} above the best baseline"
 EVALUATED = (
     "roc_auc",
     "average_precision",
-    *(f"{name}_{rate}" for name in ("tpr_at_fpr", "committed_tpr", "observed_fpr") for rate in RATES),
+    *(f"{name}_{rate:g}" for name in ("tpr_at_fpr", "committed_tpr", "observed_fpr") for rate in NOMINAL_FPRS),
     "precision_at_prevalence_0.01",
     "precision_at_prevalence_0.1",
     "expected_calibration_error",
@@ -120,23 +119,3 @@ ATTACK_FAMILIES = {
     "spatial": "spatial",
 }
 """Attack of the catalogue → its family; any other attack is a family of its own."""
-
-__all__ = [
-    "ABOVE_BASELINE",
-    "ATTACK_FAMILIES",
-    "COMMITTED_ACCURACY",
-    "EVALUATED",
-    "EVASION",
-    "FPR_ON",
-    "METRICS",
-    "NOMINAL_FPR",
-    "Condition",
-    "Family",
-    "Knowledge",
-    "Metric",
-    "Negatives",
-    "Part",
-    "Role",
-    "Stratum",
-    "TrainedOn",
-]

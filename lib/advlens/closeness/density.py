@@ -39,16 +39,7 @@ class ClassDensity(ClassReference):
         self.convention = convention
 
     def log_density(self, features: Array, classes: Array) -> Array:
-        """Of each row in the class named for it.
-
-        Args:
-            features: (n, d); classes: (n,) class numbers.
-        Returns:
-            (n,) float64 logarithms.
-        Raises:
-            RuntimeError: before `fit`.
-            ValueError: for other shapes, values that are not finite, or a class without training rows.
-        """
+        """(n,) float64 logarithms of (n, d) rows, each in the class named for it: see `by_class`."""
         return self.by_class(features, classes)
 
     def _of_class(self, queries: Array, rows: Array) -> Array:

@@ -26,16 +26,10 @@ class ClassDivergence(ClassReference):
         self.conversion = conversion
 
     def divergence(self, features: Array, classes: Array) -> Array:
-        """Of each row from the class named for it.
+        """(n,) float64 in nats, ≥ 0, of (n, d) rows, each from the class named for it: see `by_class`.
 
-        Args:
-            features: (n, d); classes: (n,) class numbers.
-        Returns:
-            (n,) float64 in nats, ≥ 0.
         Raises:
-            RuntimeError: before `fit`.
-            ValueError: for other shapes, values that are not finite, a class without training rows, or negative
-                activations to be shared out.
+            ValueError: also for negative activations to be shared out.
         """
         return self.by_class(features, classes)
 
@@ -45,11 +39,7 @@ class ClassDivergence(ClassReference):
 
     def _mass(self, activations: Array) -> Array:
         """(n, d) probability mass functions."""
-        if self.conversion == "softmax":
-            mass = softmax(activations, axis=1)
-        else:
-            if activations.min() < 0:
-                raise ValueError(f"activations must be ≥ 0 to be shared out, got {activations.min():g}: pass softmax")
-            mass = activations
-        mass = np.maximum(mass, FLOOR)
+        if self.conversion == "share" and activations.min() < 0:
+            raise ValueError(f"activations must be ≥ 0 to be shared out, got {activations.min():g}: pass softmax")
+        mass = np.maximum(softmax(activations, axis=1) if self.conversion == "softmax" else activations, FLOOR)
         return mass / mass.sum(axis=1, keepdims=True)

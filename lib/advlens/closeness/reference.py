@@ -26,7 +26,12 @@ class ClassReference(abc.ABC):
         return self
 
     def by_class(self, features: Array, classes: Array) -> Array:
-        """(n,) float64 figures of (n, d) rows, each in the class named for it."""
+        """(n,) float64 figures of (n, d) rows, each in the class named for it, of (n,) class numbers.
+
+        Raises:
+            RuntimeError: before `fit`.
+            ValueError: for other shapes, values that are not finite, or a class without training rows.
+        """
         if not hasattr(self, "rows_"):
             raise RuntimeError("the training rows are not known yet: call fit(features, labels) first")
         features, classes = _checked(features, classes)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from advlens.arrays import Array, checked_images, checked_labels
+from advlens.arrays import Array, checked_images
+from advlens.explanations.arguments import neuron_selection
 from advlens.networks.parts import last_convolution, last_layer, layer_called, name_in, tensors_of
 
 if TYPE_CHECKING:
@@ -105,12 +106,9 @@ def weigh_channels(channels: tf.Tensor, gradients: tf.Tensor, positive: Callable
 def _enlarged(of_batch, network: keras.Model, images: Array, neuron: str | int | Array) -> Array:
     import tensorflow as tf
 
-    neurons = None
-    if not isinstance(neuron, str):
-        classes = np.broadcast_to(neuron, len(images)) if np.ndim(neuron) == 0 else neuron
-        neurons = checked_labels(classes, n=len(images), num_classes=network.output_shape[-1])  # pyright: ignore[reportArgumentType]
-    elif neuron != "predicted":
+    if isinstance(neuron, str) and neuron != "predicted":
         raise ValueError(f'neuron must be "predicted", a class number or one an image, got {neuron!r}')
+    _, neurons = neuron_selection(neuron, n=len(images), num_classes=network.output_shape[-1])
     maps = np.empty((*images.shape[:3], 1), np.float32)
     for start in range(0, len(images), AT_ONCE):
         part = slice(start, start + AT_ONCE)
@@ -123,14 +121,11 @@ def _pooling(network: keras.Model) -> keras.layers.Layer:
     """The layer of means that the logits are made of."""
     import keras
 
-    weighted = [*network.layers][-2:]
-    if (
-        len(weighted) < 2
-        or not isinstance(weighted[0], keras.layers.GlobalAveragePooling2D)
-        or not isinstance(weighted[1], keras.layers.Dense)
-    ):
+    kinds = (keras.layers.GlobalAveragePooling2D, keras.layers.Dense)
+    last = network.layers[-2:]
+    if len(last) < 2 or not all(map(isinstance, last, kinds)):
         raise ValueError(
             f"network {network.name!r} must end in global average pooling and a dense layer, as global_pooling_cnn "
             "does: for others use grad_cam"
         )
-    return weighted[0]
+    return last[0]

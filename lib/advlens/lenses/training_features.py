@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import faiss
 import numpy as np
 import pandas as pd
 from scipy.linalg import pinvh
@@ -16,6 +17,7 @@ from advlens.random import stream
 from advlens.store import versioned
 
 TINY = 1e-12
+PROPOSED = 4  # rows proposed for each neighbour that is wanted
 AT_ONCE = 2048  # images whose feature maps are held at once
 
 
@@ -90,6 +92,29 @@ class Mahalanobis(Lens):
         return {"network": self.classifier.model, "layers": self.layers} | self.fitted()
 
 
+def _nearest(own: Array, among: Array, k: int) -> Array:
+    """(n, k) float64 distances of (n, d) float32 rows to the k nearest of (m, d) others, a row itself left out.
+
+    Products in float32 propose rows, whose distances are then taken in float64; where one that is not proposed may be
+    nearer, for all that float32 can err, all are.
+    """
+    squares, proposed = faiss.knn(own, among, min(PROPOSED * k, len(among)))
+    rows = np.stack([cdist(one[None], among[near])[0] for one, near in zip(own, proposed, strict=True)])
+    found = _k_smallest(rows, k)
+    norms = np.square(own).sum(axis=1) + np.square(among).sum(axis=1).max()
+    error = 2 * own.shape[1] * np.finfo(np.float32).eps * norms
+    unsure = (squares[:, -1] - error <= found[:, -1] ** 2) & (proposed.shape[1] < len(among))
+    if unsure.any():
+        found[unsure] = _k_smallest(cdist(own[unsure], among), k)
+    return found
+
+
+def _k_smallest(distances: Array, k: int) -> Array:
+    """(n, k) the smallest of (n, m) distances above 0, rising."""
+    distances[distances < TINY] = np.inf
+    return np.sort(np.partition(distances, k - 1, axis=1)[:, :k], axis=1)
+
+
 @versioned(1)
 class LocalDimensionality(Lens):
     """The local intrinsic dimensionality of a decision's neighbourhood, in each layer.
@@ -145,10 +170,8 @@ class LocalDimensionality(Lens):
         images = checked_images(images, shape=self.classifier.input_shape)
         found, columns = self.classifier.layer_activations(images, self.layers), {}
         for column, name in zip(self.columns, self.layers, strict=True):
-            own, among = found[name], self._among[name]
-            distances = cdist(own.reshape(len(own), -1), among.reshape(len(among), -1))
-            distances[distances < TINY] = np.inf
-            nearest = np.sort(np.partition(distances, self.k - 1, axis=1)[:, : self.k], axis=1)
+            own, among = (each[name].reshape(len(each[name]), -1) for each in (found, self._among))
+            nearest = _nearest(own, among, self.k)
             ratios = np.log(nearest / nearest[:, -1:]).mean(axis=1)
             columns[column] = -1 / np.minimum(ratios, -TINY)
         return pd.DataFrame(columns)

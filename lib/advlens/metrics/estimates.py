@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from advlens.arrays import Array, checked_seed, checked_whole
-from advlens.metrics.checks import checked_rate, checked_scores, checked_source, checked_truth
+from advlens.metrics.checks import checked_scores, checked_source, checked_truth
 from advlens.metrics.curves import (
     NOMINAL_FPRS,
     calibration_gaps,
@@ -15,15 +15,7 @@ from advlens.metrics.curves import (
     precision_at_prevalence,
     threshold_at_fpr,
 )
-from advlens.metrics.intervals import (
-    DRAWS,
-    Estimate,
-    Sample,
-    auc_size,
-    drawn_thresholds,
-    seed_weights,
-    source_counts,
-)
+from advlens.metrics.intervals import DRAWS, Estimate, Sample, auc_size, drawn_thresholds, seed_weights, source_counts
 
 MIN_NEGATIVES = {0.01: 1000}
 """Nominal FPR → the fewest negatives from which a TPR at it is given."""
@@ -140,21 +132,14 @@ def samples(
     probabilities: Array | None = None,
     fprs: Sequence[float] = NOMINAL_FPRS,
     draws: int = DRAWS,
-    name: str = "scores",
 ) -> dict[str, Sample]:
     """Name → `Sample` of each metric of `evaluate`: on the rows and in all draws, averaged over training seeds."""
     n = len(np.atleast_1d(source)) if np.ndim(scores) == 0 else np.shape(scores)[-1]
-    scores = np.atleast_2d(checked_scores(scores, name=name, n=n, seeds=True))
+    scores = np.atleast_2d(checked_scores(scores, n=n, seeds=True))
     truth, n_seeds = checked_truth(is_adversarial, n=n), len(scores)
     cluster, counts = _drawn_sources(source, n=n, draws=draws, seed=seed)
-    for fpr in fprs:
-        checked_rate(fpr)
-    clean: Any = [None] * n_seeds
-    if threshold_scores is not None:
-        clean = _each_seed(threshold_scores, n_seeds, name="threshold_scores")
-    chances: Any = [None] * n_seeds
-    if probabilities is not None:
-        chances = _each_seed(probabilities, n_seeds, name="probabilities", n=n)
+    clean = _each_seed(threshold_scores, n_seeds, name="threshold_scores")
+    chances = _each_seed(probabilities, n_seeds, name="probabilities", n=n)
     observed, drawn = [], []
     for own, own_clean, own_chances in zip(scores, clean, chances, strict=True):
         committed, anew = {}, {}
@@ -214,8 +199,10 @@ def _over_seeds(observed: Sequence[float], drawn: Sequence[Array], *, size: floa
     return Sample(float(np.mean(observed)), (values * shares).sum(axis=1), size, np.array(observed), n_sources)
 
 
-def _each_seed(values: Array, n_seeds: int, *, name: str, n: int | None = None) -> Array:
-    """(s, m) of values that may be the same for all seeds."""
+def _each_seed(values: Array | None, n_seeds: int, *, name: str, n: int | None = None) -> Any:
+    """(s, m) of values that may be the same for all seeds; s times None where there are none."""
+    if values is None:
+        return [None] * n_seeds
     values = np.atleast_2d(checked_scores(values, name=name, n=n, seeds=True))
     if len(values) not in (1, n_seeds):
         raise ValueError(f"{name} must have a row a seed as the scores have ({n_seeds}), got {len(values)} rows")

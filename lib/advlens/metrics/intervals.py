@@ -307,7 +307,7 @@ def share_difference_over_seeds(shares_a: ArrayLike, shares_b: ArrayLike, *, tri
     a, b = np.asarray(shares_a, np.float64), np.asarray(shares_b, np.float64)
     both = np.isfinite(a) & np.isfinite(b)
     if not both.any():
-        return Difference(*(float("nan"),) * 4)
+        return MISSING_DIFFERENCE
     first, second = (share_over_seeds(each[both], trials=trials) for each in (a, b))
     return difference(first, second, a[both], b[both], n_sources=int(both.sum()))
 

@@ -55,8 +55,5 @@ class Judgement:
     def _from(cls, alpha: Array, p: Array) -> "Judgement":
         ordered = np.sort(p, axis=1)
         return cls(
-            p_values=p,
-            predicted=alpha.argmin(axis=1),
-            credibility=ordered[:, -1],
-            confidence=1 - ordered[:, -2],
+            p_values=p, predicted=alpha.argmin(axis=1), credibility=ordered[:, -1], confidence=1 - ordered[:, -2]
         )

@@ -8,23 +8,18 @@ import keras
 
 from advlens.networks.building import Builder, Shape, built
 from advlens.networks.deep_knn import deep_knn_cnn
-from advlens.networks.detector import DETECTOR_NETWORKS, slide_detector_cnn, vgg_like_detector_cnn
+from advlens.networks.detector import slide_detector_cnn, vgg_like_detector_cnn
 from advlens.networks.global_pooling import global_pooling_cnn
 from advlens.networks.parts import last_convolution, last_layer
 from advlens.networks.task import average_pooling_cnn, digits_dropout_cnn, fashion_dropout_cnn, two_conv_cnn
 
 NETWORKS: dict[str, Builder] = {
-    **{
-        builder.__name__: builder
-        for builder in (
-            *(average_pooling_cnn, two_conv_cnn, digits_dropout_cnn, fashion_dropout_cnn, deep_knn_cnn),
-            global_pooling_cnn,
-        )
-    },
-    **DETECTOR_NETWORKS,
+    builder.__name__: builder
+    for builder in (
+        *(average_pooling_cnn, two_conv_cnn, digits_dropout_cnn, fashion_dropout_cnn, deep_knn_cnn),
+        *(global_pooling_cnn, slide_detector_cnn, vgg_like_detector_cnn),
+    )
 }
-
-DROPOUT_NETWORKS = {"fashion_mnist": "fashion_dropout_cnn"}  # by data set; the digits' network for any other
 
 __all__ = [
     "NETWORKS",
@@ -65,9 +60,9 @@ def build(name: str, *, input_shape: Shape = (28, 28, 1), num_classes: int = 10)
 
 
 def dropout_network(dataset: str) -> str:
-    """The name of the task network with dropout of a data set, the closeness study's.
+    """The name of the task network with dropout of a data set, the closeness study's; the digits' for a user's own.
 
     >>> dropout_network("mnist")
     'digits_dropout_cnn'
     """
-    return DROPOUT_NETWORKS.get(dataset, "digits_dropout_cnn")
+    return "fashion_dropout_cnn" if dataset == "fashion_mnist" else "digits_dropout_cnn"

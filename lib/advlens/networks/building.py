@@ -9,11 +9,7 @@ Builder = Callable[[Shape, int], keras.Model]
 
 
 def built(builder: Builder, *, input_shape: Shape, num_classes: int) -> keras.Model:
-    """The untrained network, (n, *input_shape) in [0, 1] → (n, num_classes) logits.
-
-    Raises:
-        ValueError: for images of a size that the network is not made for.
-    """
+    """As `networks.build`, of a builder instead of a name."""
     name = builder.__name__
     try:
         network = builder(input_shape, num_classes)

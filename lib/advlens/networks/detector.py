@@ -3,7 +3,7 @@
 import keras
 from keras import layers
 
-from advlens.networks.building import Builder, Shape
+from advlens.networks.building import Shape
 from advlens.store import versioned
 
 
@@ -59,8 +59,3 @@ def _vgg_block(number: int, *, channels: int) -> list[layers.Layer]:
         layers.MaxPooling2D(2, name=f"pool{number}"),
         layers.Dropout(0.25, name=f"dropout{number}"),
     ]
-
-
-DETECTOR_NETWORKS: dict[str, Builder] = {
-    builder.__name__: builder for builder in (slide_detector_cnn, vgg_like_detector_cnn)
-}

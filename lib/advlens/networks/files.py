@@ -31,8 +31,10 @@ def open_network(path: str | Path) -> keras.Model:
     path = Path(path).expanduser()
     if (path / "saved_model.pb").is_file():
         raise ValueError(f"{path} is a SavedModel, which has functions and no layers: {REBUILD}")
-    if path.is_file() and _starts(path) == b"\x89HDF":
-        raise ValueError(f"{path} {_hdf5_kind(path.read_bytes())}")
+    if path.is_file():
+        with path.open("rb") as file:
+            if file.read(4) == b"\x89HDF":
+                raise ValueError(f"{path} {_hdf5_kind(file.read())}")
     if path.suffix != ".keras" or not path.is_file():
         raise ValueError(
             f"network must be a Keras model or the path of a .keras file, got {str(path)!r}"
@@ -51,11 +53,6 @@ def open_network(path: str | Path) -> keras.Model:
         return keras.models.load_model(path, compile=False, safe_mode=True)  # pyright: ignore[reportReturnType]
     except Exception as error:  # a damaged file fails in as many ways as it has bytes
         raise ValueError(f"{path} can't be opened ({' '.join(str(error).split())[:300]}): save it again") from error
-
-
-def _starts(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(4)
 
 
 def _hdf5_kind(content: bytes) -> str:

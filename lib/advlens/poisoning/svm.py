@@ -10,7 +10,6 @@ from advlens.progress import progress
 from advlens.random import numpy_seeded
 
 CLASSES = 2
-NEVER = np.inf  # the rise of ART's objective that would stop its walk
 
 
 class LinearMachine(ScikitlearnSVC):
@@ -67,7 +66,7 @@ def svm_points(
         attack = PoisoningAttackSVM(
             LinearMachine(*train),
             step=step,
-            eps=NEVER,
+            eps=np.inf,  # the rise of its objective that would stop its walk
             x_train=train[0],
             y_train=one_hot(train[1]),
             x_val=validation[0],

@@ -6,45 +6,31 @@ import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
 import pandas as pd
 
 from advlens.store.keys import digest
+from advlens.store.makers import name_of
 
 RECORD = "artifact.json"
 WIDE = 40  # columns of one type from which a table is kept as an array: pictures have thousands
 TABLE, COLUMNS = "table of one type", "its columns"
 VALUE = "value"  # the kind, and the file's name, of a result that is no object of parts
 _KINDS: dict[str, type] = {}
-
-
-class Storable(Protocol):
-    """What a class offers so that the store can keep it: `from_parts(to_parts())` is an equal object."""
-
-    def to_parts(self) -> dict[str, Any]:
-        """Named parts, each an array mapping, a Keras model, a DataFrame or a JSON value."""
-        ...
-
-    @classmethod
-    def from_parts(cls, parts: Mapping[str, Any]) -> "Storable":
-        """The object that those parts came from."""
-        ...
-
-
 Kind = TypeVar("Kind", bound=type)
 
 
 def storable(kind: Kind) -> Kind:
-    """Registers a class of results: only registered ones are put together again from files."""
-    _KINDS[_kind_name(kind)] = kind
+    """Registers a class of results: only registered ones are put together again from files.
+
+    Its `to_parts()` gives named parts, each an array mapping, a Keras model, a DataFrame or a JSON value; its
+    `from_parts(parts)` makes an equal object of them.
+    """
+    _KINDS[name_of(kind)] = kind
     return kind
-
-
-def _kind_name(kind: type) -> str:
-    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 class DamagedArtifactError(Exception):
@@ -53,19 +39,18 @@ class DamagedArtifactError(Exception):
 
 def write(folder: Path, result: Any, record: dict[str, Any]) -> None:
     """Writes a result's parts, and at last the record, with their checksums and the result's kind."""
+    kind, parts = VALUE, {VALUE: result}
     if hasattr(result, "to_parts"):
-        record["kind"] = _kind_name(type(result))
-        if record["kind"] not in _KINDS:
+        kind, parts = name_of(type(result)), result.to_parts()
+        if kind not in _KINDS:
             raise TypeError(f"a {type(result).__name__} can't be stored: put @storable on its class")
-        for name, part in result.to_parts().items():
-            write_part(folder, name, part)
-    else:
-        record["kind"] = VALUE
-        write_part(folder, VALUE, result)
-    record["sha256"] = {path.name: file_digest(path) for path in sorted(folder.iterdir())}
-    (folder / RECORD).write_bytes(json.dumps(record, indent=1).encode())
+    for name, part in parts.items():
+        write_part(folder, name, part)
+    sums = {path.name: file_digest(path) for path in sorted(folder.iterdir())}
+    (folder / RECORD).write_text(json.dumps(record | {"kind": kind, "sha256": sums}, indent=1))
     for path in folder.iterdir():
-        _sync(path)
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
 
 
 def read(folder: Path, key: str) -> Any:
@@ -134,7 +119,7 @@ def write_part(folder: Path, name: str, part: Any) -> None:
 
 
 def read_part(path: Path) -> Any:
-    """What `write_part` wrote to a file."""
+    """What `write_part` wrote."""
     if path.suffix == ".keras":
         return keras.models.load_model(path, compile=False, safe_mode=True)
     if path.suffix == ".csv":  # the Python engine is the one that reads every float exactly
@@ -149,11 +134,3 @@ def read_part(path: Path) -> Any:
 def file_digest(path: Path) -> str:
     """SHA-256 of a file's bytes."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -24,7 +24,6 @@ Code = TypeVar("Code", bound=Callable[..., Any])
 PACKAGE = __name__.partition(".")[0]
 LOCK = Path(__file__).parents[1] / "artifacts.lock"
 VERSION, LIBRARIES = "__artifact_version__", "__artifact_libraries__"
-IS_MAKER = "__artifact_maker__"
 
 
 def artifact(*, version: int, libraries: Sequence[str] = ()) -> Callable[[Code], Code]:
@@ -41,7 +40,6 @@ def artifact(*, version: int, libraries: Sequence[str] = ()) -> Callable[[Code],
     """
 
     def declare(make: Code) -> Code:
-        setattr(make, IS_MAKER, True)
         setattr(make, LIBRARIES, tuple(libraries))
         return versioned(version)(make)
 
@@ -131,23 +129,21 @@ def _dump(code: Callable) -> str:
     tree = _Essence().visit(_tree(code))
     space = vars(sys.modules[code.__module__])
     names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-    constants = {name: repr(space[name]) for name in sorted(names) if isinstance(space.get(name), _PLAIN)}
+    plain = (bool, int, float, str, tuple)
+    constants = {name: repr(space[name]) for name in sorted(names) if isinstance(space.get(name), plain)}
     return json.dumps([_text(_Renamed().visit(tree)), constants])
-
-
-_PLAIN = (bool, int, float, str, tuple)
 
 
 class _Essence(ast.NodeTransformer):
     """Leaves out what changes no result: docstrings, annotations, and what errors and warnings say."""
 
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+    def visit_FunctionDef(self, node: Any) -> ast.AST:
         node.returns, node.decorator_list = None, [each for each in node.decorator_list if not _declares(each)]
-        return self._without_docstring(node)
+        if ast.get_docstring(node) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+        return self.generic_visit(node)
 
-    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
-        node.decorator_list = [each for each in node.decorator_list if not _declares(each)]
-        return self._without_docstring(node)
+    visit_ClassDef = visit_FunctionDef
 
     def visit_arg(self, node: ast.arg) -> ast.AST:
         node.annotation = None
@@ -165,15 +161,9 @@ class _Essence(ast.NodeTransformer):
             return ast.Constant(None)
         return self.generic_visit(node)
 
-    def _without_docstring(self, node: Any) -> ast.AST:
-        first = node.body[0]
-        if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
-            node.body = node.body[1:] or [ast.Pass()]
-        return self.generic_visit(node)
-
 
 def _declares(decorator: ast.expr) -> bool:
-    """Whether a decorator is `artifact` or `versioned`, whose arguments the lock holds itself."""
+    """Whether a decorator is one of the store's: the lock holds their arguments itself."""
     call = decorator.func if isinstance(decorator, ast.Call) else decorator
     return isinstance(call, ast.Name) and call.id in ("artifact", "versioned", "storable")
 

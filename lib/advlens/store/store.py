@@ -8,14 +8,13 @@ import shutil
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cache, lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
-from filelock import FileLock, SoftFileLock
+from filelock import FileLock
 
 from advlens.paths import checked_name, explained
 from advlens.store.files import RECORD, DamagedArtifactError, read, read_record, write
@@ -30,11 +29,7 @@ LOCKS, PARTIAL = ".locks", ".partial-"
 
 
 class Store:
-    """A folder of artifacts.
-
-    Args:
-        folder: where the artifacts lie; made when first needed.
-    """
+    """A folder of artifacts, made when first needed."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
@@ -42,9 +37,9 @@ class Store:
     def keep(self, name: str, make: Callable[..., T], /, **parameters: Any) -> T:
         """`make(**parameters)`, computed once: later calls read what the first one stored.
 
-        The key is the maker's name and declared version, the versions of the classes passed in and of the libraries
-        that it declares, and the parameters by content. Whoever else asks for the same meanwhile waits and gets the
-        same. What is returned has always been read back from disk.
+        The key is the maker's name and version, the versions of the classes passed in and of the libraries that it
+        declares, and the parameters by content. Whoever asks for the same meanwhile waits. What is returned has always
+        been read back from disk.
 
         Args:
             name: a readable name of the artifact, the first half of its folder's name.
@@ -61,12 +56,12 @@ class Store:
         key = key_of(make, digests)
         folder = self._folder(name, key)
         _tell(make)
-        if not os.path.lexists(folder) or (found := _try_to_read(folder, key)) is None:
-            with self._locked(folder.name):
-                found = _try_to_read(folder, key) if os.path.lexists(folder) else None
-                if found is None:
-                    record = _record(key, name, make, parameters, digests)
-                    self._make(folder, record, make, parameters)
+        if (found := _try_to_read(folder, key)) is None:
+            locks = self.folder / LOCKS
+            locks.mkdir(parents=True, exist_ok=True)
+            with FileLock(locks / f"{folder.name}.lock"):  # the system lets go of it however the process ends
+                if (found := _try_to_read(folder, key)) is None:
+                    self._make(folder, _record(key, name, make, parameters, digests), make, parameters)
                     found = (read(folder, key),)
         return found[0]
 
@@ -102,30 +97,15 @@ class Store:
                 raise explained(error, self.folder) from error
             raise
 
-    @contextmanager
-    def _locked(self, name: str) -> Iterator[None]:
-        """Holds a key for this thread; the system lets go of it however the process ends."""
-        folder = self.folder / LOCKS
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{name}.lock"
-        try:
-            lock = FileLock(path)
-            lock.acquire()
-        except NotImplementedError:  # a shared disk without locks of the system
-            lock = SoftFileLock(path)
-            lock.acquire()
-        try:
-            yield
-        finally:
-            lock.release()
-
 
 def _try_to_read(folder: Path, key: str) -> tuple[Any] | None:
-    """The stored result in a tuple; None, and a warning, where it is damaged."""
+    """The stored result in a tuple; None where there is none, and a warning where it is damaged."""
+    if not os.path.lexists(folder):
+        return None
     try:
         return (read(folder, key),)
     except DamagedArtifactError as damage:
-        if os.path.lexists(folder):
+        if os.path.lexists(folder):  # and was not replaced meanwhile
             warnings.warn(f"{damage}: computing it again", stacklevel=3)
         return None
 
@@ -139,8 +119,7 @@ def _remove(folder: Path) -> None:
 
 
 def _tell(make: Callable) -> None:
-    path = os.environ.get(READS)
-    if path:
+    if path := os.environ.get(READS):
         with Path(path).open("a") as file:
             file.write(f"{name_of(make)} {version_of(make)}\n")
 

@@ -1,7 +1,7 @@
 """The closeness-and-uncertainty study: is an attack uncertain, or far from the class that it claims?
 
-Here are its published numbers, its protocol as a value, and the experiments that only it has: what happens on the way
-from no attack to a strong one, and what each published defect is worth. Detection itself is `Benchmark`'s business.
+Here are its published numbers, its protocol as a value, and the experiments that only it has: above all what happens on
+the way from no attack to a strong one. Detection itself is `Benchmark`'s business.
 
 Source: Tuna, Catak & Eskil 2020, "Closeness and Uncertainty Aware Adversarial Examples Detection in Adversarial
 Machine Learning", and its public code where the text is silent.
@@ -10,7 +10,7 @@ Machine Learning", and its public code where the text is silent.
 import dataclasses
 import itertools
 import numbers
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -20,18 +20,8 @@ from sklearn.neighbors import KernelDensity
 
 from advlens.arrays import Array, checked_whole
 from advlens.attacks import AttackSet, CatalogueEntry, build, find_attack, generate, strengths_of
-from advlens.benchmark import (
-    CORRECTED,
-    METRICS,
-    Benchmark,
-    Condition,
-    Negatives,
-    Noise,
-    Protocol,
-    Split,
-    Stratum,
-    TrainedOn,
-)
+from advlens.benchmark import METRICS, Benchmark, Condition, Negatives, Stratum, TrainedOn
+from advlens.benchmark.protocol import CORRECTED, Noise, Protocol, Split
 from advlens.classifier import Classifier
 from advlens.closeness import ClassDensity, ClassDivergence, ClassReference, bandwidth_of
 from advlens.closeness.divergence import CONVERSIONS
@@ -86,8 +76,7 @@ class Publication:
     """What the study says of one data set.
 
     Attributes:
-        network: its task network's name in `networks.NETWORKS`.
-        accuracy: the task network's, on the test set; NaN where nothing is published.
+        network: its task network's name in `networks.NETWORKS`; accuracy: on the test set, NaN where none is published.
         strengths: the weaker and the stronger ε of the attacks.
         bandwidth: of the kernel density.
         means: metric → its mean over wrong and over right predictions; empty where the text lacks the table.
@@ -113,16 +102,9 @@ MEANS = {
 }
 LATER = {"aleatoric": 0.642, "epistemic": 0.599, "entropy": 0.636, AWARE: 0.983, SIX_AND_AWARE: 0.993}
 
-
-def _publication(
-    dataset: str, accuracy: float, means: Mapping[str, tuple[float, float]], later: Mapping[str, float]
-) -> Publication:
-    return Publication(dropout_network(dataset), accuracy, strengths_of(dataset), bandwidth_of(dataset), means, later)
-
-
 PUBLISHED = {
-    "mnist": _publication("mnist", 0.9884, MEANS, LATER),
-    "fashion_mnist": _publication("fashion_mnist", 0.9203, MEANS, {}),
+    dataset: Publication(dropout_network(dataset), accuracy, strengths_of(dataset), bandwidth_of(dataset), MEANS, later)
+    for dataset, accuracy, later in (("mnist", 0.9884, LATER), ("fashion_mnist", 0.9203, {}))
 }
 
 
@@ -300,8 +282,7 @@ class Study:
         attacked_images: how many correctly classified test images FGSM, BIM and PGD attack; 0 for all, as the study.
         searched_images: how many of these DeepFool attacks; at most all of them.
         passes: t, of the Monte-Carlo dropout.
-        bandwidths: shares of the published bandwidth that are tried on validation images, beside that one and the one
-            by which the text's kernel differs from scikit-learn's.
+        bandwidths: shares of the published bandwidth that are tried beside it and the one of the text's kernel.
         training_seeds: how many times each detector is trained, on a split of its own each time.
 
     Attributes:
@@ -321,13 +302,13 @@ class Study:
         bandwidths: Sequence[float],
         training_seeds: int = 5,
     ) -> None:
-        if not isinstance(bandwidths, (list, tuple)) or not all(_is_positive(share) for share in bandwidths):
+        is_list = isinstance(bandwidths, (list, tuple))
+        if not is_list or not all(isinstance(share, (int, float)) and 0 < share < np.inf for share in bandwidths):
             raise ValueError(f"bandwidths must be a list of positive shares of the published one, got {bandwidths!r}")
         checked_whole(attacked_images, name="attacked_images", least=0)
         checked_whole(searched_images, name="searched_images")
         self.bench, self.training_seeds = bench, training_seeds
-        self.published: Publication = published_of(bench.data.name)
-        self.trained = bench.task_network(self.published.network, epochs=task_epochs)
+        self.published = published_of(bench.data.name)
         self.classifier = bench.classifier(self.published.network, epochs=task_epochs)
         correct = bench.correct_sources(self.classifier)
         if attacked_images > len(correct):
@@ -405,24 +386,17 @@ class Study:
 
     def detection(self, *, wanted: Sequence[str] = METRICS) -> pd.DataFrame:
         """The long table of the study's attacks: as published, and corrected in 8 bits and as floats."""
-        published = self.benchmark.run(
-            list(self.published_detectors.values()),
-            protocols=(AS_PUBLISHED,),
-            attacks=self.attacks,
-            wanted=("roc_auc",),
-        )
-        corrected = self.benchmark.run(
-            list(self.detectors.values()),
-            conditions=("8-bit", "float"),
-            negatives=("matched", "hard images"),
-            attacks=self.attacks,
-            wanted=wanted,
-        )
-        return pd.concat([published, corrected], ignore_index=True)
+        published, corrected = (list(each.values()) for each in (self.published_detectors, self.detectors))
+        about = {"conditions": ("8-bit", "float"), "negatives": ("matched", "hard images"), "wanted": wanted}
+        tables = [
+            self.benchmark.run(published, protocols=(AS_PUBLISHED,), attacks=self.attacks, wanted=("roc_auc",)),
+            self.benchmark.run(corrected, **about, attacks=self.attacks),
+        ]
+        return pd.concat(tables, ignore_index=True)
 
-    def defects(self, names: Iterable[str] = ("KDE", "all six")) -> pd.DataFrame:
+    def defects(self) -> pd.DataFrame:
         """The long table of the corrected protocol with one defect at a time."""
-        chosen = [self.detectors[name] for name in names]
+        chosen = [self.detectors[name] for name in ("KDE", "all six")]
         return self.benchmark.run(chosen, protocols=DEFECTS, attacks=self.attacks, wanted=("roc_auc",))
 
     def margins(self) -> pd.DataFrame:
@@ -447,12 +421,12 @@ class Study:
         pairs = [(own[a], tuple(own[name] for name in against)) for a, against, _ in CLAIMS]
         table = self.benchmark.compare(pairs, protocol=protocol, attacks=self.attacks)
         strength, said = {each.name: each.claim for each in self.settings}, {a: says for a, _, says in CLAIMS}
-        told = [said[str(row.a)].get(strength[str(row.attack)]) for row in table.itertuples()]
-        verdicts = [
-            "" if says is None else claim_verdict(Verdict(row.verdict), says).value
-            for row, says in zip(table.itertuples(), told, strict=True)
-        ]
-        return table.assign(said=["" if says is None else says.value for says in told], claim=verdicts)
+        columns: dict[str, list[str]] = {"said": [], "claim": []}
+        for row in table.itertuples():
+            says = said[str(row.a)].get(strength[str(row.attack)])
+            columns["said"].append(says.value if says else "")
+            columns["claim"].append(claim_verdict(Verdict(row.verdict), says).value if says else "")
+        return table.assign(**columns)
 
     def roc_curves(self, names: Sequence[str], attacks: Sequence[str]) -> pd.DataFrame:
         """`Benchmark.roc_curves` under both protocols."""
@@ -463,12 +437,9 @@ class Study:
     def kernels(self, *, images: int) -> pd.DataFrame:
         """`compare_kernels` on BIM at the stronger ε, at the published bandwidth."""
         made = self.attack_set(self.settings[-2]).select(np.arange(min(images, len(self.source))))
-        about = {
-            "features": self.closeness.features,
-            "labels": self.closeness.labels,
-            "bandwidth": self.published.bandwidth,
-        }
-        return self._kept("kernels", compare_kernels, classifier=self.classifier, attack_set=made, **about)
+        about = {"features": self.closeness.features, "labels": self.closeness.labels}
+        about |= {"classifier": self.classifier, "attack_set": made, "bandwidth": self.published.bandwidth}
+        return self._kept("kernels", compare_kernels, **about)
 
     # ------------------------------------------------------------ metrics and walks
 
@@ -481,13 +452,11 @@ class Study:
         measured = self.benchmark.measured_clean(self.lens, Condition.FLOAT)
         wrong = measured["predicted"].to_numpy() != self.benchmark.clean_labels
         rows = []
-        for metric, (place, (outcome, mask)) in itertools.product(
-            UNCERTAINTY, enumerate((("wrong", wrong), ("right", ~wrong)))
-        ):
-            average = mean(measured[metric].to_numpy()[mask], np.flatnonzero(mask), seed=self.bench.seed)
-            known = self.published.means.get(metric, (np.nan, np.nan))[place]
-            about = {"metric": metric, "outcome": outcome, "published": known}
-            rows.append(average.row(**about, n=int(mask.sum())))
+        for metric in UNCERTAINTY:
+            published = self.published.means.get(metric, (np.nan, np.nan))
+            for outcome, mask, known in zip(("wrong", "right"), (wrong, ~wrong), published, strict=True):
+                average = mean(measured[metric].to_numpy()[mask], np.flatnonzero(mask), seed=self.bench.seed)
+                rows.append(average.row(metric=metric, outcome=outcome, published=known, n=int(mask.sum())))
         return pd.DataFrame(rows)
 
     def success_by_strength(self, strengths: Sequence[float], *, images: int) -> pd.DataFrame:
@@ -539,8 +508,7 @@ def compare_kernels(
     attacked = np.arange(len(images)) >= 2 * len(attack_set)
     rows = []
     for name, density in (("exact", exact), ("kd_tree", tree)):
-        auc = roc_auc(-density, attacked)
-        error = float(np.abs(density - exact).max())
+        auc, error = roc_auc(-density, attacked), float(np.abs(density - exact).max())
         rows.append({"kernel": name, "largest_error": error, "roc_auc": max(auc, 1 - auc), "n": len(attack_set)})
     return pd.DataFrame(rows)
 
@@ -600,13 +568,11 @@ def walk(
     strengths: Sequence[float],
     seed: int,
 ) -> pd.DataFrame:
-    """Every metric of every image at every strength, for the classes that it leaves and reaches.
+    """Every metric of (n, h, w, channels) images of (n,) classes at every strength.
 
     The target is the class that the strongest attack reaches. KDE and KL divergence are those of the class decided on,
-    and with "of source" and "of target" of these two classes.
+    and with "of source" and "of target" of the true class and of the target.
 
-    Args:
-        images, classes: (n, h, w, channels) and (n,), what is attacked, with the true classes.
     Returns:
         A row an image and strength: image, eps, label, target, predicted, and the metrics.
     """
@@ -632,8 +598,7 @@ def walk_means(walks: Mapping[str, pd.DataFrame], metrics: Sequence[str], *, see
     for (attack, walked), metric in itertools.product(walks.items(), metrics):
         for eps, steps in walked.groupby("eps"):
             average = mean(steps[metric].to_numpy(), steps["image"].to_numpy(), seed=seed)
-            about = {"attack": attack, "metric": metric, "eps": eps}
-            rows.append(average.row(**about, n=len(steps)))
+            rows.append(average.row(attack=attack, metric=metric, eps=eps, n=len(steps)))
     return pd.DataFrame(rows)
 
 
@@ -649,8 +614,7 @@ def end_differences(walks: Mapping[str, pd.DataFrame], metrics: Sequence[str], *
     rows = []
     for metric in metrics if both else []:
         average = mean((after[metric] - before[metric]).to_numpy(), np.array(both), seed=seed)
-        about = {"metric": metric, "difference": f"{second} − {first}"}
-        rows.append(average.row(**about, n=len(both)))
+        rows.append(average.row(metric=metric, difference=f"{second} − {first}", n=len(both)))
     return pd.DataFrame(rows, columns=["metric", "difference", "estimate", "low", "high", "n"])
 
 
@@ -658,10 +622,9 @@ def crossings(walked: pd.DataFrame) -> pd.DataFrame:
     """Where the decision changes, where the target comes closer than the source, and where two metrics peak.
 
     Returns:
-        A row an image whose decision changed: image; decision, KDE and KL divergence: the smallest strength on the grid
-        at which each has changed sides, ∞ where it never does; straight: whether the decision changes to the target at
-        once; entropy peak and KL peak: the strength at which the entropy, and the divergence from the class decided on,
-        is largest.
+        A row an image whose decision changed: image; decision, KDE and KL divergence: the smallest strength at which
+        each has changed sides, ∞ where it never does; straight: whether the decision changes to the target at once;
+        entropy peak and KL peak: the strength at which the entropy, and the divergence, is largest.
     """
     rows = []
     for image, steps in walked.sort_values("eps").groupby("image"):
@@ -704,7 +667,3 @@ def crossing_shares(crossed: Mapping[str, pd.DataFrame], strengths: Sequence[flo
             estimate = proportion(found.to_numpy(), table["image"].to_numpy())
             rows.append(estimate.row(attack=attack, share=share, n=len(table)))
     return pd.DataFrame(rows, columns=["attack", "share", "estimate", "low", "high", "n"])
-
-
-def _is_positive(value: Any) -> bool:
-    return isinstance(value, (int, float)) and 0 < value < np.inf

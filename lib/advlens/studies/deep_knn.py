@@ -16,7 +16,7 @@ from statsmodels.stats.proportion import confint_proportions_2indep, test_propor
 from advlens import metrics
 from advlens.arrays import Array, checked_whole
 from advlens.attacks import AttackSet, strengths_of
-from advlens.benchmark import BEST_BASELINE, METRICS, Benchmark, Condition
+from advlens.benchmark import BEST_BASELINE, Benchmark, Condition
 from advlens.benchmark.benchmark import measure
 from advlens.classifier import Classifier, checked_classifier
 from advlens.detectors import Detector, Sign
@@ -177,10 +177,9 @@ def compare_searches(
         fitted = time.perf_counter()
         found[search] = knn.neighbours(images).indices
         seconds = {"fit seconds": fitted - start, "search seconds": time.perf_counter() - fitted}
-        shares = {
-            layer: recall(found[search][:, index], found["exact"][:, index]) for index, layer in enumerate(knn.layers)
-        }
-        rows.append({"search": search, **shares, "all": recall(found[search], found["exact"]), **seconds})
+        own, exact = found[search], found["exact"]
+        shares = {layer: recall(own[:, index], exact[:, index]) for index, layer in enumerate(knn.layers)}
+        rows.append({"search": search, **shares, "all": recall(own, exact), **seconds})
     return pd.DataFrame(rows)
 
 
@@ -196,21 +195,13 @@ class Study:
         attacked_images: how many of the others, correctly classified, are attacked.
 
     Attributes:
-        held_out, source: indices in the test set of the held-out and the attacked images; judged: of all that are not
-            held out.
+        held_out, source, judged: indices in the test set of the images that are held out, attacked, not held out.
     Raises:
         ValueError: for numbers of images that the data set does not have.
     """
 
     def __init__(
-        self,
-        bench: Workbench,
-        *,
-        epochs: int,
-        neighbours: int,
-        held_out: int,
-        test_images: int,
-        attacked_images: int,
+        self, bench: Workbench, *, epochs: int, neighbours: int, held_out: int, test_images: int, attacked_images: int
     ) -> None:
         self.bench, self.data, self.k = bench, bench.data, checked_whole(neighbours, name="neighbours")
         checked_whole(attacked_images, name="deep_knn_images", least=2 * MIN_POSITIVES)
@@ -232,12 +223,12 @@ class Study:
                 f"out, got {attacked_images}"
             )
         self.source = free[:attacked_images]
+        self.calibration = self.data.test_images[self.held_out], self.data.test_labels[self.held_out]
         self.lens = self._lens(self.classifier)
 
     def _lens(self, classifier: Classifier) -> NeighbourScores:
-        held_out = (self.data.test_images[self.held_out], self.data.test_labels[self.held_out])
-        fewer = [k for k in FEWER_NEIGHBOURS if k < self.k]
-        return NeighbourScores(classifier, k=self.k, fewer=fewer, training=self.training, held_out=held_out)
+        about = {"fewer": [k for k in FEWER_NEIGHBOURS if k < self.k], "training": self.training}
+        return NeighbourScores(classifier, k=self.k, **about, held_out=self.calibration)
 
     @cached_property
     def benchmark(self) -> Benchmark:
@@ -246,9 +237,11 @@ class Study:
 
     def _about_clean(self, measured: pd.DataFrame) -> pd.DataFrame:
         truth = self.data.test_labels[self.judged]
+        return measured.assign(**{"source": self.judged, "truth": truth, "true α": self._true_alpha(measured, truth)})
+
+    def _true_alpha(self, measured: pd.DataFrame, truth: Array) -> Array:
         alpha = measured[[nonconformity_column(label) for label in range(self.data.num_classes)]].to_numpy()
-        about = {"source": self.judged, "truth": truth, "true α": alpha[np.arange(len(truth)), truth]}
-        return measured.assign(**about)
+        return alpha[np.arange(len(truth)), truth]
 
     @cached_property
     def clean(self) -> pd.DataFrame:
@@ -258,29 +251,26 @@ class Study:
     @cached_property
     def held_out_alpha(self) -> Array:
         """(m,) nonconformity of the held-out images, which calibrate the p-values, to their true classes."""
-        images, truth = self.data.test_images[self.held_out], self.data.test_labels[self.held_out]
+        images, truth = self.calibration
         measured = self.bench.store.keep("measured.held_out", measure, lens=self.lens, images=images)
-        alpha = measured[[nonconformity_column(label) for label in range(self.data.num_classes)]].to_numpy()
-        return alpha[np.arange(len(truth)), truth]
+        return self._true_alpha(measured, truth)
 
     @cached_property
     def clean_erring(self) -> pd.DataFrame:
         """The same by the network whose error on the held-out images is nearest to the report's: of one epoch, on
         `TRAINING_SHARES`.
         """
-        images, labels = self.training
-        held_out, y_held_out = self.data.test_images[self.held_out], self.data.test_labels[self.held_out]
-        settings = {"builder": find_builder(NETWORK), "num_classes": self.data.num_classes}
+        (images, labels), (held_out, y_held_out) = self.training, self.calibration
+        settings = {"builder": find_builder(NETWORK), "num_classes": self.data.num_classes, "epochs": 1}
         settings["seed"] = stream_seed(self.bench.seed, "deep_knn/networks")
-        test, errors = self.data.test_images[self.judged], {}
+        errors = {}
         for n in (round(share * len(labels)) for share in TRAINING_SHARES):
-            about = {"images": images[:n], "labels": labels[:n], "epochs": 1, **settings}
+            about = {"images": images[:n], "labels": labels[:n], **settings}
             trained = self.bench.store.keep("task_network.erring", train_task_network, **about)
             classifier = Classifier(trained.network)
-            errors[classifier] = abs(
-                np.mean(classifier.predict(held_out).argmax(axis=1) != y_held_out) - PUBLISHED_ERROR
-            )
-        lens = self._lens(min(errors, key=lambda classifier: errors[classifier]))
+            error = np.mean(classifier.predict(held_out).argmax(axis=1) != y_held_out)
+            errors[classifier] = abs(error - PUBLISHED_ERROR)
+        lens, test = self._lens(min(errors, key=errors.__getitem__)), self.data.test_images[self.judged]
         return self._about_clean(self.bench.store.keep("measured.erring", measure, lens=lens, images=test))
 
     @cached_property
@@ -303,7 +293,7 @@ class Study:
 
     def detection(self) -> pd.DataFrame:
         """The long table of the corrected protocol, in 8 bits and as floats, with the hard-image control."""
-        about = {"conditions": (DEFAULT, Condition.FLOAT), "negatives": ("matched", "hard images"), "wanted": METRICS}
+        about = {"conditions": (DEFAULT, Condition.FLOAT), "negatives": ("matched", "hard images")}
         return self.benchmark.run(list(self.detectors.values()), **about)
 
     def above_baselines(self) -> pd.DataFrame:
@@ -332,9 +322,8 @@ class Study:
         attacked = []
         for attack in self.attack_sets:
             about = self.benchmark.samples(attack, DEFAULT).about.rename(columns={"label": "truth"})
-            rows = pd.concat(
-                [about.drop(columns="predicted"), self.benchmark.measured(self.lens, attack, DEFAULT)], axis=1
-            )
+            measured = self.benchmark.measured(self.lens, attack, DEFAULT)
+            rows = pd.concat([about.drop(columns="predicted"), measured], axis=1)
             attacked.append(rows[rows["success"]].assign(attack=attack))
         clean = self.clean.assign(attack="")
         kinds = {
@@ -343,7 +332,7 @@ class Study:
         }
         wanted = ["attack", "source", "truth", "predicted", "label", "credibility"]
         found = pd.concat([rows[wanted].assign(kind=kind) for kind, rows in kinds.items()]).set_index("kind")
-        return found.astype({name: int for name in ("source", "truth", "predicted", "label")})
+        return found.astype(dict.fromkeys(wanted[1:5], int))
 
     def image(self, example: pd.Series) -> Array:
         """The (h, w, channels) image of a row of `examples`."""
@@ -379,16 +368,13 @@ def promise(alpha: Array, held_out: Array, *, seed: int) -> pd.DataFrame:
     Returns:
         convention, level, estimate, low, high (95 % interval by bootstrap), n.
     """
-    rng, rows = stream(seed, "deep_knn/promise"), []
-    drawn = [(rng.choice(alpha, len(alpha)), rng.choice(held_out, len(held_out))) for _ in range(DRAWS)]
+    rng, rows, pairs = stream(seed, "deep_knn/promise"), [], [(alpha, held_out)]
+    pairs += [(rng.choice(alpha, len(alpha)), rng.choice(held_out, len(held_out))) for _ in range(DRAWS)]
     for convention in CONVENTIONS:
-        p, p_drawn = (
-            [p_values(each, calibration, convention=convention) for each, calibration in pairs]
-            for pairs in ([(alpha, held_out)], drawn)
-        )
+        p = [p_values(each, calibration, convention=convention) for each, calibration in pairs]
         for level in LEVELS:
-            shares = np.array([np.mean(each <= level) for each in p_drawn])
-            found = Estimate(float(np.mean(p[0] <= level)), *map(float, np.quantile(shares, [0.025, 0.975])))
+            share, *drawn = (float(np.mean(each <= level)) for each in p)
+            found = Estimate(share, *map(float, np.quantile(drawn, [0.025, 0.975])))
             rows.append(found.row(convention=convention, level=level, n=len(alpha)))
     return pd.DataFrame(rows)
 
@@ -397,8 +383,8 @@ def correctness(clean: pd.DataFrame, *, seed: int) -> tuple[pd.DataFrame, pd.Dat
     """How often a decision is correct, by what may be taken for the probability of that.
 
     Returns:
-        Per tenth of each of `PROBABILITIES` with `MIN_POSITIVES` images: probability, mean (of it), estimate, low,
-        high, n. And the expected calibration error of each: probability, estimate, low, high, n.
+        A row a tenth of each of `PROBABILITIES` with `MIN_POSITIVES` images: probability, mean (of it), estimate, low,
+        high, n. And a row each, of its expected calibration error: probability, estimate, low, high, n.
     """
     rows, errors, source = [], [], clean["source"].to_numpy()
     for name, decision in PROBABILITIES.items():

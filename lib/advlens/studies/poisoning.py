@@ -17,14 +17,7 @@ from scipy.special import softmax
 
 from advlens.arrays import Array, checked_whole
 from advlens.classifier import Classifier
-from advlens.metrics import (
-    Estimate,
-    average_over_seeds,
-    proportion,
-    roc_auc,
-    share_difference_over_seeds,
-    share_over_seeds,
-)
+from advlens.metrics import average_over_seeds, proportion, roc_auc, share_difference_over_seeds, share_over_seeds
 from advlens.neighbours import DeepKNN, Neighbourhoods
 from advlens.networks import find_builder
 from advlens.networks.parts import weighted_layers
@@ -73,12 +66,11 @@ def show_points(
         sets: name → what is judged; train_images, train_labels: among which neighbours are searched.
         calibration_images, calibration_labels: held out, for the p-values; k: neighbours in each layer.
     Returns:
-        One row per set and image: set, source, is_poisoned, truth, given (the attacker's label), predicted (by the
-        network), softmax (of that class), label (by Deep kNN), credibility.
+        A row a set and image: set, source, is_poisoned, truth, given (the attacker's label), predicted and softmax (of
+        the network), label and credibility (of Deep kNN).
     """
     classifier = Classifier(network)
-    knn = DeepKNN(classifier, k=k).fit(train_images, train_labels)
-    knn.calibrate(calibration_images, calibration_labels)
+    knn = DeepKNN(classifier, k=k).fit(train_images, train_labels).calibrate(calibration_images, calibration_labels)
     frames = []
     for name, judged in sets.items():
         verdict, logits = knn.judge(judged.images), classifier.predict(judged.images)
@@ -117,10 +109,10 @@ def train_on_poison(
         test_images, test_labels: all misclassified ones are judged, and at most `correct_images` of the others.
         calibration_images, calibration_labels: held out, none of them a test image; k: neighbours in each layer.
     Returns:
-        One row per image judged: role ("test", "poisoned"), index (in the test or the training images), truth, given
-        (the training label; of a test image the truth), predicted, label (by Deep kNN), credibility, for each layer
-        the shares "poisoned in <layer>" and "carrying in <layer>" (poisoned neighbours with the predicted label),
-        tested and wrong (how many test images there were, and how many of them are misclassified).
+        A row an image judged: role ("test", "poisoned"), index (in the test or the training images), truth, given (the
+        training label; of a test image the truth), predicted, label (by Deep kNN), credibility, for each layer the
+        shares "poisoned in <layer>" and "carrying in <layer>" (poisoned neighbours with the predicted label), tested
+        and wrong (how many test images there were, and how many of them are misclassified).
     """
     made = _poison(images, labels, kind=kind, count=count, classes=classes, seed=seed)
     classifier = _train(made.images, made.labels, num_classes=num_classes, epochs=epochs, seed=seed)
@@ -130,13 +122,12 @@ def train_on_poison(
     right = stream(seed, "poisoning/judged").permutation(np.flatnonzero(decided == test_labels))[:correct_images]
     judged, poisoned = np.sort(np.concatenate([wrong, right])), np.flatnonzero(made.is_poisoned)
     of_poison = classifier.predict(made.images[poisoned]).argmax(axis=1)
+    tests = _judge(knn, knn.neighbours(test_images[judged]), decided[judged], is_poisoned=made.is_poisoned)
+    hoods = knn.neighbours(made.images[poisoned], own=poisoned)
+    poison = _judge(knn, hoods, of_poison, is_poisoned=made.is_poisoned)
     frames = [
-        _judge(knn, knn.neighbours(test_images[judged]), decided[judged], is_poisoned=made.is_poisoned).assign(
-            role="test", index=judged, truth=test_labels[judged], given=test_labels[judged]
-        ),
-        _judge(
-            knn, knn.neighbours(made.images[poisoned], own=poisoned), of_poison, is_poisoned=made.is_poisoned
-        ).assign(role="poisoned", index=poisoned, truth=made.true_labels[poisoned], given=made.labels[poisoned]),
+        tests.assign(role="test", index=judged, truth=test_labels[judged], given=test_labels[judged]),
+        poison.assign(role="poisoned", index=poisoned, truth=made.true_labels[poisoned], given=made.labels[poisoned]),
     ]
     return pd.concat(frames, ignore_index=True).assign(tested=len(test_images), wrong=len(wrong))
 
@@ -158,8 +149,8 @@ class Defence:
     """A poisoned training set that was searched for poison, and networks trained on what was left.
 
     Attributes:
-        points: one row per training image: is_poisoned, truth, given, and a score per ranking, higher = removed sooner.
-        outcomes: one row for `NOTHING` and for each of `RANKINGS`: ranking, accuracy (on clean test images), tested,
+        points: a row a training image: is_poisoned, truth, given, and a score a ranking, higher = removed sooner.
+        outcomes: a row for `NOTHING` and for each of `RANKINGS`: ranking, accuracy (on clean test images), tested,
             success (of the attack), attacked (on how many images), removed, poison (how many of these were poisoned).
     """
 
@@ -199,8 +190,8 @@ def defend(
 
     Args:
         images, labels, kind, count, calibration_images, calibration_labels, k: as in `train_on_poison`.
-        test_images, test_labels: the attack succeeds where one of a poisoned class, with the trigger on it where there
-            is one, gets the attacker's label.
+        test_images, test_labels: the attack succeeds where one of a poisoned class, with the trigger if there is one,
+            gets the attacker's label.
         budget: how many images are removed, fixed before any is known to be poisoned.
     """
     target = 0 if kind == "backdoor" else None
@@ -234,21 +225,13 @@ def defend(
 
 
 def _poison(images: Array, labels: Array, *, seed: int, **how: Any) -> PoisonedSet:
-    return poisoned_set(
-        images, labels, source=np.arange(len(images)), seed=stream_seed(seed, "poisoning/poison"), **how
-    )
+    about = {"source": np.arange(len(images)), "seed": stream_seed(seed, "poisoning/poison"), **how}
+    return poisoned_set(images, labels, **about)
 
 
 def _train(images: Array, labels: Array, *, num_classes: int, epochs: int, seed: int) -> Classifier:
-    trained = train_task_network(
-        images,
-        labels,
-        builder=find_builder(NETWORK),
-        num_classes=num_classes,
-        epochs=epochs,
-        seed=stream_seed(seed, "poisoning/network"),
-    )
-    return Classifier(trained.network)
+    about = {"builder": find_builder(NETWORK), "seed": stream_seed(seed, "poisoning/network")}
+    return Classifier(train_task_network(images, labels, num_classes=num_classes, epochs=epochs, **about).network)
 
 
 # ---------------------------------------------------------------- the study on one run's data set
@@ -259,18 +242,16 @@ class Study:
 
     Args:
         bench: the notebook's workbench.
-        epochs: of the network of experiment 1, which sees no poison.
-        neighbours: k, in each layer.
+        epochs: of the network of experiment 1, which sees no poison; neighbours: k, in each layer.
         held_out: test images that calibrate Deep kNN; fewer where the two classes have less than twice as many.
         test_images: how many test images are used in all, 0 for all of them.
         poison_seeds: how often each experiment is repeated.
-        shown_points: points that experiment 1 judges, half of them poisoned.
+        shown_points: that experiment 1 judges, half of them poisoned; poisoned_points: of experiments 2.1 and 2.2.
         poison_epochs: of experiment 2.1, on all training images; correct_images: how many correctly classified test
             images it judges beside all misclassified ones.
         two_label_images, two_label_epochs: of experiment 2.2, the poisoned ones not counted.
-        defended_images, defence_epochs: of the defence; poison_share: the share of these that is poisoned. The
-            defender knows that share and removes `BUDGET` times as many.
-        poisoned_points: of experiments 2.1 and 2.2.
+        defended_images, defence_epochs: of the defence; poison_share: the share of these that is poisoned, which the
+            defender knows.
     Raises:
         ValueError: for wrong numbers, or more images than there are.
     """
@@ -310,7 +291,7 @@ class Study:
         self.shown_points, self.poison_epochs, self.correct_images = shown_points, poison_epochs, correct_images
         self.two_label_images, self.two_label_epochs = two_label_images, two_label_epochs
         self.defence_epochs, self.poison_share = defence_epochs, poison_share
-        self.train_count = bench.train_images or len(bench.data.train_labels)
+        self.train_count = len(bench.training[1])
         self.defended_images = min(defended_images, self.train_count)
         order = stream(bench.seed, "poisoning/test images").permutation(len(bench.data.test_labels))
         self.used = np.sort(order[: test_images or None])
@@ -323,7 +304,7 @@ class Study:
 
     def _check_sizes(self, of_two: int) -> None:
         """Whether every experiment has enough images, asked before any is computed."""
-        train, test = self.bench.data.train_labels[: self.train_count], self.bench.data.test_labels
+        train, test = self.bench.training[1], self.bench.data.test_labels
         if self.shown_points > of_two - self.held_out:
             raise ValueError(
                 f"shown_points must be at most {of_two - self.held_out}, the test images of two classes that do not "
@@ -340,8 +321,7 @@ class Study:
             raise ValueError(
                 f"neighbours must be fewer than the {fewest} images of the smallest training set, got {self.k}"
             )
-        free = np.setdiff1d(self._test_indices(self.classes), self._calibration)
-        asked = [("shown_points", test[free], self.shown_points // 2, self.classes)]
+        asked = [("shown_points", test[self._shown_indices], self.shown_points // 2, self.classes)]
         asked += [("poisoned_points", train, self.poisoned_points, self.classes)]
         for seed in self.seeds:
             asked.append(("poisoned_points", train[self._of_two(seed)], self.poisoned_points, self.classes))
@@ -367,9 +347,14 @@ class Study:
         """Those of experiment 1."""
         return self._conformal(self.bench.seed, self.every_class)
 
+    @property
+    def _shown_indices(self) -> Array:
+        """Indices of the test images that experiment 1 draws from."""
+        return np.setdiff1d(self._test_indices(self.classes), self._calibration)
+
     def _of_two(self, seed: int) -> Array:
         """Indices of experiment 2.2's training images, the poisoned ones included."""
-        of_two = np.flatnonzero(np.isin(self.bench.data.train_labels[: self.train_count], self.classes))
+        of_two = np.flatnonzero(np.isin(self.bench.training[1], self.classes))
         return stream(seed, "poisoning/two labels").permutation(of_two)[: self.two_label_images + self.poisoned_points]
 
     def _of_all(self, seed: int) -> Array:
@@ -397,7 +382,7 @@ class Study:
         return {kind: [sets[kind] for sets in by_seed] for kind in KINDS}
 
     def _show(self, kind: str, seed: int) -> PoisonedSet:
-        data, source = self.bench.data, np.setdiff1d(self._test_indices(self.classes), self._calibration)
+        data, source = self.bench.data, self._shown_indices
         made = self.bench.store.keep(
             f"poisoned_points.{kind}", poisoned_set, images=data.test_images[source],
             labels=data.test_labels[source], source=source, kind=kind, count=self.shown_points // 2,
@@ -410,20 +395,17 @@ class Study:
     @cached_property
     def shown(self) -> pd.DataFrame:
         """`show_points` of all kinds and seeds, with columns kind and seed (its number)."""
-        sets = {f"{kind} {number}": made for kind, all_made in self.shown_sets.items()
-                for number, made in enumerate(all_made)}  # fmt: skip
-        frame = self.bench.store.keep(
-            "poisoning.shown", show_points, network=self.classifier.model, sets=sets,
-            train_images=self.bench.data.train_images[: self.train_count],
-            train_labels=self.bench.data.train_labels[: self.train_count],
-            k=self.k, **self._for_calibration(self._calibration),
-        )  # fmt: skip
+        sets = {f"{kind} {i}": made for kind, by_seed in self.shown_sets.items() for i, made in enumerate(by_seed)}
+        images, labels = self.bench.training
+        about = {"network": self.classifier.model, "sets": sets, "train_images": images, "train_labels": labels}
+        about |= {"k": self.k, **self._for_calibration(self._calibration)}
+        frame = self.bench.store.keep("poisoning.shown", show_points, **about)
         parts = frame["set"].str.rsplit(" ", n=1)
         return frame.drop(columns="set").assign(kind=parts.str[0], seed=parts.str[1].astype(int))
 
-    def mixture(self, poisoned: int, points: int, *, kind: str = "svm") -> pd.DataFrame:
+    def mixture(self, poisoned: int, points: int) -> pd.DataFrame:
         """Some poisoned points among others of the first seed, as in the report's experiment 1, by credibility."""
-        drawn, rng = self.shown.query("kind == @kind and seed == 0"), stream(self.bench.seed, "poisoning/mixture")
+        drawn, rng = self.shown.query("kind == 'svm' and seed == 0"), stream(self.bench.seed, "poisoning/mixture")
         groups = (drawn[drawn["is_poisoned"]], drawn[~drawn["is_poisoned"]])
         sizes = (poisoned, points - poisoned)
         rows = [group.iloc[rng.permutation(len(group))[:size]] for group, size in zip(groups, sizes, strict=True)]
@@ -478,15 +460,11 @@ class Study:
         data, runs = self.bench.data, {kind: [] for kind in KINDS}
         for seed in progress(self.seeds, description="defence", unit="seed"):
             indices, (_, images) = self._of_all(seed), self._for_test(seed, self.every_class)
+            about = {"images": data.train_images[indices], "labels": data.train_labels[indices], **images, "seed": seed}
+            about |= {"count": self.poison_count, "budget": BUDGET * self.poison_count, "k": self.k}
+            about |= {"num_classes": data.num_classes, "epochs": self.defence_epochs}
             for kind, made in runs.items():
-                made.append(
-                    self.bench.store.keep(
-                        f"poisoning.defence.{kind}", defend, images=data.train_images[indices],
-                        labels=data.train_labels[indices], kind=kind, count=self.poison_count,
-                        num_classes=data.num_classes, epochs=self.defence_epochs, k=self.k,
-                        budget=BUDGET * self.poison_count, seed=seed, **images,
-                    )
-                )  # fmt: skip
+                made.append(self.bench.store.keep(f"poisoning.defence.{kind}", defend, kind=kind, **about))
         return runs
 
 
@@ -529,8 +507,7 @@ def recovered(rows: pd.DataFrame) -> pd.DataFrame:
     """Labels that Deep kNN corrects among the misclassified, and that it loses among the others, of experiment 2.1.
 
     Returns:
-        metric ("error" of the network, "recovered", "lost", "net": labels gained in all, per seed), estimate, low,
-        high, n.
+        metric ("error" of the network, "recovered", "lost", "net": labels gained, a seed), estimate, low, high, n.
     """
     test = rows[rows["role"] == "test"]
     correct, by_knn = is_correct(test), is_correct(test, "label")
@@ -556,22 +533,18 @@ def influence(rows: pd.DataFrame, layers: Sequence[str], *, of: str = "poisoned"
     Args:
         rows: of experiment 2.2; of: "poisoned", or "carrying" for those that also bear the predicted label.
     Returns:
-        kind, group (correct, misclassified), layer, estimate, low, high, n (test images), images (distinct ones).
+        kind, group (correct, misclassified), layer, n (test images), images (distinct ones), estimate, low, high.
     """
     made = []
     for kind, of_kind in rows.groupby("kind", sort=False):
         groups = credibility_groups(of_kind)
         for group, layer in itertools.product((CORRECT, MISCLASSIFIED), layers):
             own = groups[group]
+            about = {"kind": kind, "group": group, "layer": layer, "n": len(own), "images": own["source"].nunique()}
             # A share of 75 neighbours, averaged over images: no share of images, which would be far less precise.
-            shares, images = own.groupby("seed")[f"{of} in {layer}"].mean(), own["source"].nunique()
-            about = {"kind": kind, "group": group, "layer": layer, "n": len(own), "images": images}
-            made.append(_percent(average_over_seeds(shares, bounds=(0, 1))).row(**about))
+            found = average_over_seeds(own.groupby("seed")[f"{of} in {layer}"].mean(), bounds=(0, 1)).row()
+            made.append(about | {name: 100 * value for name, value in found.items()})
     return pd.DataFrame(made)
-
-
-def _percent(estimate: Estimate) -> Estimate:
-    return Estimate(100 * estimate.estimate, 100 * estimate.low, 100 * estimate.high)
 
 
 def published_influence(first: str, last: str) -> pd.DataFrame:
@@ -597,8 +570,7 @@ def influence_growth(rows: pd.DataFrame, layers: Sequence[str]) -> pd.DataFrame:
         for group, own in credibility_groups(of_kind).items():
             shares = own.groupby("seed")[[first, last]].mean()
             growth[kind, group] = 100 * (shares[last] - shares[first])
-            images = own["source"].nunique()
-            about[kind, group] = {"kind": kind, "group": group, "n": len(own), "images": images}
+            about[kind, group] = {"kind": kind, "group": group, "n": len(own), "images": own["source"].nunique()}
     made = []
     for (kind, group), own in growth.items():
         if group == POISONED:
@@ -611,11 +583,11 @@ def influence_growth(rows: pd.DataFrame, layers: Sequence[str]) -> pd.DataFrame:
 
 
 def obedience(rows: pd.DataFrame) -> pd.DataFrame:
-    """Whether poison misleads: how often poisoned points get the attacker's label, and who is misclassified anyway.
+    """How often poisoned training points get the attacker's label, and which test images are misclassified anyway.
 
     Returns:
-        kind, metric ("obeyed": of the poisoned training points, "wrong anyway": of the misclassified test images the
-        share that the unpoisoned network of the same seed misclassifies too), estimate, low, high, n.
+        kind, metric ("obeyed", "wrong anyway": of the misclassified test images, those that the unpoisoned network of
+        the same seed misclassifies too), estimate, low, high, n.
     """
     control = credibility_groups(rows[rows["kind"] == CONTROL])[MISCLASSIFIED]
     anyway = set(zip(control["seed"], control["source"], strict=True))
@@ -624,10 +596,10 @@ def obedience(rows: pd.DataFrame) -> pd.DataFrame:
         groups = credibility_groups(of_kind)
         poison, wrong = groups[POISONED], groups[MISCLASSIFIED]
         obeyed = (poison["predicted"] == poison["given"]).groupby(poison["seed"]).mean()
-        both = np.array([pair in anyway for pair in zip(wrong["seed"], wrong["source"], strict=True)], bool)
         points = len(poison) / len(obeyed)  # of each seed, drawn anew
         made.append(share_over_seeds(obeyed, trials=points).row(kind=kind, metric="obeyed", n=len(poison)))
         if len(wrong):
+            both = np.array([pair in anyway for pair in zip(wrong["seed"], wrong["source"], strict=True)])
             share = proportion(both, wrong["source"].to_numpy())
             made.append(share.row(kind=kind, metric="wrong anyway", n=len(wrong)))
     return pd.DataFrame(made)
@@ -653,9 +625,11 @@ def outcomes(defences: Mapping[str, Sequence[Defence]]) -> pd.DataFrame:
     """
     made = []
     for kind, runs in defences.items():
-        table = pd.concat([run.outcomes.assign(seed=number) for number, run in enumerate(runs)])
-        poison = {number: int(run.points["is_poisoned"].sum()) for number, run in enumerate(runs)}
-        table = table.assign(poisoned=table["seed"].map(poison))
+        tables = [
+            run.outcomes.assign(seed=number, poisoned=int(run.points["is_poisoned"].sum()))
+            for number, run in enumerate(runs)
+        ]
+        table = pd.concat(tables)
         table["recall"] = table["poison"] / table["poisoned"]
         before = table[table["ranking"] == NOTHING].set_index("seed")
         for ranking, own in table.groupby("ranking", sort=False):
@@ -670,17 +644,15 @@ def outcomes(defences: Mapping[str, Sequence[Defence]]) -> pd.DataFrame:
     return pd.DataFrame(made)
 
 
-def credibility_of_decisions(rows: pd.DataFrame, *, bins: int = 5, seed: int) -> pd.DataFrame:
+def credibility_of_decisions(rows: pd.DataFrame, *, seed: int) -> pd.DataFrame:
     """The report's plot of 2.1 that it does not show: accuracy of Deep kNN's label by credibility, per group.
 
     Returns:
         group (correct, misclassified), bin (its middle), estimate (share of labels that are right), low, high, n.
     """
-    edges, made = np.linspace(0, 1, bins + 1), []
-    for group, own in credibility_groups(rows).items():
-        if group == POISONED:
-            continue
-        number = np.clip(np.digitize(own["credibility"], edges[1:-1], right=True), 0, bins - 1)
+    edges, groups, made = np.linspace(0, 1, 6), credibility_groups(rows), []
+    for group, own in ((name, groups[name]) for name in (CORRECT, MISCLASSIFIED)):
+        number = np.digitize(own["credibility"], edges[1:-1], right=True)
         for each in np.unique(number):
             inside = own[number == each]
             share = proportion(is_correct(inside, "label"), inside["source"].to_numpy())

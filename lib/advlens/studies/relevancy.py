@@ -1,7 +1,7 @@
 """The relevancy-map study: can a network tell attacks from normal images by its relevance maps?
 
 Here are its published accuracies, its protocol as a value, its files, and the experiments that only it has: how maps
-agree with each other, how they move under attacks, and what they add to the image. Detection is `Benchmark`'s business.
+agree, how they move under attacks, and what they add to the image. Detection is `Benchmark`'s business.
 
 Source: "Interpretability for Detecting Adversarial Attacks" (slides), and its public code where the slides are silent.
 """
@@ -20,24 +20,11 @@ from sklearn.linear_model import LogisticRegression
 from advlens import metrics
 from advlens.arrays import Array, checked_whole
 from advlens.attacks import AttackSet
-from advlens.benchmark import (
-    CORRECTED,
-    METRICS,
-    Benchmark,
-    Condition,
-    Negatives,
-    Part,
-    Protocol,
-    Scored,
-    Split,
-    Stopping,
-    Stratum,
-    Threshold,
-    TrainedOn,
-)
+from advlens.benchmark import Benchmark, Scored, Stratum
 from advlens.benchmark.judging import BAR, count_rows, difference, with_verdicts
+from advlens.benchmark.protocol import CORRECTED, Protocol, Split, Stopping, Threshold
 from advlens.benchmark.samples import chosen_rows, is_adversarial
-from advlens.benchmark.vocabulary import COMMITTED_ACCURACY
+from advlens.benchmark.vocabulary import COMMITTED_ACCURACY, Condition, Negatives, Part, TrainedOn
 from advlens.classifier import Classifier
 from advlens.detectors import Detector, Logistic, Network, Sign
 from advlens.explanations import colour_map, explain
@@ -50,6 +37,8 @@ from advlens.workbench import Workbench
 
 ATTACKS = ("lbfgs", "deepfool", "gradient")
 MARGINS = (2.0, 5.0)  # of logits, at which each attack stops as well
+FOLLOWED = ("input", "Deep Taylor")  # the detectors of which more than the detection is shown
+JUDGED: dict[str, Any] = {"stratum": Stratum.SUCCESS, "negatives": Negatives.MATCHED}
 TINY = 1e-30  # keeps logarithms finite
 
 # ---------------------------------------------------------------- what the study published
@@ -126,10 +115,8 @@ def published_detectors(classifier: Classifier, training: Training) -> dict[str,
         for name, lens in lenses.items()
     }
     scores = InFile(Baselines(classifier), FILE)
-    for name, columns in (
-        ("non-black background of the file", BASELINES[:1]),
-        ("trivial scores of the file", BASELINES),
-    ):
+    trivial = {"non-black background of the file": BASELINES[:1], "trivial scores of the file": BASELINES}
+    for name, columns in trivial.items():
         made[name] = Detector(scores, Logistic(), columns=columns, name=name)
     return made
 
@@ -196,53 +183,55 @@ class Study:
 
     def as_published(self) -> pd.DataFrame:
         """The long table of the study's detectors on its files: accuracy where the log odds are above 0, and AUC."""
-        return self.benchmark.run(
-            list(self.published_detectors.values()),
-            protocols=(AS_PUBLISHED,),
-            wanted=(COMMITTED_ACCURACY, "roc_auc"),
-        )
+        own, wanted = list(self.published_detectors.values()), (COMMITTED_ACCURACY, "roc_auc")
+        return self.benchmark.run(own, protocols=(AS_PUBLISHED,), wanted=wanted)
 
-    def corrected(self, *, wanted: Sequence[str] = METRICS) -> pd.DataFrame:
+    def corrected(self) -> pd.DataFrame:
         """The long table of the corrected protocol, with the hard-image control."""
         both = (Negatives.MATCHED, Negatives.HARD_IMAGES)
-        return self.benchmark.run(list(self.detectors.values()), negatives=both, wanted=wanted)
+        return self.benchmark.run(list(self.detectors.values()), negatives=both)
 
-    def defects(self, names: Sequence[str] = ("input", "Deep Taylor")) -> pd.DataFrame:
+    @property
+    def _followed(self) -> list[Detector]:
+        return [self.detectors[name] for name in FOLLOWED]
+
+    def defects(self) -> pd.DataFrame:
         """The long table of the corrected protocol with one defect at a time: ROC-AUC."""
-        chosen = [self.detectors[name] for name in names]
-        return self.benchmark.run(chosen, protocols=DEFECTS, wanted=("roc_auc",))
+        return self.benchmark.run(self._followed, protocols=DEFECTS, wanted=("roc_auc",))
 
-    def margins(self, names: Sequence[str] = ("input", "Deep Taylor")) -> pd.DataFrame:
+    def margins(self) -> pd.DataFrame:
         """The long table of the attacks stopped at several margins: ROC-AUC by how sure the attack is."""
-        return self.margin_benchmark.run([self.detectors[name] for name in names], wanted=("roc_auc",))
+        return self.margin_benchmark.run(self._followed, wanted=("roc_auc",))
 
-    def unseen(self, names: Sequence[str] = ("input", "Deep Taylor")) -> pd.DataFrame:
+    def unseen(self) -> pd.DataFrame:
         """The long table of detectors that learnt from the attack itself, and from the two others alone.
 
         The three are one family, so there is no other to learn from.
         """
-        chosen, learnt = [self.detectors[name] for name in names], (TrainedOn.ATTACK, TrainedOn.OTHER_ATTACKS)
-        return self.benchmark.run(chosen, trained_on=learnt, wanted=("roc_auc", "tpr_at_fpr_0.05"))
+        learnt = (TrainedOn.ATTACK, TrainedOn.OTHER_ATTACKS)
+        return self.benchmark.run(self._followed, trained_on=learnt, wanted=("roc_auc", "tpr_at_fpr_0.05"))
 
-    def unseen_differences(self, names: Sequence[str] = ("input", "Deep Taylor")) -> pd.DataFrame:
+    def unseen_differences(self) -> pd.DataFrame:
         """The TPR at 5 % FPR of learning from the two other attacks minus that of learning from the attack, paired.
 
         Returns:
             A row an attack and detector: attack, detector, metric, estimate, low, high, p_value, p_adjusted (Holm's,
             over the table), margin, verdict (of learning from the others), n_positive, n_negative, n_sources.
         """
-        limits = {"stratum": Stratum.SUCCESS, "negatives": Negatives.MATCHED}
-        about = {**limits, "threshold": CORRECTED.threshold, "seed": stream_seed(self.bench.seed, "relevancy/unseen")}
         rows = []
-        for attack, name in itertools.product(ATTACKS, names):
+        for attack, detector in itertools.product(ATTACKS, self._followed):
             others, own = (
-                self.benchmark.scores(self.detectors[name], attack, trained_on=learnt)
+                self.benchmark.scores(detector, attack, trained_on=learnt)
                 for learnt in (TrainedOn.OTHER_ATTACKS, TrainedOn.ATTACK)
             )
-            found = difference(others, own, BAR, **about)
-            judged = None if others is None else others.judged(**limits)
-            rows.append(found.row(attack=attack, detector=name, metric=BAR, **count_rows(judged)))
+            about = {"attack": attack, "detector": detector.name, "metric": BAR}
+            rows.append(about | self._minus(others, own, BAR, draws="relevancy/unseen"))
         return with_verdicts(pd.DataFrame(rows), metrics.MARGINS[BAR])
+
+    def _minus(self, a: Scored | None, b: Scored | None, metric: str, *, draws: str) -> dict[str, Any]:
+        """A row's numbers: the difference of a metric, paired, and how many rows are judged."""
+        about = {**JUDGED, "threshold": CORRECTED.threshold, "seed": stream_seed(self.bench.seed, draws)}
+        return difference(a, b, metric, **about).row(**count_rows(a and a.judged(**JUDGED)))
 
     def beyond(self) -> pd.DataFrame:
         """Do maps show anything that the image and the largest softmax output do not?
@@ -254,8 +243,6 @@ class Study:
         Returns:
             The columns of `Benchmark.compare`, a row an attack and map.
         """
-        limits = {"stratum": Stratum.SUCCESS, "negatives": Negatives.MATCHED}
-        about = {**limits, "threshold": CORRECTED.threshold, "seed": stream_seed(self.bench.seed, "relevancy/beyond")}
         softmax = Detector(self.benchmark.baselines[0].lens, Sign(MAX_SOFTMAX, 1), name=MAX_SOFTMAX)
         rows = []
         for attack, name in itertools.product(ATTACKS, ("Deep Taylor", "z-rule")):
@@ -266,10 +253,8 @@ class Study:
                 both, alone = (
                     dataclasses.replace(image, scores=join(each, image)) for each in ([*base, of_map.scores], base)
                 )
-            found = difference(both, alone, "roc_auc", **about)
-            named = {"attack": attack, "a": f"image + softmax + {name}", "b": "image + softmax", "metric": "roc_auc"}
-            judged = None if both is None else both.judged(**limits)
-            rows.append(found.row(**named, **count_rows(judged)))
+            about = {"attack": attack, "a": f"image + softmax + {name}", "b": "image + softmax", "metric": "roc_auc"}
+            rows.append(about | self._minus(both, alone, "roc_auc", draws="relevancy/beyond"))
         return with_verdicts(pd.DataFrame(rows), metrics.MARGINS["roc_auc"])
 
     # ------------------------------------------------------------ files and maps
@@ -293,19 +278,13 @@ class Study:
         export(folder, pictures)
         return names
 
-    def map_movement(self) -> pd.DataFrame:
-        """`map_movement` of the study's attacks."""
-        about = {"classifier": self.classifier, "attack_sets": self.attack_sets, "seed": self.bench.seed}
-        return self.bench.store.keep("map_movement", map_movement, **about)
-
 
 def join(scores: Sequence[Array], scored: Scored) -> Array:
     """(s, n) log odds of a logistic regression of several (s, n) scores, fitted on each seed's validation part."""
     joined = np.empty_like(scores[0])
     truth = is_adversarial(scored.about)
     for number, parts in enumerate(scored.parts[: len(joined)]):
-        limits = {"stratum": Stratum.SUCCESS, "negatives": Negatives.MATCHED}
-        rows = chosen_rows(scored.about, parts[Part.VALIDATION], **limits)
+        rows = chosen_rows(scored.about, parts[Part.VALIDATION], **JUDGED)
         values = pd.DataFrame({str(i): own[number] for i, own in enumerate(scores)})
         scaled = (values - values[rows].mean()) / values[rows].std().replace(0, 1)
         model = LogisticRegression(max_iter=1000).fit(scaled[rows].to_numpy(), truth[rows])

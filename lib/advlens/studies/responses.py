@@ -1,8 +1,7 @@
 """The feature-response study: does the local entropy of what a network answers to give an attack away?
 
 Here are its published numbers, its protocol as a value, and the experiments that only it has: what attacks do to
-decisions and to the entropy, how the score hangs on what the study leaves open, and on the class. Detection is
-`Benchmark`'s business.
+decisions and to the entropy, and how the score hangs on what the study leaves open. Detection is `Benchmark`'s.
 
 Source: Amirian, "Trace and Detect Adversarial Attacks on CNNs using Feature Response Maps", poster 2018; Amirian,
 Schwenker & Stadelmann 2018.
@@ -12,6 +11,7 @@ import dataclasses
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -21,18 +21,7 @@ from scipy.stats import ttest_1samp
 
 from advlens.arrays import Array, checked_whole
 from advlens.attacks import AttackSet, strengths_of
-from advlens.benchmark import (
-    CORRECTED,
-    METRICS,
-    Benchmark,
-    Condition,
-    Negatives,
-    Protocol,
-    Split,
-    Stratum,
-    Threshold,
-    query,
-)
+from advlens.benchmark import Benchmark, Condition, Negatives, Protocol, Split, Stratum, Threshold, query
 from advlens.benchmark.judging import with_verdicts
 from advlens.classifier import Classifier
 from advlens.closeness import bandwidth_of
@@ -193,7 +182,8 @@ class ResponseEntropies(Lens):
     def measure(self, images: Array) -> pd.DataFrame:
         """In bits; each response is projected back once."""
         columns = {"predicted": self.classifier.predict(images).argmax(axis=1).astype(np.float64)}
-        for (method, of), group in itertools.groupby(sorted(self.compared, key=_response), key=_response):
+        response = attrgetter("method", "of")
+        for (method, of), group in itertools.groupby(sorted(self.compared, key=response), key=response):
             maps = responses(self.classifier.model, images, method=method, of=of)
             for each in group:
                 how = {name: getattr(each, name) for name in ("window", "bins", "stride", "normalisation")}
@@ -203,10 +193,6 @@ class ResponseEntropies(Lens):
     def to_parts(self) -> dict[str, Any]:
         """Network and settings."""
         return {"network": self.classifier.model, "compared": self.compared}
-
-
-def _response(setting: ResponseEntropy) -> tuple[str, str]:
-    return setting.method, setting.of
 
 
 class ClassCentred(Head):
@@ -288,17 +274,11 @@ class Study:
     def attack_set(self, name: str) -> AttackSet:
         """The images attacked in the setting or scenario of that name."""
         setting = next(each for each in (*self.settings, *self.scenarios) if each.name == name)
-        return self.bench.attack_set(setting.attack, self.classifier, **self._about(setting))
+        about = {"n": self._count(setting), "title": name, **setting.parameters}
+        return self.bench.attack_set(setting.attack, self.classifier, **about)
 
-    def _about(self, setting: Setting) -> dict[str, Any]:
-        n = self.searched_images if setting.searches else self.response_images
-        return {"n": n, "title": setting.name, **setting.parameters}
-
-    def seconds(self, name: str) -> float:
-        """Seconds an image that crafting took, in the run that computed it."""
-        setting = next(each for each in self.settings if each.name == name)
-        made = self.attack_set(name)
-        return self.bench.attack_seconds(setting.attack, self.classifier, **self._about(setting)) / len(made)
+    def _count(self, setting: Setting) -> int:
+        return self.searched_images if setting.searches else self.response_images
 
     def decision_changes(self, names: Iterable[str]) -> pd.DataFrame:
         """How often each attack succeeds, and how sure the network is after it.
@@ -312,11 +292,11 @@ class Study:
         for name in names:
             made = self.attack_set(name)
             won = made.select(made.success)
-            said = softmax(self.classifier.logits(won.adversarial).astype(np.float64), axis=1) if len(won) else None
             shares = {"success": made.success, "unchanged": made.unchanged}
             found = {metric: (proportion(flags, made.source), len(made)) for metric, flags in shares.items()}
-            for metric, classes in (("truth", won.label), ("target", won.predicted)):
-                if said is not None:
+            if len(won):
+                said = softmax(self.classifier.logits(won.adversarial).astype(np.float64), axis=1)
+                for metric, classes in (("truth", won.label), ("target", won.predicted)):
                     values = said[np.arange(len(won)), classes]
                     found[metric] = (mean(values, won.source, seed=self.bench.seed), len(won))
             rows += [each.row(attack=name, metric=metric, n=n) for metric, (each, n) in found.items()]
@@ -376,7 +356,7 @@ class Study:
         """The attacks that end at the decision boundary, stopped at several logit margins beyond it."""
         sets = {}
         for setting in (each for each in self.settings if each.name in STOPPED):
-            about = {name: value for name, value in self._about(setting).items() if name != "title"}
+            about = {"n": self._count(setting), **setting.parameters}
             sets |= self.bench.stopped_at(MARGINS, setting.attack, self.classifier, **about)
         return sets
 
@@ -435,8 +415,7 @@ class Study:
 
     @cached_property
     def _published(self) -> pd.DataFrame:
-        about = {"protocols": (AS_PUBLISHED,), "attacks": self.attacks, "wanted": METRICS}
-        return self.benchmark.run([self.published_detector], **about)
+        return self.benchmark.run([self.published_detector], protocols=(AS_PUBLISHED,), attacks=self.attacks)
 
     def corrected(self) -> pd.DataFrame:
         """The long table of the corrected protocol, against clean and noisy images, each alone, and the control."""
@@ -444,11 +423,9 @@ class Study:
 
     @cached_property
     def _corrected(self) -> pd.DataFrame:
-        return self.benchmark.run(
-            list(self.detectors.values()),
-            negatives=("matched", "clean", "noisy", "hard images"),
-            attacks=[*self.attacks, *(each.name for each in self.scenarios)],
-        )
+        negatives = ("matched", "clean", "noisy", "hard images")
+        attacks = [each.name for each in (*self.settings, *self.scenarios)]
+        return self.benchmark.run(list(self.detectors.values()), negatives=negatives, attacks=attacks)
 
     def headline(self) -> pd.DataFrame:
         """The study's Table 1, remade and corrected; NaN where fewer than `MIN_POSITIVES` attacks succeed.
@@ -459,23 +436,15 @@ class Study:
             and verdict (the chosen setting's TPR at 5 % FPR against the best trivial baseline's).
         """
         own = query(self.corrected(), negatives="matched", attack=self.attacks)
-        rates = {"committed": "committed_tpr_0.05"} | {
-            role: f"observed_fpr_0.05 on {kind}" for role, kind in (("clean", "all clean"), ("noisy", "noisy"))
-        }
-        columns = {name: query(own, metric=metric, detector="local entropy") for name, metric in rates.items()}
-        columns["remade"] = query(
-            self.as_published(), metric="tpr_at_fpr_0.05", detector="local entropy", attack=self.attacks
-        )
-        columns["chosen"] = query(own, metric="roc_auc", detector="local entropy, chosen")
-        table = pd.DataFrame(
-            {
-                name: rows.set_index("attack")["estimate"].where(
-                    lambda e, n=rows: n["n_positive"].to_numpy() >= MIN_POSITIVES
-                )
-                for name, rows in columns.items()
-            }
-        ).reindex(self.attacks)
-        table.insert(0, "n", columns["committed"].set_index("attack")["n_positive"])
+        rates = {"committed": "committed_tpr_0.05", "clean": "observed_fpr_0.05 on all clean"}
+        rates["noisy"] = "observed_fpr_0.05 on noisy"
+        found = {name: query(own, metric=metric, detector="local entropy") for name, metric in rates.items()}
+        found["remade"] = query(self.as_published(), metric="tpr_at_fpr_0.05", detector="local entropy")
+        found["chosen"] = query(own, metric="roc_auc", detector="local entropy, chosen")
+        found = {name: rows.set_index("attack") for name, rows in found.items()}
+        enough = {name: rows["estimate"].where(rows["n_positive"] >= MIN_POSITIVES) for name, rows in found.items()}
+        table = pd.DataFrame(enough).reindex(self.attacks)
+        table.insert(0, "n", found["committed"]["n_positive"])
         table.insert(1, "published", pd.Series({name: row.tpr[1] for name, row in PUBLISHED.items()}))
         pairs = [(self.detectors["local entropy, chosen"], "best baseline")]
         compared = self.benchmark.compare(pairs, metric="tpr_at_fpr_0.05", attacks=self.attacks).set_index("attack")
@@ -504,9 +473,9 @@ class Study:
         """Clean 8-bit test images by predicted class: their entropy, and the share that one threshold flags.
 
         Returns:
-            A row a class and metric: predicted, metric ("bits", "flagged"), estimate, low, high, n.
+            A row a class and metric: predicted, metric ("bits", "flagged"), n, estimate, low, high.
         """
-        scored = self.benchmark.scores(self.detectors["local entropy"], self.attacks[0], protocol=CORRECTED)
+        scored = self.benchmark.scores(self.detectors["local entropy"], self.attacks[0])
         if scored is None:
             raise ValueError(f"{self.attacks[0]} never succeeds on the validation images: attack more of them")
         measured = self.benchmark.measured_clean(self.entropies, Condition.EIGHT_BIT)
@@ -514,14 +483,10 @@ class Study:
         seed, rows = stream_seed(self.bench.seed, "responses/by class"), []
         for predicted, about in scored.clean.groupby("predicted"):
             source, scores = about["source"].to_numpy(), scored.clean_scores[:, about.index]
-            committed = {"threshold_scores": scored.threshold_scores, "fpr": 0.05, "seed": seed}
-            found = {
-                "bits": mean(bits.loc[source].to_numpy(), source, seed=seed),
-                "flagged": flagged_share(scores, source, **committed),
-            }
-            for metric, each in found.items():
-                values = {"estimate": each.estimate, "low": each.low, "high": each.high}
-                rows.append({"predicted": predicted, "metric": metric, **values, "n": len(about)})
+            committed = {"threshold_scores": scored.threshold_scores, "fpr": 0.05}
+            found = {"bits": mean(bits.loc[source].to_numpy(), source, seed=seed)}
+            found["flagged"] = flagged_share(scores, source, **committed, seed=seed)
+            rows += [each.row(predicted=predicted, metric=name, n=len(about)) for name, each in found.items()]
         return pd.DataFrame(rows)
 
 

@@ -182,46 +182,39 @@ class Study:
 
     def attack_set(self, method: Method) -> AttackSet:
         """The attacked images of a method, aimed at the attacked network alone."""
-        return self.bench.attack_on(
-            self.attacked,
-            method.attack,
-            self.classifiers[self.source],
-            title=method.name,
-            eps=method.eps,
-            **method.parameters,
-        )
+        about = {"title": method.name, "eps": method.eps, **method.parameters}
+        return self.bench.attack_on(self.attacked, method.attack, self.classifiers[self.source], **about)
 
     def methods(self, eps: float) -> list[Method]:
         """All methods that are compared at a strength, ILA with the settings that were chosen for it."""
-        best = {variant: self.choices.loc[variant] for variant in VARIANTS}
-        chosen = {name: Choice(name, row["layer"], row["step_share"]) for name, row in best.items()}  # pyright: ignore[reportArgumentType]
-        ila = [intermediate(each, eps, iterations=self.iterations) for each in chosen.values()]
-        control = intermediate(self.choice, eps, iterations=self.iterations, method=CONTROL, guide="random")
-        return [*(plain(name, eps, iterations=self.iterations) for name in METHODS[:4]), *ila, control]
+        steps: dict[str, Any] = {"iterations": self.iterations}
+        ila = [intermediate(self._choice_of(variant), eps, **steps) for variant in VARIANTS]
+        control = intermediate(self.choice, eps, **steps, method=CONTROL, guide="random")
+        return [*(plain(name, eps, **steps) for name in METHODS[:4]), *ila, control]
 
     @cached_property
     def tried(self) -> pd.DataFrame:
         """`fooled` by both variants at every layer and step, at the middle strength."""
-        settings = itertools.product(VARIANTS, LAYERS[self.source], STEP_SHARES)
-        choices = [Choice(*setting) for setting in settings]
+        choices = list(itertools.starmap(Choice, itertools.product(VARIANTS, LAYERS[self.source], STEP_SHARES)))
         methods = [intermediate(each, self.middle, iterations=self.iterations) for each in choices]
-        steps = pd.DataFrame({"step_share": np.repeat([each.step_share for each in choices], len(self.attacked))})
-        return pd.concat([self._attack(methods), steps], axis=1)
+        step_share = np.repeat([each.step_share for each in choices], len(self.attacked))
+        return self._attack(methods).assign(step_share=step_share)
 
     @cached_property
     def choices(self) -> pd.DataFrame:
         """Each variant's layer and step that fool most victims on validation images: layer, step_share, share, n."""
         validation = self.tried[self.tried["part"] == "validation"]
-        shares = validation.assign(share=validation[list(VICTIMS)].mean(axis=1)).groupby(
-            ["method", "layer", "step_share"], sort=False
-        )["share"]
+        validation = validation.assign(share=validation[list(VICTIMS)].mean(axis=1))
+        shares = validation.groupby(["method", "layer", "step_share"], sort=False)["share"]
         table = shares.agg(share="mean", n="size").reset_index()
         return table.loc[table.groupby("method", sort=False)["share"].idxmax()].set_index("method")
 
     @property
     def choice(self) -> Choice:
         """The better of the two."""
-        variant = str(self.choices["share"].idxmax())
+        return self._choice_of(str(self.choices["share"].idxmax()))
+
+    def _choice_of(self, variant: str) -> Choice:
         return Choice(variant, *self.choices.loc[variant, ["layer", "step_share"]])  # pyright: ignore[reportArgumentType]
 
     @cached_property
@@ -233,15 +226,10 @@ class Study:
         sets = [self.attack_set(method) for method in progress(methods, description="attacking", unit="attack")]
         images, labels = (np.concatenate([getattr(made, what) for made in sets]) for what in ("adversarial", "label"))
         about = pd.DataFrame([{"method": each.method, "layer": each.layer, "eps": each.eps} for each in methods])
-        n = len(self.attacked)
-        return (
-            self._misclassified(images, labels)
-            .join(about.loc[about.index.repeat(n)].reset_index(drop=True))
-            .assign(
-                source=np.tile(self.attacked, len(methods)),
-                part=np.tile(np.where(self.is_test, "test", "validation"), len(methods)),
-            )
-        )
+        about = about.loc[about.index.repeat(len(self.attacked))].reset_index(drop=True)
+        part = np.tile(np.where(self.is_test, "test", "validation"), len(methods))
+        source = np.tile(self.attacked, len(methods))
+        return self._misclassified(images, labels).join(about).assign(source=source, part=part)
 
     # ------------------------------------------------------------ does the victim's Deep kNN notice?
 
@@ -269,8 +257,7 @@ class Study:
         tables, compared = [], []
         for victim in VICTIMS:
             about: dict[str, Any] = {"k": self.neighbours, "conformal_images": self.held_out, "seed": self.bench.seed}
-            lens = DeepNeighbours(self.classifiers[victim], **about)
-            lens.fit(*self.bench.training)
+            lens = DeepNeighbours(self.classifiers[victim], **about).fit(*self.bench.training)
             detector = Detector(lens, Sign(CREDIBILITY, 1), columns=(CREDIBILITY,), name="Deep kNN")
             benchmark = self.benchmark(victim)
             table = benchmark.run([detector], wanted=("roc_auc", "committed_tpr_0.05"))
@@ -295,9 +282,8 @@ def success(fooled: pd.DataFrame, *, by: Sequence[str] = ("method", "eps")) -> p
     rows = []
     for key, frame in fooled[fooled["part"] == "test"].groupby(list(by), sort=False):
         for network, values in _by_network(frame).items():
-            source = frame["source"].to_numpy()
-            share = proportion(values, source).row(network=network, n=len(frame))
-            rows.append(dict(zip(by, key, strict=True)) | share)
+            share = proportion(values, frame["source"].to_numpy())
+            rows.append(share.row(**dict(zip(by, key, strict=True)), network=network, n=len(frame)))
     return pd.DataFrame(rows)
 
 
@@ -327,9 +313,7 @@ def _by_network(frame: pd.DataFrame) -> dict[str, Array]:
 
 
 def _check_strengths(strengths: Sequence[float]) -> tuple[float, ...]:
-    wrong = ValueError(f"transfer_strengths must be a list of numbers that rise in (0, 1], got {strengths!r}")
-    if not isinstance(strengths, Sequence) or any(type(eps) not in (int, float) for eps in strengths):
-        raise wrong
-    if any(not 0 < eps <= 1 for eps in strengths) or list(strengths) != sorted(set(strengths)):
-        raise wrong
+    numeric = isinstance(strengths, Sequence) and all(type(eps) in (int, float) for eps in strengths)
+    if not numeric or any(not 0 < eps <= 1 for eps in strengths) or list(strengths) != sorted(set(strengths)):
+        raise ValueError(f"transfer_strengths must be a list of numbers that rise in (0, 1], got {strengths!r}")
     return tuple(map(float, strengths))

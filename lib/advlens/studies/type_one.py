@@ -1,15 +1,14 @@
 """The Type I study: attacks that change the class and not the decision, seen through class activation maps.
 
-Here are its transitions and attacks through a generator's latent space, judged by networks that are independent of the
-attacked one, and what maps follow on the way: the image, the decision, or the class that they are asked for. Detection
-is `Benchmark`'s business.
+Here are its walks through a generator's latent space, judged by networks that are independent of the attacked one, and
+what maps follow on the way. Detection is `Benchmark`'s business.
 
 Source: "Type I attack and class activation maps" (slides) and its public code; Tang et al. 2019; Zhou et al. 2016.
 """
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import keras
@@ -21,7 +20,7 @@ from advlens.arrays import Array, checked_whole
 from advlens.attacks import AttackSet, build_attack, generate, strengths_of
 from advlens.attacks.type_one import TypeOneAttack, Walk
 from advlens.attacks.type_one_set import type_one_set
-from advlens.benchmark import METRICS, Benchmark
+from advlens.benchmark import Benchmark
 from advlens.classifier import Classifier
 from advlens.detectors import Detector, Sign
 from advlens.explanations import explain
@@ -60,17 +59,15 @@ LOST_ASKED = "same, source class explained"
 Neuron = str | Array  # which class is explained: "predicted", or (n,) class numbers
 CAM, CAM_AS_PUBLISHED, GRAD_CAM = "CAM", "CAM, as published", "Grad-CAM"
 GUIDED, DEEP_TAYLOR, IMAGE = "guided backprop", "Deep Taylor", "image"
-MAPS: dict[str, Callable[[keras.Model, Array, Neuron], Array]] = {
-    CAM: lambda network, images, neuron: class_activation_maps(network, images, neuron=neuron),
-    CAM_AS_PUBLISHED: lambda network, images, neuron: class_activation_maps(
-        network, images, neuron=neuron, as_published=True
-    ),
-    GRAD_CAM: lambda network, images, neuron: grad_cam(network, images, neuron=neuron),
-    GUIDED: lambda network, images, neuron: explain(network, images, method="guided_backprop", neuron=neuron),
-    DEEP_TAYLOR: lambda network, images, neuron: explain(network, images, method="deep_taylor", neuron=neuron),
-    IMAGE: lambda network, images, neuron: images,
+MAPS: dict[str, Callable[..., Array]] = {
+    CAM: class_activation_maps,
+    CAM_AS_PUBLISHED: partial(class_activation_maps, as_published=True),
+    GRAD_CAM: grad_cam,
+    GUIDED: partial(explain, method="guided_backprop"),
+    DEEP_TAYLOR: partial(explain, method="deep_taylor"),
+    IMAGE: lambda network, images, *, neuron: images,
 }
-"""Kind of map → what makes it of a network, images and what is explained; the image stands for no network."""
+"""Kind of map → what makes it of a network, images and `neuron`; the image stands for no network."""
 SIGNED = (CAM, CAM_AS_PUBLISHED, GUIDED)  # maps of values for and against
 MEASURES: dict[str, Callable[[Array, Array], Array]] = {
     "rank correlation": rank_correlation,
@@ -85,19 +82,18 @@ def likeness(
     """How alike the maps along ways from image to image are to those of what was, and of what is aimed at.
 
     Args:
-        ways: (t, n, h, w, channels) images, t to a way.
-        starts: (n, …) the images before; targets: (n, …) real images of the classes aimed at. Of both the network's
-            decision is explained.
-        neuron: what is explained along the ways.
+        ways: (t, n, h, w, channels) images, t to a way; neuron: what is explained of them.
+        starts: (n, …) the images before; targets: (n, …) real images of the classes aimed at; the decision is
+            explained of both.
     Returns:
-        A row an image, stop, kind of map and measure: stop (0 to t − 1), place (0 to n − 1), map, measure, start,
-        target (each in [−1, 1]).
+        A row an image, stop, map and measure: stop (0 to t − 1), place (0 to n − 1), map, measure, start and target
+        (in [−1, 1]).
     """
     frames = []
     for name, make in MAPS.items():
-        theirs, real = (make(network, each, "predicted") for each in (starts, targets))
+        theirs, real = (make(network, each, neuron="predicted") for each in (starts, targets))
         for stop, images in enumerate(ways):
-            ours = make(network, images, neuron)
+            ours = make(network, images, neuron=neuron)
             for measure, alike in MEASURES.items():
                 columns = {"start": alike(ours, theirs), "target": alike(ours, real)}
                 about = {"stop": stop, "place": np.arange(len(images)), "map": name, "measure": measure}
@@ -229,23 +225,15 @@ class Study:
         self.tuning_images, self.neighbours, self.held_out = tuning_images, neighbours, held_out
         self.classifier = bench.classifier(NETWORK, epochs=epochs)
         self.judges = self._judges(task_epochs, dropout_epochs)
-        data = bench.data
-        self.source, self.aims = self._draw(data.test_images, data.test_labels, pair_images)
-        self.labels, self.images = data.test_labels[self.source], data.test_images[self.source]
+        self.source, self.aims = self._draw(pair_images)
+        self.labels, self.images = bench.data.test_labels[self.source], bench.data.test_images[self.source]
 
     def _judges(self, task_epochs: int, dropout_epochs: int) -> dict[str, Classifier]:
         """Three networks of other architectures, trained from seeds of their own."""
         data, (images, labels) = self.bench.data, self.bench.training
-        trained = self.bench.store.keep(
-            "judge.two_conv_cnn",
-            train_task_network,
-            images=images,
-            labels=labels,
-            builder=find_builder("two_conv_cnn"),
-            num_classes=data.num_classes,
-            epochs=task_epochs,
-            seed=stream_seed(self.bench.seed, "type one/judge"),
-        )
+        about = {"images": images, "labels": labels, "num_classes": data.num_classes, "epochs": task_epochs}
+        about |= {"builder": find_builder("two_conv_cnn"), "seed": stream_seed(self.bench.seed, "type one/judge")}
+        trained = self.bench.store.keep("judge.two_conv_cnn", train_task_network, **about)
         dropout = dropout_network(data.name)
         return {
             "two_conv_cnn": Classifier(trained.network),
@@ -258,12 +246,14 @@ class Study:
         networks = (self.classifier, *self.judges.values())
         return np.all([each.predict(images).argmax(axis=1) == labels for each in networks], axis=0)
 
-    def _draw(self, images: Array, labels: Array, pair_images: int) -> tuple[Array, Array]:
-        """Indices of correct images, of each class as many for each other class, and these classes."""
-        correct = stream(self.bench.seed, "type one/sources").permutation(np.flatnonzero(self._correct(images, labels)))
+    def _draw(self, pair_images: int) -> tuple[Array, Array]:
+        """Indices of correct test images, of each class as many for each other class, and these classes."""
+        labels, classes = self.bench.data.test_labels, np.arange(self.bench.data.num_classes)
+        correct = np.flatnonzero(self._correct(self.bench.data.test_images, labels))
+        correct = stream(self.bench.seed, "type one/sources").permutation(correct)
         sources, aims = [], []
-        for label in range(self.bench.data.num_classes):
-            others = np.array([aim for aim in range(self.bench.data.num_classes) if aim != label])
+        for label in classes:
+            others = classes[classes != label]
             own, wanted = correct[labels[correct] == label], pair_images * len(others)
             if wanted > len(own):
                 raise ValueError(
@@ -278,17 +268,10 @@ class Study:
     def generator(self) -> Generator:
         """The supervised variational autoencoder and its discriminator."""
         data, (images, labels) = self.bench.data, self.bench.training
-        return self.bench.store.keep(
-            "generator",
-            train_generator,
-            images=images,
-            labels=labels,
-            num_classes=data.num_classes,
-            binarised=data.name in BINARISED,
-            epochs=self.generator_epochs,
-            patience=self.generator_patience,
-            seed=stream_seed(self.bench.seed, "type_one/generator"),
-        )
+        about = {"images": images, "labels": labels, "num_classes": data.num_classes}
+        about |= {"epochs": self.generator_epochs, "patience": self.generator_patience}
+        about |= {"binarised": data.name in BINARISED, "seed": stream_seed(self.bench.seed, "type_one/generator")}
+        return self.bench.store.keep("generator", train_generator, **about)
 
     # ------------------------------------------------------------ walks
 
@@ -379,38 +362,29 @@ class Study:
         """The attack's walk from one of the images.
 
         Returns:
-            (frames, h, w, channels) images; kind of map → (frames, h, w, 1), of the decision; what the attacked network
-            predicts with its softmax, and how many judges predict the target class.
+            (frames, h, w, channels) images; kind of map → (frames, h, w, 1), of the decision; texts of what the
+            attacked network predicts, and how many judges predict the target class.
         """
         images = self.generator.decode(self.walks[ATTACK].stops(frames)[:, row])
         network, names = self.classifier.model, self.bench.data.class_names
-        maps = {name: make(network, images, "predicted").sum(axis=-1, keepdims=True) for name, make in MAPS.items()}
+        maps = {name: make(network, images, neuron="predicted") for name, make in MAPS.items() if name != IMAGE}
         said = softmax(self.classifier.logits(images).astype(np.float64), axis=1)
         judged = np.stack([judge.predict(images).argmax(axis=1) for judge in self.judges.values()], axis=1)
         texts = [
             f"{names[each.argmax()]}\n({each.max():.2f})\njudges: {(votes == self.aims[row]).sum()} of {len(votes)}"
             for each, votes in zip(said, judged, strict=True)
         ]
-        return images, {name: each for name, each in maps.items() if name != IMAGE}, texts
+        return images, {name: each.sum(axis=-1, keepdims=True) for name, each in maps.items()}, texts
 
     # ------------------------------------------------------------ what maps follow
 
     @cached_property
     def attack_set(self) -> AttackSet:
         """The attack's images; success: the decision is kept and most judges predict the aim."""
-        made = type_one_set(
-            self.classifier,
-            next(iter(self.judges.values())),
-            self.images,
-            self.labels,
-            self.generator.decode(self.walks[ATTACK].path[-1]),
-            self.aims,
-            source=self.source,
-            seed=stream_seed(self.bench.seed, "type_one/twins"),
-            max_iter=self.steps,
-            largest_weight=self.weight,
-            **WALK,
-        )
+        judge, last = next(iter(self.judges.values())), self.generator.decode(self.walks[ATTACK].path[-1])
+        about = {"source": self.source, "seed": stream_seed(self.bench.seed, "type_one/twins")}
+        about |= {"max_iter": self.steps, "largest_weight": self.weight, **WALK}
+        made = type_one_set(self.classifier, judge, self.images, self.labels, last, self.aims, **about)
         return dataclasses.replace(made, success=(self.ends[ATTACK]["cause"] == SUCCESS).to_numpy())
 
     @cached_property
@@ -424,9 +398,8 @@ class Study:
     def likenesses(self) -> pd.DataFrame:
         """`likeness`'s rows with type and source, of images on which attacks of both types succeed.
 
-        Of Type I at stops along the whole walk; `ASKED` explains the class aimed at in its last images; `LOST` are the
-        plain transitions of those that lose the decision while the judges predict the aim; `LOST_ASKED` explains in
-        these the start's class.
+        Of Type I at stops along the whole walk; `ASKED` explains the class aimed at in its last images. `LOST` are
+        plain transitions that lose the decision while the judges predict the aim, `LOST_ASKED` explains their start's.
         """
         won = self.attack_set.success & (self.classifier.predict(self.type_two).argmax(axis=1) == self.aims)
         lost = won & (self.ends[TRANSITION]["cause"] == DECISION_LOST).to_numpy()
@@ -472,16 +445,14 @@ class Study:
         for (kind, name, measure), own in self._last.groupby(["type", "map", "measure"], sort=False):
             if len(own) >= MIN_SHOWN:
                 share = proportion(nearer(own), own["source"].to_numpy())
-                about = {"type": kind, "map": name, "measure": measure}
-                rows.append(share.row(**about, n=len(own)))
+                rows.append(share.row(type=kind, map=name, measure=measure, n=len(own)))
         return pd.DataFrame(rows, columns=["type", "map", "measure", "estimate", "low", "high", "n"])
 
     def nearer_differences(self) -> pd.DataFrame:
         """That share after Type I less that of each control, on the images that both have.
 
         Returns:
-            A row a control (with `MIN_SHOWN` shared images), map and measure: less, map, measure, estimate, low,
-            high, n.
+            A row a control (with `MIN_SHOWN` images), map and measure: less, map, measure, n, estimate, low, high.
         """
         rows, keys = [], ["source", "map", "measure"]
         for rival in (LOST, LOST_ASKED, ASKED):
@@ -490,8 +461,7 @@ class Study:
             for (name, measure), own in both.groupby(["map", "measure"], sort=False):
                 if len(own) >= MIN_SHOWN:
                     gap = proportion_difference(nearer(own), nearer(own, of=" of the rival"), own["source"].to_numpy())
-                    about = {"less": rival, "map": name, "measure": measure, "n": len(own)}
-                    rows.append({**about, "estimate": gap.estimate, "low": gap.low, "high": gap.high})
+                    rows.append(gap.row(less=rival, map=name, measure=measure, n=len(own)))
         return pd.DataFrame(rows, columns=["less", "map", "measure", "n", "estimate", "low", "high"])
 
     @property
@@ -505,8 +475,7 @@ class Study:
         for (stop, name, measure), part in own.groupby(["stop", "map", "measure"], sort=False):
             for to in ("start", "target") if len(part) >= MIN_SHOWN else ():
                 average = mean(part[to].to_numpy(float), part["source"].to_numpy(), seed=self.bench.seed)
-                about = {"stop": stop, "map": name, "measure": measure, "to": to}
-                rows.append(average.row(**about, n=len(part)))
+                rows.append(average.row(stop=stop, map=name, measure=measure, to=to, n=len(part)))
         return pd.DataFrame(rows, columns=["stop", "map", "measure", "to", "estimate", "low", "high", "n"])
 
     # ------------------------------------------------------------ detection
@@ -528,13 +497,12 @@ class Study:
     @cached_property
     def detectors(self) -> dict[str, Detector]:
         """Deep kNN by its credibility, and by the p-value of the network's decision."""
-        lens = DeepNeighbours(
-            self.classifier, k=self.neighbours, conformal_images=self.held_out, seed=self.bench.seed
-        ).fit(*self.bench.training)
+        about: dict[str, Any] = {"k": self.neighbours, "conformal_images": self.held_out, "seed": self.bench.seed}
+        lens = DeepNeighbours(self.classifier, **about).fit(*self.bench.training)
         named = {"Deep kNN": CREDIBILITY, "Deep kNN, of the decision": OF_DECISION}
         return {name: Detector(lens, Sign(column, 1), columns=(column,), name=name) for name, column in named.items()}
 
     def detection(self) -> pd.DataFrame:
         """The long table: "noisy" negatives are the redrawn images."""
         negatives = ("matched", "clean", "noisy", "hard images")
-        return self.benchmark.run(list(self.detectors.values()), negatives=negatives, wanted=METRICS)
+        return self.benchmark.run(list(self.detectors.values()), negatives=negatives)

@@ -1,6 +1,6 @@
-"""What t stochastic passes say of how sure a network is: plain functions of their softmax outputs.
+"""What t stochastic passes say of how sure a network is.
 
-All are in the letters of one page: t passes, n images, c classes; logarithms are natural.
+All are plain functions of (t, n, c) softmax outputs, of t passes, n images and c classes; logarithms are natural.
 """
 
 from collections.abc import Callable
@@ -13,8 +13,6 @@ from advlens.arrays import Array
 def confidence(probabilities: Array) -> Array:
     """The mean softmax output of the class that has the largest one.
 
-    Args:
-        probabilities: (t, n, c) softmax outputs.
     Returns:
         (n,) in [1/c, 1].
     Source: eq. 5 of Tuna et al. 2020.
@@ -25,8 +23,6 @@ def confidence(probabilities: Array) -> Array:
 def entropy(probabilities: Array) -> Array:
     """The entropy of the mean prediction.
 
-    Args:
-        probabilities: (t, n, c) softmax outputs.
     Returns:
         (n,) in nats, 0 ≤ H ≤ ln c.
     Source: eq. 6 of Tuna et al. 2020.
@@ -37,8 +33,6 @@ def entropy(probabilities: Array) -> Array:
 def variance(probabilities: Array) -> Array:
     """The variance over passes, averaged over classes.
 
-    Args:
-        probabilities: (t, n, c) softmax outputs.
     Returns:
         (n,) in [0, 1/(2c)]: largest where half of the passes are sure of one class and half of another.
     Source: eq. 7 of Tuna et al. 2020.
@@ -49,8 +43,6 @@ def variance(probabilities: Array) -> Array:
 def mutual_information(probabilities: Array) -> Array:
     """The epistemic part of the predictive entropy (BALD).
 
-    Args:
-        probabilities: (t, n, c) softmax outputs.
     Returns:
         (n,) in nats, 0 ≤ MI ≤ H.
     Source: Gal & Ghahramani 2016; eq. 8 of Tuna et al. 2020.
@@ -63,8 +55,6 @@ def aleatoric(probabilities: Array) -> Array:
 
     With `epistemic` it adds up to the variance Σ p̄ (1 − p̄) of the mean prediction.
 
-    Args:
-        probabilities: (t, n, c) softmax outputs.
     Returns:
         (n,) in [0, 1 − 1/c].
     Source: Kwon et al. 2020, eq. 4, trace of the first term.
@@ -75,8 +65,6 @@ def aleatoric(probabilities: Array) -> Array:
 def epistemic(probabilities: Array) -> Array:
     """The variance of the prediction between the passes, summed over classes: c times `variance`.
 
-    Args:
-        probabilities: (t, n, c) softmax outputs.
     Returns:
         (n,) in [0, 1/2].
     Source: Kwon et al. 2020, eq. 4, trace of the second term.

@@ -82,11 +82,7 @@ class MonteCarloDropout:
         return np.concatenate(self._in_batches(images, lambda passes: passes), axis=1)
 
     def metrics(self, images: Array) -> dict[str, Array]:
-        """All of `METRICS` by name, (n,) float64 each; only a batch's passes are held at a time.
-
-        Raises:
-            ValueError: for anything that is not images of the network's shape.
-        """
+        """All of `METRICS` of the same by name, (n,) float64 each; only a batch's passes are held at a time."""
         parts = self._in_batches(
             images, lambda passes: {name: metric(passes.astype(np.float64)) for name, metric in METRICS.items()}
         )

@@ -192,12 +192,7 @@ def _mode(neuron: str | int | Array) -> str:
 
 
 def _engine(
-    network: keras.Model,
-    name: str,
-    mode: str,
-    from_layer: str | None,
-    softplus: float | None,
-    options: dict[str, Any],
+    network: keras.Model, name: str, mode: str, from_layer: str | None, softplus: float | None, options: dict[str, Any]
 ) -> Engine:
     """A method on a network, once it is known that it takes every layer."""
     unfolded, positive = unfold(network), frozenset()
