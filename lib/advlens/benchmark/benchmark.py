@@ -240,8 +240,8 @@ class Benchmark:
         best, highest = None, -1.0
         for detector in candidates:
             scored = self.scores(detector, attack, **about)
-            reached = -1.0 if scored is None else scored.on_validation(RANKING[metric], **judged)
-            if reached > highest:
+            reached = scored.on_validation(RANKING[metric], **judged) if scored else np.nan
+            if reached > highest:  # NaN is not
                 best, highest = detector, reached
         return best
 

@@ -90,14 +90,14 @@ class Scored:
     def on_validation(
         self, metric: Callable[[Array, Array], float], *, stratum: Stratum, negatives: Negatives
     ) -> float:
-        """A metric of (scores, truths) on the validation parts, averaged over seeds; −1 where they lack a class."""
+        """A metric of (scores, truths) on the validation parts, averaged over seeds; NaN where they lack a class."""
         found = []
         for own, parts in zip(self.scores, self.parts, strict=False):
             rows = chosen_rows(self.about, parts[Part.VALIDATION], stratum=stratum, negatives=negatives)
             truth = is_adversarial(self.about)[rows]
             if truth.any() and not truth.all():
                 found.append(metric(own[rows], truth))
-        return float(np.mean(found)) if found else -1.0
+        return float(np.mean(found)) if found else float("nan")
 
 
 def estimates(
