@@ -421,6 +421,19 @@ def test_evaluate_takes_functions_and_detectors_of_art(classifier, images):
         evaluate(brightness, **{**about, "attacks": "fgsm"})
 
 
+def test_a_nan_is_flagged_whatever_clean_images_score(classifier, images, attack_sets):
+    about = {"x": images, "y": LABELS, "baselines": (BASELINE,), "n_seeds": 1}
+    with (
+        pytest.warns(UserWarning, match="nothing gives NaN for all images: they count as flagged"),
+        pytest.warns(UserWarning, match="nothing: ROC-AUC is 0.5 on all 3"),
+    ):
+        table = evaluate({"nothing": lambda x: np.full(len(x), np.nan)}, classifier, attacks=attack_sets, **about)
+    told = pivot(table, index="attack", columns="detector", metric="committed_tpr_0.05", negatives="matched")
+    assert (told["nothing"] == 1).all()
+    told = pivot(table, index="attack", columns="detector", metric="observed_fpr_0.05", negatives="matched")
+    assert (told["nothing"] == 1).all()
+
+
 def test_attack_sets_of_another_network_are_said(classifier, images, attack_sets):
     made = attack_sets["more"]
     foreign = dataclasses.replace(made, predicted=1 - made.predicted, success=~made.success)

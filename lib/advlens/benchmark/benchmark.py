@@ -20,6 +20,7 @@ from advlens.benchmark.judging import (
     estimates,
     has_both,
     scores_of,
+    threshold_scores_of,
     with_verdicts,
 )
 from advlens.benchmark.measuring import Measurements, Once
@@ -227,7 +228,7 @@ class Benchmark:
             .about.iloc[self._row.loc[test]]
             .reset_index(drop=True),
             clean_scores=scores_of(heads, clean, name=detector.name),
-            threshold_scores=scores_of(heads, threshold, name=detector.name),
+            threshold_scores=threshold_scores_of(heads, threshold, name=detector.name),
         )
 
     def clean_rows(self, detector: Detector, condition: Condition, source: Array) -> pd.DataFrame:
@@ -358,7 +359,7 @@ class Benchmark:
             threshold = self.clean_rows(detector, CORRECTED.condition, self.threshold_source)
             limits = {"fpr": NOMINAL_FPR, "seed": self._draws_seed}
             if heads:
-                limits["threshold_scores"] = scores_of(heads, threshold, name=detector.name)
+                limits["threshold_scores"] = threshold_scores_of(heads, threshold, name=detector.name)
             for kind, shown in images.items():
                 measured = self.measurements.of_others(detector.lens, kind, shown)[columns_of(detector)]
                 found = metrics.MISSING
