@@ -38,6 +38,11 @@ def scores_of(heads: Sequence[Head], measured: pd.DataFrame, *, name: str) -> Ar
     return scores if kept else np.nan_to_num(scores, nan=HIGHEST, posinf=HIGHEST, neginf=-HIGHEST)
 
 
+def threshold_scores_of(heads: Sequence[Head], measured: pd.DataFrame, *, name: str) -> Array:
+    """As `scores_of`, for thresholds: all below what a NaN counts as, which so is flagged at any of them."""
+    return np.minimum(scores_of(heads, measured, name=name), HIGHEST / 10)
+
+
 @cache
 def _say_nan(name: str, which: str) -> None:
     """Once for a detector, of which many attacks are judged."""
