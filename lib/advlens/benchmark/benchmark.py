@@ -12,9 +12,6 @@ from advlens import metrics
 from advlens.arrays import Array, checked_images, checked_seed, checked_whole
 from advlens.attacks import AttackSet
 from advlens.benchmark.fitting import Case, Heads, columns_of
-<<<<<<< HEAD
-from advlens.benchmark.judging import BAR, Scored, count_rows, difference, estimates, has_both, scores_of, with_verdicts
-=======
 from advlens.benchmark.judging import (
     BAR,
     Scored,
@@ -26,7 +23,6 @@ from advlens.benchmark.judging import (
     threshold_scores_of,
     with_verdicts,
 )
->>>>>>> H17
 from advlens.benchmark.measuring import Measurements, Once
 from advlens.benchmark.protocol import CORRECTED, Noise, Protocol, checked_word
 from advlens.benchmark.samples import TEST_SHARE, Samples, part_of_sources, sources_of
