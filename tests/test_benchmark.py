@@ -407,12 +407,39 @@ def test_evaluate_takes_functions_and_detectors_of_art(classifier, images):
     assert aucs["art"] == aucs["function"] > 0.9
     board = leaderboard(table).set_index("detector")
     assert board.loc["art", "tpr"] == board.loc["function", "tpr"]
+    same = {"flat": lambda x: np.zeros(len(x)), "dark": lambda x: -brightness(x)}
+    with (
+        pytest.warns(UserWarning, match="^flat: ROC-AUC is 0.5 on all 1: has every image the same score"),
+        pytest.warns(UserWarning, match="^dark: ROC-AUC is below 0.5 on 1 of 1: is the sign right"),
+    ):
+        evaluate(same, **about, parameters={"fgsm": {"eps": 0.45}})
     with pytest.raises(ValueError, match="one score for each"):
         evaluate(lambda x: x.mean(), **about)
     with pytest.raises(TypeError, match="function scores"):
         evaluate(3, **about)
     with pytest.raises(TypeError, match="sequence of names"):
         evaluate(brightness, **{**about, "attacks": "fgsm"})
+
+
+def test_a_nan_is_flagged_whatever_clean_images_score(classifier, images, attack_sets):
+    about = {"x": images, "y": LABELS, "baselines": (BASELINE,), "n_seeds": 1}
+    with (
+        pytest.warns(UserWarning, match="nothing gives NaN for all images: they count as flagged"),
+        pytest.warns(UserWarning, match="nothing: ROC-AUC is 0.5 on all 3"),
+    ):
+        table = evaluate({"nothing": lambda x: np.full(len(x), np.nan)}, classifier, attacks=attack_sets, **about)
+    told = pivot(table, index="attack", columns="detector", metric="committed_tpr_0.05", negatives="matched")
+    assert (told["nothing"] == 1).all()
+    told = pivot(table, index="attack", columns="detector", metric="observed_fpr_0.05", negatives="matched")
+    assert (told["nothing"] == 1).all()
+
+
+def test_attack_sets_of_another_network_are_said(classifier, images, attack_sets):
+    made = attack_sets["more"]
+    foreign = dataclasses.replace(made, predicted=1 - made.predicted, success=~made.success)
+    about = {"x": images, "y": LABELS, "baselines": (BASELINE,), "n_seeds": 1}
+    with pytest.warns(UserWarning, match=r"attack set 'theirs' was made on another network: .* on 100 of 100 images"):
+        evaluate(MEAN, classifier, attacks={"ours": made, "theirs": foreign}, **about)
 
 
 def test_bad_input_is_refused_in_one_sentence(build, benchmark_, attack_sets, images):

@@ -51,8 +51,8 @@ def made():
     table += rows("energy", "pgd", 0.2, knowledge="adaptive")
     shares = {("noisy", "fused"): 0.4, ("turned", "fused"): 0.1, ("noisy", "energy"): 0.02, ("turned", "energy"): 0.9}
     alarms = pd.DataFrame([{"kind": k, "detector": d, "estimate": share} for (k, d), share in shares.items()])
-    about = {"dataset": "mnist", "settings": {"images": 50}, "margins": MARGINS, "caught": CAUGHT}
-    return entries(pd.DataFrame(table), alarms, **about, seconds={"fused": 12.345, "energy": 0.5})
+    about = {"dataset": "mnist", "settings": {"images": 50}, "margins": MARGINS, "unchanged": {"pgd": 0.04}}
+    return entries(pd.DataFrame(table), alarms, **about, caught=CAUGHT, seconds={"fused": 12.345, "energy": 0.5})
 
 
 def test_an_entry_says_its_worst_attack_and_leaves_out_small_numbers(made):
@@ -64,6 +64,9 @@ def test_an_entry_says_its_worst_attack_and_leaves_out_small_numbers(made):
     assert {(row["attack"], row["margin"]) for row in by_name["max softmax"]["results"]} == {
         *MARGINS.items(),
         *((attack, None) for attack in ("fgsm", "pgd")),
+    }
+    assert {(row["attack"], row["unchanged"]) for row in by_name["energy"]["results"]} == {
+        *(("pgd", 0.04), ("fgsm", None), ("deepfool", None), ("deepfool, margin 5", None)),
     }
     assert by_name["fused"]["alarms"] == {"noisy": 0.4, "turned": 0.1}
     assert by_name["max softmax"]["alarms"] == {}
@@ -141,6 +144,10 @@ def test_entries_come_back_from_their_files(made, tmp_path):
         (
             lambda entry: entry["results"][0].update(n=19),
             "n must be at least 20 in each of results, got less for",
+        ),
+        (
+            lambda entry: entry["results"].append(entry["results"][0]),
+            "results must hold one row a case, got two of deepfool, all but its family, oblivious, 8-bit, success",
         ),
         (lambda entry: entry.update(results=[]), r"results \[\] should be non-empty"),
         (lambda entry: entry.update(dataset="MNIST"), "dataset must be written as 'mnist', got 'MNIST'"),
@@ -233,7 +240,8 @@ def test_a_browser_sorts_filters_and_shows_it(browser, made, tmp_path, width, sc
         return texts("#rows label")
 
     assert names() == ["energy", "fused", "max softmax"]  # worst case first: 0.7, 0.6 - 0.2, 0.3
-    assert texts("#rows tr:first-child td")[1] == "70.0 % best attack so far: PGD, n = 50, 65.0 % to 70.0 %"
+    counted = "n = 50 (4 % of the attacked left unchanged)"
+    assert texts("#rows tr:first-child td")[1] == f"70.0 % best attack so far: PGD, {counted}, 65.0 % to 70.0 %"
     assert texts("#rows td:nth-child(5)") == ["0.5", "12", "–"]
     assert texts("#rows .doubt") == ["potentially unreliable"] * 2  # energy was attacked by who knows it
     assert texts("#notes li")[1] == made[1]["footnote"]

@@ -425,14 +425,6 @@ def test_tables_networks_and_attack_sets_come_back_as_they_were(kept, package):
         kept.keep("value", module.make, n=3)
 
 
-def test_how_long_an_artifact_took_is_known_once_it_is_stored(kept, package):
-    make = package(MAKER).make
-    with pytest.raises(KeyError, match="value is not stored with these parameters"):
-        kept.seconds("value", make, x=3)
-    kept.keep("value", make, x=3)
-    assert 0 <= kept.seconds("value", make, x=3) < 5
-
-
 # ---------------------------------------------------------------- for people
 
 

@@ -145,6 +145,13 @@ def test_a_second_suite_measures_nothing_again(made, monkeypatch):
     again = Suite(made.bench, made.sizes)
     pd.testing.assert_frame_equal(again.table, pd.read_parquet(made.bench.folder / "benchmark" / "table.parquet"))
     assert set((made.bench.folder / "artifacts").iterdir()) == before
+    assert {row["unchanged"] for row in written["energy"]["results"] if row["attack"] != "mine"} == {0.0}
+    monkeypatch.setattr(suite, "DETECTORS", (*FEW, "augmentation"))
+    assert "augmentation" in set(Suite(made.bench, made.sizes).table["detector"])
+    added = {path.name for path in set((made.bench.folder / "artifacts").iterdir()) - before}
+    measured = {name for name in added if name.startswith(("measured", "seconds", "attack"))}
+    assert measured
+    assert all("augmentation" in name for name in measured)
 
 
 def test_an_attack_that_never_succeeds_leaves_no_row_of_what_is_caught():

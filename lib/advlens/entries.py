@@ -38,7 +38,7 @@ def _of_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 FOLDER = Path("docs") / "leaderboard"
-OPTIONAL = ("seconds_per_1000", "catches", "margin")
+OPTIONAL = ("seconds_per_1000", "catches", "margin", "unchanged")
 TEXT, OBJECT = {"type": "string"}, {"type": "object"}
 SHARE = {"type": ["number", "null"], "minimum": 0, "maximum": 1}
 AMOUNT = {"type": ["number", "null"], "minimum": 0}
@@ -48,6 +48,7 @@ RESULT: dict[str, Any] = {
     **{"knowledge": {"enum": [word.value for word in Knowledge]}, "condition": TEXT, "stratum": TEXT},
     **{"tpr": SHARE, "low": SHARE, "high": SHARE, "roc_auc": SHARE},
     **{"above_baseline": {"type": ["number", "null"], "minimum": -1, "maximum": 1}, "n": COUNT, "margin": AMOUNT},
+    "unchanged": SHARE,
 }
 ENTRY: dict[str, Any] = {
     **dict.fromkeys(("detector", "family", "dataset", "version", "measured_by"), TEXT),
@@ -57,6 +58,7 @@ ENTRY: dict[str, Any] = {
     "results": {"type": "array", "minItems": 1, "items": _of_fields(RESULT)},
 }
 """Field → its JSON schema, of an entry and of each of its results; all but `OPTIONAL` are needed."""
+ROW = ("attack", "trained_on", "knowledge", "condition", "stratum")  # what a result is of
 SCHEMA = Draft202012Validator(_of_fields(ENTRY))
 
 
@@ -68,6 +70,7 @@ def entries(
     settings: Mapping[str, Any],
     measured_by: str = "Advlens",
     margins: Mapping[str, float] | None = None,
+    unchanged: Mapping[str, float] | None = None,
     seconds: Mapping[str, float] | None = None,
     caught: pd.DataFrame | None = None,
 ) -> list[dict[str, Any]]:
@@ -75,7 +78,8 @@ def entries(
 
     Args:
         table, alarms: of `suite.Suite`; dataset: their data set's name; settings: sizes and seeds of the run.
-        margins: attack → the logit margin that it stops at, of those that stop at one.
+        margins: attack → the logit margin that it stops at, of those that stop at one; unchanged: attack → the share of
+            images that it left as they were, in 8 bits.
         seconds: detector → seconds for 1,000 images; caught: of `suite.Suite`, for what detectors catch of each other's
             misses. An entry lacks what isn't given.
     """
@@ -84,7 +88,8 @@ def entries(
     wide = matched.pivot(index=keys, columns="metric", values="estimate").reset_index()
     bounds = query(matched, metric=BAR).set_index(keys)[["low", "high"]]
     wide = wide.join(bounds, on=keys).rename(columns={BAR: "tpr", "n_positive": "n"})
-    wide = wide.rename(columns={ABOVE_BASELINE: "above_baseline"}).assign(margin=wide["attack"].map(margins or {}))
+    wide = wide.rename(columns={ABOVE_BASELINE: "above_baseline"})
+    wide = wide.assign(margin=wide["attack"].map(margins or {}), unchanged=wide["attack"].map(unchanged or {}))
     wide = wide[wide["n"] >= MIN_POSITIVES]
     flagged = alarms.pivot(index="detector", columns="kind", values="estimate")
     found = {} if caught is None else catches(caught)
@@ -126,7 +131,7 @@ def with_adaptive(
     made = {entry["detector"]: dict(entry) for entry in found if entry["dataset"] == dataset}
     rows = query(table, metric=f"committed_tpr_{NOMINAL_FPR:g}").rename(columns={"estimate": "tpr", "n_positive": "n"})
     rows = rows[(rows["knowledge"] != Knowledge.OBLIVIOUS.value) & (rows["n"] >= MIN_POSITIVES)]
-    rows = rows.assign(roc_auc=math.nan, above_baseline=math.nan, margin=math.nan)
+    rows = rows.assign(roc_auc=math.nan, above_baseline=math.nan, margin=math.nan, unchanged=math.nan)
     for (name, family), own in rows.groupby(["detector", "family"], sort=False):
         detector = str(name)
         bare = {"detector": detector, "family": str(family), "dataset": dataset, "version": advlens.__version__}
@@ -150,7 +155,8 @@ def with_oblivious(made: Iterable[dict[str, Any]], found: Iterable[Mapping[str, 
         old = before.get((entry["dataset"], entry["detector"]), {"results": []})
         known = [row for row in old["results"] if row["knowledge"] != Knowledge.OBLIVIOUS.value]
         told = ("best_attack_so_far", "potentially_unreliable", "footnote") if known else ()
-        yield entry | {field: old[field] for field in told} | {"results": [*entry["results"], *known]}
+        own = [row for row in entry["results"] if not known or row["knowledge"] == Knowledge.OBLIVIOUS.value]
+        yield entry | {field: old[field] for field in told} | {"results": [*own, *known]}
 
 
 def with_attack(found: Iterable[dict[str, Any]], table: pd.DataFrame, *, dataset: str) -> Iterator[dict[str, Any]]:
@@ -265,6 +271,9 @@ def _check(entry: Any) -> None:
     if wrong:
         told = wrong.message.replace(repr(wrong.instance), reprlib.repr(wrong.instance))
         raise ValueError(f"{wrong.json_path[2:]} {told}".strip())
+    kinds = [tuple(row[field] for field in ROW) for row in entry["results"]]
+    if twice := next((kind for kind in kinds if kinds.count(kind) > 1), None):
+        raise ValueError(f"results must hold one row a case, got two of {', '.join(twice)}")
     few = list(dict.fromkeys(row["attack"] for row in entry["results"] if row["n"] < MIN_POSITIVES))
     if few:
         raise ValueError(f"n must be at least {MIN_POSITIVES} in each of results, got less for {', '.join(few)}")

@@ -409,6 +409,7 @@ class Suite:
         folder = self.bench.folder / "benchmark"
         write_tables(folder, table=self.table, alarms=self.alarms, verdicts=self.verdicts, idle=self.idle)
         about = {"dataset": self.bench.data.name, "settings": self.about, "margins": self.margins}
+        about |= {"unchanged": dict(self.idle.set_index("attack")["unchanged_8_bit"])}
         made = entries(self.table, self.alarms, **about, seconds=dict(self.seconds), caught=self.caught)
         update_entries(folder / "entries", partial(with_oblivious, made))
         return folder / "table.parquet"

@@ -113,17 +113,6 @@ class Workbench:
         about = self._attack(source, attack, classifier, title, parameters)
         return self.store.keep(f"attack.{attack}", attack_images, **about)
 
-    def attack_seconds(
-        self, attack: str, classifier: Classifier, *, n: int, title: str | None = None, **parameters: Any
-    ) -> float:
-        """How long the same `attack_set` took to craft, in the run that computed it, in seconds.
-
-        Raises:
-            KeyError: where it was not crafted yet.
-        """
-        about = self._attack(self._attacked(classifier, n), attack, classifier, title, parameters)
-        return self.store.seconds(f"attack.{attack}", attack_images, **about)
-
     def _attacked(self, classifier: Classifier, n: int) -> Array:
         correct = self.correct_sources(classifier)
         if not 1 <= n <= len(correct):

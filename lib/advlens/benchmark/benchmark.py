@@ -13,7 +13,17 @@ from advlens import metrics
 from advlens.arrays import Array, checked_images, checked_seed, checked_whole
 from advlens.attacks import AttackSet
 from advlens.benchmark.fitting import Case, Heads, columns_of
-from advlens.benchmark.judging import BAR, Scored, count_rows, difference, estimates, has_both, scores_of, with_verdicts
+from advlens.benchmark.judging import (
+    BAR,
+    Scored,
+    count_rows,
+    difference,
+    estimates,
+    has_both,
+    scores_of,
+    threshold_scores_of,
+    with_verdicts,
+)
 from advlens.benchmark.measuring import Measurements, Once
 from advlens.benchmark.protocol import CORRECTED, Noise, Protocol, checked_word
 from advlens.benchmark.samples import TEST_SHARE, Samples, part_of_sources, sources_of
@@ -216,7 +226,7 @@ class Benchmark:
             parts=[self.heads.masks(about, case.protocol, number) for number in range(self.n_seeds)],
             clean=about_clean.iloc[self._row.loc[test]].reset_index(drop=True),
             clean_scores=scores_of(heads, clean, name=detector.name),
-            threshold_scores=scores_of(heads, threshold, name=detector.name),
+            threshold_scores=threshold_scores_of(heads, threshold, name=detector.name),
         )
 
     def clean_rows(self, detector: Detector, condition: Condition, source: Array) -> pd.DataFrame:
@@ -241,8 +251,8 @@ class Benchmark:
         best, highest = None, -1.0
         for detector in candidates:
             scored = self.scores(detector, attack, **about)
-            reached = -1.0 if scored is None else scored.on_validation(RANKING[metric], **judged)
-            if reached > highest:
+            reached = scored.on_validation(RANKING[metric], **judged) if scored else np.nan
+            if reached > highest:  # NaN is not
                 best, highest = detector, reached
         return best
 
@@ -344,7 +354,7 @@ class Benchmark:
             threshold = self.clean_rows(detector, CORRECTED.condition, self.threshold_source)
             limits = {"fpr": NOMINAL_FPR, "seed": self._draws_seed}
             if heads:
-                limits["threshold_scores"] = scores_of(heads, threshold, name=detector.name)
+                limits["threshold_scores"] = threshold_scores_of(heads, threshold, name=detector.name)
             for kind, shown in images.items():
                 measured = self.measurements.of_others(detector.lens, kind, shown)[columns_of(detector)]
                 found = metrics.MISSING

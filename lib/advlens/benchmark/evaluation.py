@@ -13,6 +13,7 @@ from advlens.arrays import Array, checked_images, checked_labels
 from advlens.attacks import AttackSet, craft
 from advlens.benchmark.benchmark import Benchmark
 from advlens.benchmark.protocol import CORRECTED, Protocol
+from advlens.benchmark.table import doubts
 from advlens.benchmark.vocabulary import Family, Negatives
 from advlens.classifier import Classifier, as_classifier, check_range
 from advlens.detectors import Detector, Sign
@@ -21,6 +22,7 @@ from advlens.random import stream, stream_seed
 
 ATTACKED_SHARE = 0.75  # of the correct images, at most: the others give thresholds
 MAX_ATTACKED = 1000
+LOOKED_AT, SHARE_TOLD = 100, 0.05  # images of a given attack set, and of other decisions than recorded, to be said
 
 
 class GivenScores(Lens):
@@ -101,7 +103,8 @@ def evaluate(
             false-positive rates.
         parameters: attack → its parameters.
     Returns:
-        The long table, the hard-image control included: see `LONG_TABLE`, and `leaderboard` for a short view.
+        The long table, the hard-image control included: see `LONG_TABLE`, and `leaderboard` for a short view. A warning
+        says where scores look turned or are all equal, and where an attack set was made on another network.
     Raises:
         TypeError, ValueError: for arguments that are none, naming them.
     """
@@ -114,6 +117,7 @@ def evaluate(
     entries = detector if isinstance(detector, Mapping) else {None: detector}
     entrants = [as_detector(each, name=name) for name, each in entries.items()]
     made = dict(attacks) if isinstance(attacks, Mapping) else {}
+    _warn_of_other_networks(classifier, made)
     if not made:
         source = _attacked_sources(classifier, x, y, attacked_images, seed=seed)
         for name in attacks:
@@ -123,7 +127,20 @@ def evaluate(
         classifier, made, clean_images=x, clean_labels=y, seed=seed, n_seeds=n_seeds, baselines=baselines
     )
     own = [*dict.fromkeys(protocol.negatives for protocol in protocols), Negatives.HARD_IMAGES]
-    return benchmark.run(entrants, protocols=protocols, negatives=own)
+    table = benchmark.run(entrants, protocols=protocols, negatives=own)
+    for each in entrants:
+        if told := doubts(table, each.name):
+            warnings.warn(f"{each.name}: {told}", stacklevel=2)
+    return table
+
+
+def _warn_of_other_networks(classifier: Classifier, attack_sets: Mapping[str, AttackSet]) -> None:
+    for name, made in attack_sets.items():
+        some = made.select(np.arange(min(LOOKED_AT, len(made))))
+        other = int((classifier.predict(some.adversarial).argmax(axis=1) != some.predicted).sum())
+        if other > SHARE_TOLD * len(some) and not classifier.is_random:
+            told = f"attack set {name!r} was made on another network: this one decides otherwise than was recorded on"
+            warnings.warn(f"{told} {other} of {len(some)} images. Its transfer to this one is judged", stacklevel=3)
 
 
 def _attacked_sources(classifier: Classifier, x: Array, y: Array, n: int | None, *, seed: int) -> Array:

@@ -38,6 +38,11 @@ def scores_of(heads: Sequence[Head], measured: pd.DataFrame, *, name: str) -> Ar
     return scores if kept else np.nan_to_num(scores, nan=HIGHEST, posinf=HIGHEST, neginf=-HIGHEST)
 
 
+def threshold_scores_of(heads: Sequence[Head], measured: pd.DataFrame, *, name: str) -> Array:
+    """As `scores_of`, for thresholds: all below what a NaN counts as, which so is flagged at any of them."""
+    return np.minimum(scores_of(heads, measured, name=name), HIGHEST / 10)
+
+
 @cache
 def _say_nan(name: str, which: str) -> None:
     """Once for a detector, of which many attacks are judged."""
@@ -90,14 +95,14 @@ class Scored:
     def on_validation(
         self, metric: Callable[[Array, Array], float], *, stratum: Stratum, negatives: Negatives
     ) -> float:
-        """A metric of (scores, truths) on the validation parts, averaged over seeds; −1 where they lack a class."""
+        """A metric of (scores, truths) on the validation parts, averaged over seeds; NaN where they lack a class."""
         found = []
         for own, parts in zip(self.scores, self.parts, strict=False):
             rows = chosen_rows(self.about, parts[Part.VALIDATION], stratum=stratum, negatives=negatives)
             truth = is_adversarial(self.about)[rows]
             if truth.any() and not truth.all():
                 found.append(metric(own[rows], truth))
-        return float(np.mean(found)) if found else -1.0
+        return float(np.mean(found)) if found else float("nan")
 
 
 def estimates(

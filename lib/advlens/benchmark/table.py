@@ -146,6 +146,18 @@ def transfer(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)[columns]
 
 
+def doubts(table: pd.DataFrame, detector: str) -> str:
+    """What a detector's ROC-AUCs make one ask of its scores, a sentence; "" where nothing."""
+    own = table[(table["detector"] == detector) & (table["negatives"] != Negatives.HARD_IMAGES.value)]
+    auc = own.loc[own["metric"] == "roc_auc", "estimate"].dropna()
+    turned = int((auc < 0.5).sum())
+    if len(auc) and (auc == 0.5).all():
+        return f"ROC-AUC is 0.5 on all {len(auc)}: has every image the same score?"
+    if 2 * turned > len(auc):
+        return f"ROC-AUC is below 0.5 on {turned} of {len(auc)}: is the sign right? Higher must mean more adversarial."
+    return ""
+
+
 def leaderboard(table: pd.DataFrame) -> pd.DataFrame:
     """Detectors by their mean TPR at 5 % FPR over the attacks.
 

@@ -65,18 +65,6 @@ class Store:
                     found = (read(folder, key),)
         return found[0]
 
-    def seconds(self, name: str, make: Callable[..., Any], /, **parameters: Any) -> float:
-        """How long `keep` of the same took when it was computed, in seconds.
-
-        Raises:
-            KeyError: where it is not stored.
-        """
-        try:
-            key = key_of(make, {label: digest(value) for label, value in parameters.items()})
-            return float(read_record(self._folder(name, key))["seconds"])
-        except DamagedArtifactError as error:
-            raise KeyError(f"{name} is not stored with these parameters: compute it first") from error
-
     def _folder(self, name: str, key: str) -> Path:
         return self.folder / f"{name}-{key[:12]}"
 

@@ -363,7 +363,7 @@ class Study:
             scored = [self.benchmark.scores(alone, attack) for attack in self.attacks]
             limits = {"stratum": Stratum.SUCCESS, "negatives": Negatives.MATCHED}
             aucs = [each.on_validation(roc_auc, **limits) for each in scored if each is not None]
-            rows.append({"metric": metric, "setting": setting, "auc": np.mean(aucs) if aucs else np.nan})
+            rows.append({"metric": metric, "setting": setting, "auc": pd.Series(aucs, dtype=float).mean()})
         return pd.DataFrame(rows)
 
     @cached_property

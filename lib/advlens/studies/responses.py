@@ -382,8 +382,7 @@ class Study:
             for negatives in (Negatives.CLEAN, Negatives.MATCHED):
                 about = {"stratum": Stratum.SUCCESS, "negatives": negatives}
                 aucs = [each.on_validation(roc_auc, **about) for each in scored if each is not None]
-                known = [auc for auc in aucs if auc >= 0]
-                auc = float(np.mean(known)) if known else float("nan")
+                auc = pd.Series(aucs, dtype=float).mean()
                 rows.append({**dataclasses.asdict(setting), "negatives": negatives.value, "auc": auc})
         return pd.DataFrame(rows)
 

@@ -18,6 +18,7 @@ let shown = []; // the table's rows, in order
 
 const named = (name) => titles[name] ?? name;
 const percent = (value, digits = 1) => (value == null ? "–" : (100 * value).toFixed(digits) + " %");
+const counted = (row) => `n = ${row.n}` + (row.unchanged ? ` (${percent(row.unchanged, 0)} of the attacked left unchanged)` : "");
 const collator = new Intl.Collator("en", { numeric: true });
 const unique = (values) => [...new Set(values)].sort(collator.compare);
 function average(values) {
@@ -106,7 +107,7 @@ function rowOf(row, attacks) {
   head.append(make("small", {}, `${entry.measured_by}, version ${entry.version}`));
   if (entry.potentially_unreliable) head.append(make("small", { class: "doubt" }, "potentially unreliable"));
   return make("tr", { class: row.trivial ? "trivial" : "" }, head, make("td", {}, named(row.family)),
-    cell(percent(row.worst), `best attack so far: ${named(at.attack)}, n = ${at.n}, ${percent(at.low)} to ${percent(at.high)}`, row.worst),
+    cell(percent(row.worst), `best attack so far: ${named(at.attack)}, ${counted(at)}, ${percent(at.low)} to ${percent(at.high)}`, row.worst),
     cell(percent(row.mean), `${rows.length < attacks ? "only " : ""}over ${rows.length} of ${attacks} attacks`, row.mean), cell(row.seconds ?? "–"), cell(row.auc?.toFixed(3) ?? "–"),
     cell(`${row.ahead} of ${rows.length}`), cell(percent(row.alarm), row.kind));
 }
@@ -148,7 +149,7 @@ function drawAttacks(columns) {
   const attacks = unique(columns.flatMap((column) => column.rows.map((result) => result.attack)));
   grid(byId("heat"), attacks.map((attack) => ({ title: named(attack), of: attack })), columns, (attack, column) => {
     const found = column.rows.find((result) => result.attack === attack);
-    return found && { value: found.tpr, note: `${percent(found.low)} to ${percent(found.high)}, n = ${found.n}` };
+    return found && { value: found.tpr, note: `${percent(found.low)} to ${percent(found.high)}, ${counted(found)}` };
   }, true);
 }
 function drawPairs(columns) {
