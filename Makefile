@@ -27,7 +27,7 @@ run: $(READY)  ## Execute the notebooks, one or two at a time, skipping what is 
 	@$(PY) -m advlens.cli run --profile '$(PROFILE)' --dataset '$(DATASET)' --run '$(RUN)' --seed '$(SEED)'
 
 test: $(READY) data  ## Run the unit tests, then nbval on the notebooks' regression baselines
-	@$(PY) -m pytest --nbval tests --numprocesses 2 --dist loadfile
+	@$(PY) -m pytest --nbval tests --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lab: $(READY)  ## Open JupyterLab in the notebooks folder
 	@$(VENV)/bin/jupyter lab --notebook-dir notebooks
