@@ -165,7 +165,8 @@ def _(lens: Sensitivity) -> Differentiable:
             logits = model(images, training=False)
             classes = tf.argmax(logits, axis=1) if classes is None else classes
             own = tf.gather(logits, classes, batch_dims=1)
-        return _float64(logits), _float64(_flat(tape.gradient(own, images) * images)), classes
+        attribution = tape.gradient(own, images) * images  # pyright: ignore[reportOperatorIssue]
+        return _float64(logits), _float64(_flat(attribution)), classes
 
     def measure(images: tf.Tensor) -> tf.Tensor:
         *own, classes = seen(images)
