@@ -31,7 +31,7 @@ from advlens.lenses.noise_reduction import NoiseReduction, reduce_noise
 from advlens.lenses.outputs import Outputs
 from advlens.lenses.pictures import LocalEntropy, Pixels, Relevancy
 from advlens.lenses.reconstruction import NAME, TEMPERATURES, MagNet, MapReconstruction
-from advlens.lenses.stability import MOVES, Augmented, FeatureSqueezing, LeaveOneOut, Sensitivity, moved
+from advlens.lenses.stability import MOVES, Augmented, FeatureSqueezing, LeaveOneOut, Sensitivity, transformed
 from advlens.lenses.training_features import LocalDimensionality, Mahalanobis
 from advlens.neighbours.conformal import nonconformity
 from advlens.networks.parts import last_convolution, last_layer, name_in, tensors_of
@@ -137,7 +137,7 @@ def _(lens: Augmented) -> Differentiable:
     height, width, channels = lens.classifier.input_shape
     numbers, corners = np.moveaxis(np.indices((height, width), np.float64), 0, -1)[None], []
     for move in MOVES.values():
-        came_from = moved(numbers, *move).reshape(-1, 2)
+        came_from = transformed(numbers, *move).reshape(-1, 2)
         low = np.floor(came_from).astype(int)
         ends = (low, 1 - came_from + low), (np.minimum(low + 1, (height - 1, width - 1)), came_from - low)
         places = np.stack([row[:, 0] * width + column[:, 1] for (row, _), (column, _) in product(ends, repeat=2)])

@@ -33,7 +33,7 @@ def _distance(one: Array, other: Array) -> Array:
     return np.abs(one - other).sum(axis=1)
 
 
-def moved(images: Array, down: float, right: float, degrees: float) -> Array:
+def transformed(images: Array, down: float, right: float, degrees: float) -> Array:
     """(n, h, w, channels) images, shifted or turned; what comes in at an edge is as the pixel there."""
     if degrees:
         return rotate(images, degrees, axes=(1, 2), reshape=False, order=1, mode="nearest")
@@ -95,7 +95,7 @@ class Augmented(Lens):
         images = checked_images(images, shape=self.classifier.input_shape)
         own, found = _probabilities(self.classifier, images), {}
         for name, move in MOVES.items():
-            found[name] = _distance(own, _probabilities(self.classifier, np.clip(moved(images, *move), 0, 1)))
+            found[name] = _distance(own, _probabilities(self.classifier, np.clip(transformed(images, *move), 0, 1)))
         return pd.DataFrame({**found, "mean": np.mean(list(found.values()), axis=0)})
 
     def to_parts(self) -> dict[str, Any]:
