@@ -24,15 +24,18 @@ from advlens.lenses import (
     DeepNeighbours,
     FeatureSqueezing,
     Joined,
+    LeaveOneOut,
     LocalDimensionality,
     LocalEntropy,
     MagNet,
     Mahalanobis,
     MapReconstruction,
+    MapUnderDenoising,
     NoiseReduction,
     Outputs,
     Pixels,
     Relevancy,
+    Sensitivity,
     Uncertainty,
 )
 from advlens.lenses.differentiable import differentiable
@@ -48,12 +51,23 @@ def uncertain(classifier):
     return Uncertainty(Classifier(network), passes=10)
 
 
+def of_a_smooth_network(classifier):
+    """A ReLU that switches moves the attribution by a jump, which no gradient shows."""
+    keras.utils.set_random_seed(0)
+    flat, *dense = keras.layers.Flatten(), keras.layers.Dense(20, "softplus"), keras.layers.Dense(10)
+    return Sensitivity(Classifier(keras.Sequential([keras.Input(classifier.input_shape), flat, *dense])))
+
+
 LENSES = {  # and how near the stand-in's values are to the lens's
     "outputs": (Outputs, EXACT),
     "max softmax": (Baselines, EXACT),
     "feature squeezing": (FeatureSqueezing, EXACT),
     "feature squeezing of photographs": (partial(FeatureSqueezing, bits=3, median=3), EXACT),
     "noise reduction": (NoiseReduction, EXACT),
+    "augmentation": (Augmented, EXACT),
+    "sensitivity": (partial(Sensitivity, draws=3, seed=2), {"rtol": 1e-5}),
+    "sensitivity of a smooth network": (of_a_smooth_network, {"rtol": 1e-5}),
+    "leave one out": (partial(LeaveOneOut, patch=5), {"rtol": 1e-4, "atol": 1e-5}),
     "uncertainty": (uncertain, {"rtol": 1e-4, "atol": 1e-6}),
     "closeness": (partial(Closeness, bandwidth=3.0), {"rtol": 1e-6}),
     "closeness, shares": (partial(Closeness, bandwidth=3.0, conversion="share"), {"rtol": 1e-6}),
@@ -111,7 +125,11 @@ def test_a_stand_in_has_the_lens_s_values_and_a_finite_gradient_everywhere(name,
 
 
 @pytest.mark.parametrize(
-    "name", ["outputs", "max softmax", "uncertainty", "closeness", "mahalanobis", "local dimensionality"]
+    "name",
+    [
+        *("outputs", "max softmax", "uncertainty", "closeness", "mahalanobis", "local dimensionality"),
+        *("augmentation", "sensitivity of a smooth network", "leave one out"),
+    ],
 )
 def test_an_exact_gradient_is_that_of_the_lens_by_differences(name, max_pooling_classifier, mnist):
     kind, _ = LENSES[name]
@@ -138,7 +156,7 @@ def test_the_soft_share_of_other_neighbours_orders_images_as_deep_knn(max_poolin
 def test_joined_lenses_have_what_their_parts_have(max_pooling_classifier, mnist):
     classifier = max_pooling_classifier
     neighbours = DeepNeighbours(classifier, k=10, conformal_images=50)
-    parts = [Outputs(classifier), Augmented(classifier), Joined([neighbours, FeatureSqueezing(classifier)])]
+    parts = [Outputs(classifier), MapUnderDenoising(classifier), Joined([neighbours, FeatureSqueezing(classifier)])]
     joined = Joined(parts).fit(mnist[0][:300], mnist[1][:300])
     stand_in, images = differentiable(joined), mnist[0][300:310]
     alone = [differentiable(each) for each in (parts[0], neighbours, parts[2].lenses[1])]
@@ -180,7 +198,7 @@ def test_a_differentiable_score_is_the_detector_s(head, max_pooling_classifier, 
 def test_what_has_no_gradient_is_said_in_one_sentence(max_pooling_classifier):
     score = partial(Detector, name="mine")
     for lens, head, columns, error, said in (
-        (Augmented(max_pooling_classifier), Sign("mean", 1), None, ValueError, "augmentation has no differentiable"),
+        (MapUnderDenoising(max_pooling_classifier), Logistic(), None, ValueError, "denoising has no differentiable"),
         (Relevancy(max_pooling_classifier, coloured=True), Logistic(), None, ValueError, "coloured=False"),
         (Baselines(max_pooling_classifier), Logistic(), None, ValueError, "mine sees non-zero background"),
         (Outputs(max_pooling_classifier), Boosting(), None, ValueError, "a Boosting head has no gradient"),

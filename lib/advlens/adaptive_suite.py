@@ -5,9 +5,9 @@ evades it in a ball evades it in every larger one, so that only the others are a
 run's store, a ball at a time: a run that was stopped goes on where it was.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from advlens.arrays import Array, checked_whole
 from advlens.attacks.attack_set import UNTARGETED
 from advlens.attacks.crafting import judged
 from advlens.attacks.detector_aware import STRATEGIES, DetectorAwareAttack
+from advlens.attacks.detector_aware_boundary import DetectorAwareBoundary
 from advlens.benchmark import CORRECTED, LONG_TABLE, Benchmark, Condition, Knowledge, Negatives, Stratum, TrainedOn
 from advlens.benchmark.adaptive import NEARLY_ALL, evades, strength_checks
 from advlens.benchmark.binarisation import TESTS, binarisation_test
@@ -41,10 +42,12 @@ DETECTORS = (
     *("relevancy_classifier", "local_entropy", "entropy", "density", "all_six", "deep_knn"),
     *("input_classifier", "feature_squeezing", "max_softmax"),
 )
-FUSIONS = ("one lens a family, logistic",)  # slow to attack, so that they are not among the default ones
+FUSIONS = ("one lens a family, logistic",)  # slow to attack: not among the default ones, but on fewer images
 L2_RADII = (2.0, 3.0)
 BINARISED = 50  # images of the binarisation test
 OBLIVIOUS = {"inf": "pgd", 2: "pgd_l2"}
+ASKING = {"max_iter": 10, "queries": 25}  # of `DetectorAwareBoundary`: 570 questions an image
+WITHOUT_GRADIENTS = "evasion without gradients"
 
 
 @dataclass(frozen=True)
@@ -53,19 +56,27 @@ class Effort:
 
     Attributes:
         images: attacked in each ball; checked: how many of them show the attack's strength.
+        asked: how many of them somebody attacks who asks the detector for decisions alone; 0 for none.
         radii: in L∞, 1 to 3, and at most 2 in L2; max_iter: steps of each walk; weights: strategies besides the two
             without one.
+        norms: of the balls, "inf" among them; twins: whether those who know a twin attack as well.
     """
 
     images: int = 500
     checked: int = 50
+    asked: int = 0
     radii: int = 3
     max_iter: int = 100
     weights: tuple[float, ...] = (1.0,)
+    norms: tuple[int | str, ...] = ("inf", 2)
+    twins: bool = True
 
     def __post_init__(self) -> None:
         for name in ("images", "checked", "radii", "max_iter"):
             checked_whole(getattr(self, name), name=name)
+        checked_whole(self.asked, name="asked", least=0)
+        if self.asked > self.images:
+            raise ValueError(f"asked must be at most images, {self.images}, got {self.asked}")
         if self.radii > len(OTHER_EPSILONS):
             raise ValueError(f"radii must be at most {len(OTHER_EPSILONS)}, got {self.radii}")
 
@@ -114,6 +125,54 @@ def evading_images(
             misclassified.
         parameters: of `DetectorAwareAttack`.
     """
+
+    def attack(left: Array) -> Array:
+        walk = DetectorAwareAttack(classifier, detector, until_unflagged=True, **parameters)
+        return walk.generate(images[left], labels[left])
+
+    return _others_first(detector, classifier, images, labels, others, attack)
+
+
+@artifact(version=1, libraries=("tensorflow",))
+def asked_images(
+    detector: Detector,
+    classifier: Classifier,
+    images: Array,
+    labels: Array,
+    *,
+    others: Array,
+    starts: Array,
+    **parameters: Any,
+) -> dict[str, Array]:
+    """Images attacked by somebody who asks a detector for decisions alone; where one of others evades it, that one.
+
+    Args:
+        detector, images, labels, others: as in `evading_images`, but none of others was made against this detector.
+        starts: (m, n, h, w, channels) of other attacks, in larger balls; it starts from these, and from clean images.
+        parameters: of `DetectorAwareBoundary`.
+    """
+
+    def attack(left: Array) -> Array:
+        pool = np.concatenate([images, *starts[:, left]])
+        return DetectorAwareBoundary(classifier, detector, starts=pool, **parameters).generate(
+            images[left], labels[left]
+        )
+
+    return _others_first(detector, classifier, images, labels, others, attack)
+
+
+def _others_first(
+    detector: Detector,
+    classifier: Classifier,
+    images: Array,
+    labels: Array,
+    others: Array,
+    attack: Callable[[Array], Array],
+) -> dict[str, Array]:
+    """The first of others that evades, or what an attack makes of the images left, given as (n,) bool.
+
+    The last of others is kept where nothing else is misclassified.
+    """
     made, left = images.copy(), np.ones(len(images), bool)
     for each in others:
         rows = np.flatnonzero(left)
@@ -122,8 +181,7 @@ def evading_images(
         if not left.any():
             break
     if left.any():
-        attack = DetectorAwareAttack(classifier, detector, until_unflagged=True, **parameters)
-        found = attack.generate(images[left], labels[left])
+        found = attack(left)
         lost = classifier.predict(found).argmax(axis=1) == labels[left]
         made[left] = np.where(lost[:, None, None, None], others[-1][left], found)
     return {"images": made}
@@ -156,17 +214,16 @@ class AdaptiveSuite:
         free = np.setdiff1d(self.bench.correct_sources(self.classifier), suite.benchmark.clean_source)
         if len(free) < effort.images:
             raise ValueError(f"{effort.images} images are to be attacked, and {len(free)} are left: attack fewer")
-        self.source = np.sort(stream(self.bench.seed, "adaptive suite").permutation(free)[: effort.images])
+        order = stream(self.bench.seed, "adaptive suite").permutation(free)[: effort.images]
+        self.source = np.sort(order)
+        self.asked_rows = np.flatnonzero(np.isin(self.source, order[: effort.asked]))  # drawn, not the first in order
         self.images, self.labels = self.bench.data.test_images[self.source], self.bench.data.test_labels[self.source]
 
     @cached_property
     def balls(self) -> list[Ball]:
         """The balls, the smallest first: those in L∞, and those in L2."""
-        epsilons = EPSILONS.get(self.bench.data.name, OTHER_EPSILONS)[: self.effort.radii]
-        return [
-            *(Ball("inf", eps) for eps in sorted(epsilons)),
-            *(Ball(2, eps) for eps in L2_RADII[: self.effort.radii]),
-        ]
+        radii = {"inf": EPSILONS.get(self.bench.data.name, OTHER_EPSILONS), 2: L2_RADII}
+        return [Ball(norm, eps) for norm in self.effort.norms for eps in sorted(radii[norm][: self.effort.radii])]
 
     @property
     def middle(self) -> Ball:
@@ -196,7 +253,7 @@ class AdaptiveSuite:
             thresholds.append({fpr: metrics.threshold_at_fpr(scores, fpr) for fpr in EVASION})
             about = {"columns": detector.columns, "name": detector.name, "family": detector.family}
             made.append(Detector(detector.lens, head, **about).commit(scores, fpr=NOMINAL_FPR))
-        twin = made[1] if len(made) > 1 else None
+        twin = made[1] if len(made) > 1 and self.effort.twins else None
         return Defender(made[0], thresholds[0], len(clean), detector.head.learns, twin)
 
     # ------------------------------------------------------------ attacked images
@@ -231,22 +288,59 @@ class AdaptiveSuite:
         if rows.any():
             others = [each[rows] for each in (*others, self.oblivious(ball, source), made)]
             made = made.copy()
-            made[rows] = self._made(detector, ball, source[rows], others=others)
+            about = {"others": others, **self.effort.parameters}
+            made[rows] = self._made("adaptive", evading_images, detector, ball, source[rows], **about)
         return made
 
     def _reached(self, ball: Ball, source: Array) -> Array:
         """What PGD, a smaller ball, or the same walk without a detector misclassifies."""
         smaller = self._smaller(ball)
         others = [*([self._reached(smaller, source)] if smaller else []), self.oblivious(ball, source)]
-        make = lambda: self._made(self._no_detector, ball, source, others=others)  # noqa: E731
+        about = {"others": others, **self.effort.parameters}
+        make = lambda: self._made("adaptive", evading_images, self._no_detector, ball, source, **about)  # noqa: E731
         return self._once(("reached", ball, source.tobytes()), make)
 
-    def _made(self, detector: Detector, ball: Ball, source: Array, *, others: Sequence[Array]) -> Array:
-        about = {"detector": detector, "classifier": self.classifier, "others": np.stack(others)}
+    def asked(self, detector: Detector) -> Array:
+        """(asked, h, w, channels) of `asked_rows` in the middle ball, by somebody who asks for decisions alone.
+
+        What others made in this ball is tried first; what they made in larger ones is where it starts.
+        """
+        return self._once(("asked", detector), lambda: self._asked(detector))
+
+    def _asked(self, detector: Detector) -> Array:
+        """Only what is misclassified where there is no detector is attacked, as in `_evading`."""
+        ball, strangers = self.middle, [each.detector for each in self.defenders.values()]
+        strangers.remove(detector)
+        made = self._reached(ball, self.source)[self.asked_rows]
+        fooled = self._fooled(made, self.asked_rows)
+        rows = self.asked_rows[fooled]
+        if len(rows):
+            larger = [each for each in self.balls if each.norm == ball.norm and each.eps > ball.eps]
+            here, there = (
+                [self.oblivious(each)[rows] for each in balls]
+                + [self.attacked(other, each)[rows] for each in balls for other in strangers]
+                for balls in ([ball], larger)
+            )
+            starts = np.array(there, np.float32).reshape(-1, *self.images[rows].shape)
+            about = {"others": [*here, made[fooled]], "starts": starts, **ASKING}
+            made[fooled] = self._made("asked", asked_images, detector, ball, self.source[rows], **about)
+        return made
+
+    def _made(
+        self,
+        word: str,
+        make: Callable[..., dict[str, Array]],
+        detector: Detector,
+        ball: Ball,
+        source: Array,
+        *,
+        others: Sequence[Array],
+        **parameters: Any,
+    ) -> Array:
+        about = {"detector": detector, "classifier": self.classifier, "others": np.stack(others), **parameters}
         about |= {"images": self.bench.data.test_images[source], "labels": self.bench.data.test_labels[source]}
-        about |= {"seed": stream_seed(self.bench.seed, f"adaptive/{ball}"), "eps": ball.eps, "norm": ball.norm}
-        name = plain_name(f"adaptive.{detector.name}.{ball}")
-        return self.bench.store.keep(name, evading_images, **about, **self.effort.parameters)["images"]
+        about |= {"seed": stream_seed(self.bench.seed, f"{word}/{ball}"), "eps": ball.eps, "norm": ball.norm}
+        return self.bench.store.keep(plain_name(f"{word}.{detector.name}.{ball}"), make, **about)["images"]
 
     @cached_property
     def _no_detector(self) -> Detector:
@@ -261,7 +355,7 @@ class AdaptiveSuite:
     def table(self) -> pd.DataFrame:
         """The long table: each detector against PGD and its own attacker in all balls, and others in the middle one.
 
-        An attack is called "knows <detector>, <ball>" or "pgd, <ball>".
+        An attack is called "knows <detector>, <ball>", "asks <detector>, <ball>" or "pgd, <ball>".
         """
         rows = []
         for name, own in progress(self.defenders.items(), description="attackers who know", unit="detector"):
@@ -278,12 +372,24 @@ class AdaptiveSuite:
                     attacked = self.attacked(other.detector, self.middle)
                     title = f"knows {other.detector.name}, {self.middle}"
                     rows += self._rows(own, title, self.middle, attacked, Knowledge.TRANSFER)
+        asked = self.defenders if self.effort.asked else {}
+        for name, own in progress(asked.items(), description="attackers who ask", unit="detector"):
+            about = f"asks {name}, {self.middle}", self.middle, self.asked(own.detector), Knowledge.DECISIONS
+            rows += self._rows(own, *about, self.asked_rows)
         return LONG_TABLE.validate(pd.DataFrame(rows, columns=list(LONG_TABLE.columns)))
 
     def _rows(
-        self, own: Defender, attack: str, ball: Ball, attacked: Array, knowledge: Knowledge = Knowledge.OBLIVIOUS
+        self,
+        own: Defender,
+        attack: str,
+        ball: Ball,
+        attacked: Array,
+        knowledge: Knowledge = Knowledge.OBLIVIOUS,
+        rows: Array | slice = slice(None),
     ) -> Iterator[dict[str, Any]]:
-        detector, scores, fooled = own.detector, self._scores(own, attack, attacked), self._fooled(attacked)
+        """Of an attack on all images, or on some rows of them."""
+        detector, scores, fooled = own.detector, self._scores(own, attack, attacked), self._fooled(attacked, rows)
+        source = self.source[rows]
         row = {
             **{"attack": attack, "strength": ball.eps, "detector": detector.name, "family": str(detector.family)},
             **{"protocol": CORRECTED.name, "condition": Condition.EIGHT_BIT.value, "negatives": Negatives.CLEAN.value},
@@ -292,9 +398,9 @@ class AdaptiveSuite:
         }
         for fpr, threshold in own.thresholds.items():
             flagged = scores > threshold
-            caught = metrics.proportion(flagged[fooled], self.source[fooled]) if fooled.any() else metrics.MISSING
+            caught = metrics.proportion(flagged[fooled], source[fooled]) if fooled.any() else metrics.MISSING
             found = (
-                (EVASION[fpr], Stratum.ALL, metrics.proportion(fooled & ~flagged, self.source), len(fooled)),
+                (EVASION[fpr], Stratum.ALL, metrics.proportion(fooled & ~flagged, source), len(fooled)),
                 (f"committed_tpr_{fpr:g}", Stratum.SUCCESS, caught, int(fooled.sum())),
             )
             for metric, stratum, estimate, n in found:
@@ -305,8 +411,11 @@ class AdaptiveSuite:
         measured = self.suite.benchmark.measurements.of_others(own.detector.lens, attack, attacked)
         return scores_of([own.detector.head], measured[columns_of(own.detector)], name=own.detector.name)[0]
 
-    def _fooled(self, attacked: Array) -> Array:
-        return self.classifier.predict(attacked).argmax(axis=1) != self.labels
+    def _fooled(self, attacked: Array, rows: Array | slice = slice(None)) -> Array:
+        return self.classifier.predict(attacked).argmax(axis=1) != self.labels[rows]
+
+    def _unflagged(self, own: Defender, attack: str, attacked: Array) -> Array:
+        return self._scores(own, attack, attacked) <= own.thresholds[NOMINAL_FPR]
 
     @cached_property
     def pairs(self) -> pd.DataFrame:
@@ -318,10 +427,7 @@ class AdaptiveSuite:
         rows = []
         for name, own in self.defenders.items():
             attacked, title = self.attacked(own.detector, self.middle), f"knows {name}, {self.middle}"
-            left = {
-                judge: self._scores(each, title, attacked) <= each.thresholds[NOMINAL_FPR]
-                for judge, each in self.defenders.items()
-            }
+            left = {judge: self._unflagged(each, title, attacked) for judge, each in self.defenders.items()}
             evading = self._fooled(attacked) & left[name]
             rows += [
                 metrics.proportion(evading & left[judge], self.source).row(known=name, judge=judge) for judge in left
@@ -334,7 +440,8 @@ class AdaptiveSuite:
 
         Returns:
             detector, check, found, wanted, passed: see `strength_checks` and `binarisation_test`, without those of the
-            latter that random search solves too.
+            latter that random search solves too; and whether who only asks evades on no more of the same images than
+            who knows (Carlini et al. 2019).
         """
         frames = []
         ball, n = self.middle, self.effort.checked
@@ -343,10 +450,21 @@ class AdaptiveSuite:
             about |= {"images": self.images[:n], "labels": self.labels[:n], "eps": ball.eps, "norm": ball.norm}
             about |= {"max_iter": self.effort.max_iter, "strategies": STRATEGIES[:1]}
             checks = self.bench.store.keep(plain_name(f"strength.{name}"), checked_strength, **about)
-            frames.append(checks.astype({"passed": bool}).assign(detector=name))
+            asked = pd.DataFrame([self._without_gradients(own)] if self.effort.asked else [], columns=checks.columns)
+            frames += [each.astype({"passed": bool}).assign(detector=name) for each in (checks, asked)]
         rows = pd.concat(frames, ignore_index=True)[["detector", "check", "found", "wanted", "passed"]]
         too_easy = rows["check"].isin(TESTS) & ~rows["passed"] & (rows["found"] >= NEARLY_ALL)
         return rows[~too_easy].reset_index(drop=True)
+
+    def _without_gradients(self, own: Defender) -> dict[str, Any]:
+        """The check of strength, a row of `strength`."""
+        rows, name = self.asked_rows, own.detector.name
+        asked, known = self.asked(own.detector), self.attacked(own.detector, self.middle)
+        asks, knows = (f"{word} {name}, {self.middle}" for word in ("asks", "knows"))
+        found = (self._fooled(asked, rows) & self._unflagged(own, asks, asked)).mean()
+        wanted = (self._fooled(known) & self._unflagged(own, knows, known))[rows].mean()
+        about = {"check": WITHOUT_GRADIENTS, "found": found, "passed": found <= wanted}
+        return about | {"wanted": f"at most {wanted:.3g}, of {len(rows)} images"}
 
     @property
     def failed(self) -> dict[str, str]:
@@ -354,13 +472,18 @@ class AdaptiveSuite:
         rows = self.strength[~self.strength["passed"]]
         return {str(name): "; ".join(own) for name, own in rows.groupby("detector", sort=False)["check"]}
 
-    def write(self) -> Path:
-        """Writes the tables as Parquet, adds the results to the run's leaderboard entries; returns the table's file."""
-        folder = self.bench.folder / "benchmark"
-        write_tables(folder, adaptive=self.table, strength=self.strength)
-        about = {"dataset": self.bench.data.name, "settings": asdict(self.effort) | {"seed": self.bench.seed}}
-        table, failed = self.table, self.failed
-        update_entries(folder / "entries", lambda found: with_adaptive(found, table, failed, **about))
+    def write(self, *others: "AdaptiveSuite") -> Path:
+        """Writes the tables as Parquet, adds the results to the run's leaderboard entries; returns the table's file.
+
+        Args:
+            others: suites of the same run, whose rows stand below.
+        """
+        folder, suites = self.bench.folder / "benchmark", (self, *others)
+        tables = {"adaptive": [each.table for each in suites], "strength": [each.strength for each in suites]}
+        write_tables(folder, **{name: pd.concat(each, ignore_index=True) for name, each in tables.items()})
+        for each in suites:
+            about = {"dataset": self.bench.data.name, "settings": asdict(each.effort) | {"seed": self.bench.seed}}
+            update_entries(folder / "entries", partial(with_adaptive, table=each.table, failed=each.failed, **about))
         return folder / "adaptive.parquet"
 
     def hardened(self, name: str) -> pd.DataFrame:

@@ -62,6 +62,8 @@ class Knowledge(Word):
     TRANSFER = "transfer"
     """It was made against another detector, or against this one's twin, whose head learnt from other images."""
     ADAPTIVE = "adaptive"
+    DECISIONS = "decisions"
+    """It asks the detector whether it flags an image, and knows no more of it."""
 
 
 class TrainedOn(Word):

@@ -1,12 +1,12 @@
 """Lenses as TensorFlow functions of the images, for an attacker who knows them. The real lens stays the judge.
 
-What the stand-ins are: outputs, largest softmax, pixels, closeness, Mahalanobis distances, local dimensionality and
-dropout uncertainty (with the lens's own masks) are exact. Feature squeezing and noise reduction have the right values,
-and gradients as if grey levels were not rounded; MagNet's distances are exact, its p-value has the right value, and the
-gradient of a smooth one. Local entropy, relevancy maps and their reconstruction have the native maps' values, and
-gradients of softplus networks, the entropy those of a histogram with blurred levels. Deep kNN's p-values are replaced
-by a smooth share of neighbours with another label, which rises and falls with them. Joined lenses have what their parts
-have.
+What the stand-ins are: outputs, largest softmax, pixels, closeness, Mahalanobis distances, local dimensionality, shifts
+and rotations, blanked patches, dropout uncertainty (with the lens's own masks) and sensitivity to noise (with its own
+draws) are exact. Feature squeezing and noise reduction have the right values, and gradients as if grey levels were not
+rounded; MagNet's distances are exact, its p-value has the right value, and the gradient of a smooth one. Local entropy,
+relevancy maps and their reconstruction have the native maps' values, and gradients of softplus networks, the entropy
+those of a histogram with blurred levels. Deep kNN's p-values are replaced by a smooth share of neighbours with another
+label, which rises and falls with them. Joined lenses have what their parts have.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,7 +31,7 @@ from advlens.lenses.noise_reduction import NoiseReduction, reduce_noise
 from advlens.lenses.outputs import Outputs
 from advlens.lenses.pictures import LocalEntropy, Pixels, Relevancy
 from advlens.lenses.reconstruction import NAME, TEMPERATURES, MagNet, MapReconstruction
-from advlens.lenses.stability import FeatureSqueezing
+from advlens.lenses.stability import MOVES, Augmented, FeatureSqueezing, LeaveOneOut, Sensitivity, transformed
 from advlens.lenses.training_features import LocalDimensionality, Mahalanobis
 from advlens.neighbours.conformal import nonconformity
 from advlens.networks.parts import last_convolution, last_layer, name_in, tensors_of
@@ -127,6 +127,76 @@ def _(lens: FeatureSqueezing) -> Differentiable:
         squeezed = _through(tf.round(images * levels) / levels, images)
         coarse, filtered = _moved(lens.classifier, images, squeezed, _median_filter(images, lens.median))
         return tf.stack([coarse, filtered, tf.maximum(coarse, filtered)], axis=1)
+
+    return Differentiable(lens.columns, measure)
+
+
+@differentiable.register
+def _(lens: Augmented) -> Differentiable:
+    """A move of the pixels' own numbers says between which four each new one lies."""
+    height, width, channels = lens.classifier.input_shape
+    numbers, corners = np.moveaxis(np.indices((height, width), np.float64), 0, -1)[None], []
+    for move in MOVES.values():
+        came_from = transformed(numbers, *move).reshape(-1, 2)
+        low = np.floor(came_from).astype(int)
+        ends = (low, 1 - came_from + low), (np.minimum(low + 1, (height - 1, width - 1)), came_from - low)
+        places = np.stack([row[:, 0] * width + column[:, 1] for (row, _), (column, _) in product(ends, repeat=2)])
+        shares = np.stack([row[:, 0] * column[:, 1] for (_, row), (_, column) in product(ends, repeat=2)])
+        corners.append((places, shares[..., None].astype(np.float32)))
+
+    def measure(images: tf.Tensor) -> tf.Tensor:
+        flat = tf.reshape(images, (-1, height * width, channels))
+        others = [tf.reduce_sum(tf.gather(flat, places, axis=1) * shares, axis=1) for places, shares in corners]
+        found = _moved(lens.classifier, images, *(tf.reshape(each, tf.shape(images)) for each in others))
+        return tf.stack([*found, tf.add_n(found) / len(found)], axis=1)
+
+    return Differentiable(lens.columns, measure)
+
+
+@differentiable.register
+def _(lens: Sensitivity) -> Differentiable:
+    """The jump of the attribution where a ReLU switches has no gradient; all else has."""
+    model = lens.classifier.model
+    noise = list(lens._noisy(np.zeros((1, *lens.classifier.input_shape), np.float32)))
+
+    def seen(images: tf.Tensor, classes: tf.Tensor | None = None) -> tuple[Any, ...]:
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(images)
+            logits = model(images, training=False)
+            classes = tf.argmax(logits, axis=1) if classes is None else classes
+            own = tf.gather(logits, classes, batch_dims=1)
+        attribution = tape.gradient(own, images) * images  # pyright: ignore[reportOperatorIssue]
+        return _float64(logits), _float64(_flat(attribution)), classes
+
+    def measure(images: tf.Tensor) -> tf.Tensor:
+        *own, classes = seen(images)
+        others = [seen(images + each, classes)[:2] for each in noise]
+        sums = [[tf.reduce_sum(tf.abs(a - b), axis=1) for a, b in zip(each, own, strict=True)] for each in others]
+        return tf.transpose(tf.reduce_mean(sums, axis=0))
+
+    return Differentiable(lens.columns, measure)
+
+
+@differentiable.register
+def _(lens: LeaveOneOut) -> Differentiable:
+    """With all patches' images in one batch, so that it takes much memory."""
+    (height, width, channels), side = lens.classifier.input_shape, lens.patch
+    rows, columns = (np.arange(length) // side for length in (height, width))
+    patch = rows[:, None] * (columns[-1] + 1) + columns
+    kept = (patch != np.arange(patch.max() + 1)[:, None, None])[..., None].astype(np.float32)
+    network, places = _layers(lens.classifier, lens.layers), np.array((0.75, 0.25)) * (len(kept) - 1)
+
+    def measure(images: tf.Tensor) -> tf.Tensor:
+        blanked = tf.reshape(images[:, None] * kept, (-1, height, width, channels))  # pyright: ignore[reportIndexIssue]
+        own, others, spreads = network(images, training=False), network(blanked, training=False), []
+        for name in lens.layers:
+            one = _flat(own[name])[:, None]
+            squares = tf.reduce_sum((tf.reshape(others[name], (-1, len(kept), one.shape[2])) - one) ** 2, axis=2)
+            lengths = tf.sort(tf.sqrt(tf.maximum(_float64(squares), TINY**2)), axis=1)
+            low, high = (tf.gather(lengths, end(places).astype(int), axis=1) for end in (np.floor, np.ceil))
+            quantiles = low + (places % 1) * (high - low)
+            spreads.append(quantiles[:, 0] - quantiles[:, 1])
+        return tf.stack(spreads, axis=1)
 
     return Differentiable(lens.columns, measure)
 
@@ -241,11 +311,11 @@ def _(lens: MapReconstruction) -> Differentiable:
 def _(lens: Closeness) -> Differentiable:
     fit_first(lens, "features_")
     features, h = lens.features_.astype(np.float64), lens.bandwidth
-    centre, labels = features.mean(axis=0), tf.constant(lens.labels_, tf.int64)
-    rows = tf.constant((features - centre) / h)
-    halves = tf.reduce_sum(rows**2, axis=1) / 2
+    centre = features.mean(axis=0)
     counts = np.bincount(lens.labels_, minlength=lens.classifier.nb_classes)
-    constants = tf.constant(np.log(np.maximum(counts, 1)) + rows.shape[1] * np.log(h * np.sqrt(2 * np.pi)))
+    rows = [tf.constant((features[lens.labels_ == each] - centre) / h) for each in range(len(counts))]
+    halves = [tf.reduce_sum(each**2, axis=1) / 2 for each in rows]
+    constants = tf.constant(np.log(np.maximum(counts, 1)) + features.shape[1] * np.log(h * np.sqrt(2 * np.pi)))
     tensors = tensors_of(lens.classifier.model)
     entry = tensors.inputs[name_in(lens.classifier.model, last_layer(lens.classifier.model))]
     network = keras.Model(tensors.image, [entry, tensors.logits])
@@ -260,11 +330,15 @@ def _(lens: Closeness) -> Differentiable:
 
     def measure(images: tf.Tensor) -> tf.Tensor:
         found, logits = network(images, training=False)
-        decided, activations = tf.argmax(logits, axis=1), _float64(_flat(found))
+        decided, activations = tf.argmax(logits, axis=1, output_type=tf.int32), _float64(_flat(found))
         x, p = (activations - centre) / h, mass(activations)
-        exponents = tf.matmul(x, rows, transpose_b=True) - halves
-        exponents = tf.where(labels == decided[:, None], exponents, tf.constant(-np.inf, tf.float64))
-        sums = tf.reduce_logsumexp(exponents, axis=1) - tf.reduce_sum(x**2, axis=1) / 2
+        of_class, places = (tf.dynamic_partition(each, decided, len(rows)) for each in (x, tf.range(tf.shape(x)[0])))
+        exponents = [
+            tf.matmul(own, others, transpose_b=True) - half
+            for own, others, half in zip(of_class, rows, halves, strict=True)
+        ]
+        sums = tf.dynamic_stitch(places, [tf.reduce_logsumexp(each, axis=1) for each in exponents])
+        sums -= tf.reduce_sum(x**2, axis=1) / 2
         divergence = tf.reduce_sum(p * tf.math.log(p / tf.gather(means, decided)), axis=1)
         return tf.stack([sums - tf.gather(constants, decided), divergence], axis=1)
 

@@ -33,6 +33,13 @@ def _distance(one: Array, other: Array) -> Array:
     return np.abs(one - other).sum(axis=1)
 
 
+def transformed(images: Array, down: float, right: float, degrees: float) -> Array:
+    """(n, h, w, channels) images, shifted or turned; what comes in at an edge is as the pixel there."""
+    if degrees:
+        return rotate(images, degrees, axes=(1, 2), reshape=False, order=1, mode="nearest")
+    return shift(images, (0, down, right, 0), order=1, mode="nearest")
+
+
 @versioned(1)
 class FeatureSqueezing(Lens):
     """How far the softmax moves (L1) when the image has fewer grey levels, or a median filter over it.
@@ -86,13 +93,10 @@ class Augmented(Lens):
     def measure(self, images: Array) -> pd.DataFrame:
         """In [0, 2]."""
         images = checked_images(images, shape=self.classifier.input_shape)
-        own, moved = _probabilities(self.classifier, images), {}
-        for name, (down, right, degrees) in MOVES.items():
-            changed = shift(images, (0, down, right, 0), order=1, mode="nearest")
-            if degrees:
-                changed = rotate(images, degrees, axes=(1, 2), reshape=False, order=1, mode="nearest")
-            moved[name] = _distance(own, _probabilities(self.classifier, np.clip(changed, 0, 1)))
-        return pd.DataFrame({**moved, "mean": np.mean(list(moved.values()), axis=0)})
+        own, found = _probabilities(self.classifier, images), {}
+        for name, move in MOVES.items():
+            found[name] = _distance(own, _probabilities(self.classifier, np.clip(transformed(images, *move), 0, 1)))
+        return pd.DataFrame({**found, "mean": np.mean(list(found.values()), axis=0)})
 
     def to_parts(self) -> dict[str, Any]:
         """The network."""
