@@ -100,17 +100,24 @@ def test_steps_are_those_of_a_plain_loop(average_pooling_classifier, generator, 
     found = attack(classifier, generator, **settings)
     walk = found.walk(images[:2], aims[:2])
     entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+    @tf.function(reduce_retracing=True)
+    def slopes(z, aim, kept, weight):
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(z)
+            became = entropy(aim, generator.classifier(z))
+            remained = entropy(kept, classifier.model(tf.sigmoid(generator.decoder(z)))) * float(keeps_decision)
+            realness = -tf.math.log_sigmoid(generator.discriminator(z))[0, 0]
+            loss = became + 0.01 * realness + 0.0005 * tf.norm(z) + weight * remained
+        return tape.gradient(loss, z), became, remained
+
     for row in range(2):
         z = tf.Variable(generator.encode(images[row : row + 1]))
         kept = classifier.predict(images[row : row + 1]).argmax(axis=1)
         optimizer, weight = keras.optimizers.Adam(0.05), 0.0
         for _ in range(steps):
-            with tf.GradientTape() as tape:
-                became = entropy(aims[row : row + 1], generator.classifier(z))
-                remained = entropy(kept, classifier.model(tf.sigmoid(generator.decoder(z)))) * keeps_decision
-                realness = -tf.math.log_sigmoid(generator.discriminator(z))[0, 0]
-                loss = became + 0.01 * realness + 0.0005 * tf.norm(z) + weight * remained
-            optimizer.apply([tape.gradient(loss, z)], [z])
+            slope, became, remained = slopes(z, aims[row : row + 1], kept, tf.constant(weight, tf.float32))
+            optimizer.apply([slope], [z])
             grown = 1e-3 * remained - became + max(float(remained) - 0.01, 0)
             weight = float(np.clip(weight + 1e-4 * float(grown), 0, largest))
         np.testing.assert_allclose(walk.path[-1, row], z.numpy()[0], rtol=2e-2, atol=2e-3)
