@@ -95,16 +95,16 @@ def entries(
     found = {} if caught is None else catches(caught)
     made = []
     for (detector, family), own in wide.groupby(["detector", "family"], sort=False):
-        known = own[own["stratum"] == Stratum.SUCCESS.value].dropna(subset="tpr").sort_values("tpr")
         alarmed = flagged[flagged.index == detector].to_dict("records")
         unreliable = Knowledge.ADAPTIVE.value not in set(own["knowledge"])
+        results = own[list(RESULT)].to_dict("records")
         made.append(
             {
                 **{"detector": str(detector), "family": str(family), "dataset": dataset},
                 **{"version": advlens.__version__, "measured_by": measured_by, "settings": dict(settings)},
-                "results": own[list(RESULT)].to_dict("records"),
+                "results": results,
                 "alarms": {str(kind): float(share) for kind, share in (alarmed or [{}])[0].items()},
-                "best_attack_so_far": str(known["attack"].iloc[0]) if len(known) else "",
+                "best_attack_so_far": _best(results),
                 "potentially_unreliable": unreliable,
                 "footnote": "nobody who knows the detector has attacked it yet" if unreliable else "",
                 "seconds_per_1000": float(f"{(seconds or {}).get(str(detector), math.nan):.2g}"),
@@ -139,12 +139,9 @@ def with_adaptive(
         entry = made.setdefault(detector, bare)
         kept = [row for row in entry["results"] if row["knowledge"] == Knowledge.OBLIVIOUS.value]
         told = f"checks of the adaptive attack that fail: {failed[detector]}" if detector in failed else ""
-        known = own[own["knowledge"] == Knowledge.ADAPTIVE.value].sort_values("tpr")
-        entry |= {
-            "results": [*kept, *_rounded(own[list(RESULT)].to_dict("records"))],
-            "best_attack_so_far": str(known["attack"].iloc[0]) if len(known) else entry.get("best_attack_so_far", ""),
-            **{"potentially_unreliable": detector in failed, "footnote": told},
-        }
+        results = [*kept, *_rounded(own[list(RESULT)].to_dict("records"))]
+        entry |= {"results": results, "best_attack_so_far": _best(results)}
+        entry |= {"potentially_unreliable": detector in failed, "footnote": told}
     return list(made.values())
 
 
@@ -154,9 +151,10 @@ def with_oblivious(made: Iterable[dict[str, Any]], found: Iterable[Mapping[str, 
     for entry in made:
         old = before.get((entry["dataset"], entry["detector"]), {"results": []})
         known = [row for row in old["results"] if row["knowledge"] != Knowledge.OBLIVIOUS.value]
-        told = ("best_attack_so_far", "potentially_unreliable", "footnote") if known else ()
+        told = ("potentially_unreliable", "footnote") if known else ()
         own = [row for row in entry["results"] if not known or row["knowledge"] == Knowledge.OBLIVIOUS.value]
-        yield entry | {field: old[field] for field in told} | {"results": [*own, *known]}
+        about = {field: old[field] for field in told} | {"results": [*own, *known]}
+        yield entry | about | {"best_attack_so_far": _best([*own, *known])}
 
 
 def with_attack(found: Iterable[dict[str, Any]], table: pd.DataFrame, *, dataset: str) -> Iterator[dict[str, Any]]:
@@ -170,12 +168,13 @@ def with_attack(found: Iterable[dict[str, Any]], table: pd.DataFrame, *, dataset
     for entry in found:
         own = made.get(entry["detector"], []) if entry["dataset"] == dataset else []
         results = [*(row for row in entry["results"] if row["attack"] not in {new["attack"] for new in own}), *own]
-        rates = {row["attack"]: row["tpr"] for row in results if row["tpr"] is not None}
-        lowest = min((row["attack"] for row in own if row["attack"] in rates), key=rates.__getitem__, default=None)
-        best = entry["best_attack_so_far"]
-        if lowest and (best not in rates or rates[lowest] < rates[best]):
-            best = lowest
-        yield entry | {"results": results, "best_attack_so_far": best}
+        yield entry | {"results": results, "best_attack_so_far": _best(results)}
+
+
+def _best(results: Iterable[Mapping[str, Any]]) -> str:
+    """The successful attack with the lowest rate, the first of those with the same; "" where none has a rate."""
+    known = [row for row in results if row["stratum"] == Stratum.SUCCESS.value and pd.notna(row["tpr"])]
+    return str(min(known, key=lambda row: row["tpr"])["attack"]) if known else ""
 
 
 def catches(caught: pd.DataFrame) -> dict[str, dict[str, dict[str, float]]]:
