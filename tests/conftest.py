@@ -6,8 +6,8 @@ from pathlib import Path
 
 os.environ["ADVLENS_PROGRESS"] = "off"  # before advlens: libraries read it at their import
 if WORKERS := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):  # threads that wait for a core spin, and take it
-    for name in ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS"):
-        os.environ.setdefault(name, str(max(1, (os.cpu_count() or 1) // WORKERS)))
+    # TensorFlow's are left alone: with another number of them networks are trained to other weights than the baselines'.
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // WORKERS)))
 
 import keras
 import matplotlib.pyplot as plt
