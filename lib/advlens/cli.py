@@ -15,6 +15,8 @@ import typer
 from advlens.paths import check_new, explained, run_folder
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from advlens.classifier import Classifier
     from advlens.given_images import GivenImages
     from advlens.suite import Suite
@@ -258,6 +260,9 @@ def evaluate(
     train_images: TrainImages = TRAIN_IMAGES,
     entry: Annotated[Path | None, typer.Option(help="Where to write the leaderboard's entry, a .json.")] = None,
     by: Annotated[str, typer.Option(help="Who measured it, for the entry.")] = "its author",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the rows as JSON, and what else is said as errors.")
+    ] = False,
 ) -> None:
     """Put a detector of your own against the suite's attacks, the worst first; or a guard, on its own network.
 
@@ -268,9 +273,11 @@ def evaluate(
     Exit codes: 0 done, 2 bad input.
     """
     if Path(detector).is_dir():
-        return _evaluate_guard(Path(detector), dataset, attacks, images=images, seeds=seeds, seed=_seed(seed))
+        about = {"images": images, "seeds": seeds, "seed": _seed(seed), "as_json": as_json}
+        return _evaluate_guard(Path(detector), dataset, attacks, **about)
     from advlens import entrants
     from advlens.benchmark import worst_first
+    from advlens.benchmark.table import doubts
     from advlens.entries import entry_of, write_entry
 
     if entry:
@@ -281,22 +288,25 @@ def evaluate(
     entrant = entrants.make(found, made.classifier, *made.bench.training, name=detector.partition(":")[2])
     table, alarms = made.evaluate(entrant)
     shown = worst_first(table, entrant.name)
-    print(shown.round(3).to_markdown(index=False))
-    turned = int((shown["roc_auc"] < 0.5).sum())
-    if 2 * turned > len(shown):
-        print(
-            f"ROC-AUC is below 0.5 on {turned} of {len(shown)}: is the sign right? Higher must mean more adversarial."
-        )
+    _print_rows(shown, as_json)
+    if doubt := doubts(table, entrant.name):
+        typer.echo(doubt, err=as_json)
     if entry:
         about = {"dataset": made.bench.data.name, "settings": made.about, "measured_by": by}
         about |= {"margins": made.margins, "seconds": {entrant.name: made.cost(entrant.lens)}}
         told = entry_of(entrant.name, table, alarms, **about)
         if few := sorted({*shown["attack"]} - {row["attack"] for row in told["results"]}):
-            print(f"Not in the entry, since too few of their successes are judged: {', '.join(few)}.")
-        print(write_entry(told, entry))
+            typer.echo(f"Not in the entry, since too few of their successes are judged: {', '.join(few)}.", err=as_json)
+        typer.echo(write_entry(told, entry), err=as_json)
 
 
-def _evaluate_guard(folder: Path, dataset: str, attacks: str, *, images: int, seeds: int, seed: int) -> None:
+def _print_rows(shown: "pd.DataFrame", as_json: bool) -> None:
+    print(shown.to_json(orient="records") if as_json else shown.round(3).to_markdown(index=False))
+
+
+def _evaluate_guard(
+    folder: Path, dataset: str, attacks: str, *, images: int, seeds: int, seed: int, as_json: bool
+) -> None:
     """A guard against attacks on its own network, the worst first."""
     from advlens.benchmark import evaluate, worst_first
     from advlens.guard import Guard
@@ -319,8 +329,8 @@ def _evaluate_guard(folder: Path, dataset: str, attacks: str, *, images: int, se
     )
     shown = worst_first(table, "guard")
     strengths = {str(attack): strength for attack, strength in table.set_index("attack")["strength"].items()}
-    print(attacks_in_words(shown, strengths))
-    print(shown.round(3).to_markdown(index=False))
+    typer.echo(attacks_in_words(shown, strengths), err=as_json)
+    _print_rows(shown, as_json)
 
 
 @app.command()
