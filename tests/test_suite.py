@@ -1,4 +1,3 @@
-
 """The benchmark suite, as small as it can be: attacks, detectors, fusions, false alarms, and what resumes."""
 
 import copy
