@@ -6,7 +6,7 @@ from pathlib import Path
 
 os.environ["ADVLENS_PROGRESS"] = "off"  # before advlens: libraries read it at their import
 if WORKERS := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):  # threads that wait for a core spin, and take it
-    # TensorFlow's are left alone: with another number of them networks are trained to other weights than the baselines'.
+    # TensorFlow's number stays: with another one, networks are trained to other weights than the baselines'.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // WORKERS)))
 
 import keras
