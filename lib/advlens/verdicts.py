@@ -14,7 +14,7 @@ README = Path("README.md")
 START, END = "<!-- made by `advlens results` -->", "<!-- end -->"
 KNOWN = {
     **{"known_images": "input classifier", "known_maps": "relevancy classifier", "known_six": "all six"},
-    **{"known_entropy": "local entropy", "known_neighbours": "deep knn"},
+    **{"known_entropy": "local entropy", "known_neighbours": "Deep kNN"},
 }
 """Name in the table → the detector that an attacker knows."""
 PEAK = ["entropy: peaks within a step of the decision"]
