@@ -171,7 +171,7 @@ def with_attack(found: Iterable[dict[str, Any]], table: pd.DataFrame, *, dataset
         yield entry | {"results": results, "best_attack_so_far": _best(results)}
 
 
-def _best(results: Iterable[Mapping[str, Any]]) -> str:
+def _best(results: Iterable[Mapping[Any, Any]]) -> str:
     """The successful attack with the lowest rate, the first of those with the same; "" where none has a rate."""
     known = [row for row in results if row["stratum"] == Stratum.SUCCESS.value and pd.notna(row["tpr"])]
     return str(min(known, key=lambda row: row["tpr"])["attack"]) if known else ""
