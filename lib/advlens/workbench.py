@@ -15,6 +15,7 @@ from advlens import plots, tables
 from advlens.arrays import Array, checked_seed, checked_whole
 from advlens.attacks import AttackSet, attack_images, find_attack
 from advlens.benchmark import Benchmark
+from advlens.benchmark.measuring import Once
 from advlens.benchmark.samples import sources_of
 from advlens.classifier import Classifier
 from advlens.datasets import CLASS_NAMES, DataSet, load
@@ -51,7 +52,7 @@ class Workbench:
         self.train_images = train_images or None
         self.folder = run_folder(run, self.data.name)
         self.store = Store(store_folder(run, self.data.name))
-        self._correct: dict[Classifier, Array] = {}
+        self._once = Once()
 
     @property
     def training(self) -> tuple[Array, Array]:
@@ -104,26 +105,16 @@ class Workbench:
             ValueError: for an unknown attack, or where n is not positive, or there are fewer such images.
         """
         find_attack(attack)  # before the test images are classified
-        return self.attack_on(self._attacked(classifier, n), attack, classifier, title=title, **parameters)
+        correct = self.correct_sources(classifier)
+        if not 1 <= n <= len(correct):
+            raise ValueError(f"attacked_images must be 1 to {len(correct)}, the correctly classified ones, got {n}")
+        return self.attack_on(correct[:n], attack, classifier, title=title, **parameters)
 
     def attack_on(
         self, source: Array, attack: str, classifier: Classifier, *, title: str | None = None, **parameters: Any
     ) -> AttackSet:
         """As `attack_set`, on the test images of the (n,) places given, all of which the classifier gets right."""
-        about = self._attack(source, attack, classifier, title, parameters)
-        return self.store.keep(f"attack.{attack}", attack_images, **about)
-
-    def _attacked(self, classifier: Classifier, n: int) -> Array:
-        correct = self.correct_sources(classifier)
-        if not 1 <= n <= len(correct):
-            raise ValueError(f"attacked_images must be 1 to {len(correct)}, the correctly classified ones, got {n}")
-        return correct[:n]
-
-    def _attack(
-        self, source: Array, attack: str, classifier: Classifier, title: str | None, parameters: dict[str, Any]
-    ) -> dict[str, Any]:
-        """What `attack_images` is given."""
-        return {
+        about = {
             "name": title or attack,
             "entry": find_attack(attack),
             "classifier": classifier,
@@ -133,6 +124,7 @@ class Workbench:
             "seed": stream_seed(self.seed, f"attack/{title or attack}"),
             **parameters,
         }
+        return self.store.keep(f"attack.{attack}", attack_images, **about)
 
     def attack_sets(self, attacks: Sequence[str], classifier: Classifier, *, n: int) -> dict[str, AttackSet]:
         """Several attacks on the same images, by their names: see `attack_set`."""
@@ -185,11 +177,13 @@ class Workbench:
 
         MNIST's own order is not random: its first half is the harder one.
         """
-        if classifier not in self._correct:  # asked once, not for each of dozens of attack sets
+
+        def make() -> Array:
             predicted = classifier.predict(self.data.test_images).argmax(axis=1)
             correct = np.flatnonzero(predicted == self.data.test_labels)
-            self._correct[classifier] = stream(self.seed, "attacked images").permutation(correct)
-        return self._correct[classifier]
+            return stream(self.seed, "attacked images").permutation(correct)
+
+        return self._once((classifier,), make)  # asked once, not for each of dozens of attack sets
 
     def show(self, figure: Figure, name: str) -> plots.Shown:
         """Saves a figure under the run's figures and displays it."""
