@@ -15,16 +15,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from advlens import plots
+from advlens import metrics, plots
 from advlens.arrays import Array, checked_images, checked_indices, checked_whole
 from advlens.attacks import AttackSet
 from advlens.attacks.appearance import idle
 from advlens.attacks.attack_set import UNTARGETED
 from advlens.attacks.crafting import judged
 from advlens.benchmark import BEST_BASELINE, Benchmark, Family, TrainedOn, hard_negatives
-from advlens.benchmark.benchmark import NONE, view_of
+from advlens.benchmark.judging import BAR, with_verdicts
 from advlens.benchmark.samples import sources_of
-from advlens.benchmark.table import transfer
+from advlens.benchmark.table import LONG_TABLE, transfer
 from advlens.closeness import bandwidth_of
 from advlens.datasets import stored_test_images
 from advlens.detectors import Boosting, Detector, Fisher, Logistic, create
@@ -32,8 +32,9 @@ from advlens.entries import entries, update_entries, with_attack, with_oblivious
 from advlens.lenses import Joined, Lens
 from advlens.networks import dropout_network
 from advlens.paths import plain_name
+from advlens.progress import progress
 from advlens.random import stream
-from advlens.store import artifact
+from advlens.store import artifact, storable
 from advlens.workbench import Workbench
 
 EPSILONS = {"fashion_mnist": (31 / 255, 8 / 255, 4 / 255)}  # the strongest first
@@ -64,6 +65,7 @@ OF_A_FAMILY = {  # detector → its columns, one lens a family
 IN_NO_FUSION = ("shap_signature", "kd_bu", "art_input", "art_activation")  # too many columns, or in all six already
 NUMBERED = ("shap_signature",)  # columns that are numbers of one network's units, and mean nothing on another's
 OTHER_DATA = {"mnist": "fashion_mnist", "fashion_mnist": "mnist"}
+NONE = "none"  # in a stored table, where another one has an empty text
 TIMED = 100  # images by which a lens's cost is measured
 LEARNT = (TrainedOn.ATTACK, TrainedOn.OTHER_ATTACKS, TrainedOn.OTHER_FAMILIES)
 METRICS_ASKED = (
@@ -79,6 +81,45 @@ def seconds_of(lens: Lens, images: Array) -> dict[str, float]:
     start = time.perf_counter()
     lens.measure(images)
     return {"seconds": 1000 / len(images) * (time.perf_counter() - start)}
+
+
+@storable
+@dataclass(frozen=True)
+class Judgement:
+    """What the benchmark says of one detector, or of the trivial baselines.
+
+    Attributes:
+        table, alarms, caught: see `Benchmark`; caught by detectors that did not learn from an attack's family.
+        verdicts: each detector that did not, compared with the best trivial score, by itself.
+    """
+
+    table: pd.DataFrame
+    alarms: pd.DataFrame
+    caught: pd.DataFrame
+    verdicts: pd.DataFrame
+
+    def to_parts(self) -> dict[str, pd.DataFrame]:
+        """Those that hold anything; an empty text, which a file would lose, is `NONE`."""
+        return {name: table.replace("", NONE) for name, table in vars(self).items() if len(table)}
+
+    @classmethod
+    def from_parts(cls, parts: dict[str, pd.DataFrame]) -> "Judgement":
+        """The judgement that `to_parts` took apart."""
+        names = cls.__dataclass_fields__
+        return cls(**{name: parts[name].replace(NONE, "") if name in parts else pd.DataFrame() for name in names})
+
+
+@artifact(version=1, libraries=("scikit-learn", "tensorflow"))
+def judge(benchmark: Benchmark, detectors: Sequence[Detector], *, images: Mapping[str, Array]) -> Judgement:
+    """The judgement of detectors; where none are given, of the trivial baselines."""
+    alone, learnt = not detectors, TrainedOn.OTHER_FAMILIES
+    pairs = [(each, BEST_BASELINE) for each in detectors]
+    return Judgement(
+        table=benchmark.run(detectors, trained_on=LEARNT, wanted=METRICS_ASKED, baselines=alone),
+        alarms=benchmark.alarms(detectors, images, baselines=alone),
+        caught=benchmark.caught(detectors, trained_on=learnt, baselines=alone),
+        verdicts=benchmark.compare(pairs, metric=BAR, trained_on=learnt) if pairs else pd.DataFrame(),
+    )
 
 
 @dataclass(frozen=True)
@@ -228,29 +269,43 @@ class Suite:
         """All detectors, and the trivial baselines."""
         return [*self.detectors, *self.benchmark.baselines]
 
-    def view(self, view: str, **about: Any) -> pd.DataFrame:
-        """A table of the benchmark, kept in the run's store: `run`, `alarms`, `caught` or `compare`, by its name."""
-        about = {"benchmark": self.benchmark, "view": view, **about}
-        return self.bench.store.keep(f"benchmark.{view}", view_of, **about).replace(NONE, "")
+    def judgement(self, detector: Detector | None) -> Judgement:
+        """What the benchmark says of a detector, or where none is given of the trivial baselines, kept in the store."""
+        about = {"benchmark": self.benchmark, "detectors": [detector] if detector else [], "images": self.hard_images}
+        name = plain_name(f"benchmark.{detector.name if detector else 'baselines'}")
+        return self.bench.store.keep(name, judge, **about)
+
+    @cached_property
+    def _judgements(self) -> list[Judgement]:
+        """All of them, the baselines' last; what a lens keeps at hand and scores are held while they are needed."""
+        made = []
+        for detector in progress(self.detectors, description="detectors", unit="detector"):
+            self.cost(detector.lens, self._seconds)
+            made.append(self.judgement(detector))
+            self.benchmark.forget(detector)
+            detector.lens.release()
+        return [*made, self.judgement(None)]
+
+    def _joined(self, part: str) -> pd.DataFrame:
+        """A part of all judgements, attack by attack."""
+        table = pd.concat([getattr(each, part) for each in self._judgements], ignore_index=True)
+        order = {name: place for place, name in enumerate(self.attack_sets)}
+        return table.sort_values("attack", key=lambda names: names.map(order), kind="stable", ignore_index=True)
 
     @cached_property
     def table(self) -> pd.DataFrame:
         """The long table: learnt from the attack, from other attacks, from other families."""
-        _ = self.alarms, self.seconds  # measure all that there is, with what lenses keep at hand: gigabytes
-        for each in self.singles.values():
-            each.lens.release()
-        return self.view("run", detectors=self.detectors, trained_on=LEARNT, wanted=METRICS_ASKED)
+        return LONG_TABLE.validate(self._joined("table"))
 
     @cached_property
     def alarms(self) -> pd.DataFrame:
         """Who flags normal images that are hard."""
-        return self.view("alarms", detectors=self.detectors, images=self.hard_images)
+        return pd.concat([each.alarms for each in self._judgements], ignore_index=True)
 
     @cached_property
     def verdicts(self) -> pd.DataFrame:
         """Each detector that did not learn from the attack's family, compared with the best trivial score."""
-        pairs, about = [(each, BEST_BASELINE) for each in self.detectors], {"trained_on": TrainedOn.OTHER_FAMILIES}
-        return self.view("compare", pairs=pairs, metric="tpr_at_fpr_0.05", **about)
+        return with_verdicts(self._joined("verdicts"), metrics.MARGINS[BAR])
 
     @cached_property
     def hard_images(self) -> dict[str, Array]:
@@ -335,8 +390,8 @@ class Suite:
     @cached_property
     def caught(self) -> pd.DataFrame:
         """By attack and source, which attacks are flagged by detectors that did not learn from their family."""
-        found = self.view("caught", detectors=self.detectors, trained_on=TrainedOn.OTHER_FAMILIES)
-        return found.set_index(["attack", "source"])
+        found = [each.caught.set_index(["attack", "source"]) for each in self._judgements if len(each.caught)]
+        return pd.concat(found, axis=1)
 
     @cached_property
     def seconds(self) -> pd.Series:

@@ -58,7 +58,6 @@ RANKING: dict[str, Callable[[Array, Array], float]] = {
     **{f"tpr_at_fpr_{fpr:g}": partial(metrics.tpr_at_fpr, fpr=fpr) for fpr in metrics.NOMINAL_FPRS},
 }
 """The metrics by which the best of several detectors can be chosen on the validation parts."""
-NONE = "none"  # in a stored table, where another one has an empty text
 STRENGTHS = ("eps", "margin", "confidence", "kappa")  # the parameters that say how strong an attack is
 
 
@@ -260,6 +259,11 @@ class Benchmark:
         """The trivial baseline with the highest TPR at 5 % FPR on the validation parts; None where there is none."""
         return self.best_of(self.baselines, attack, metric=BAR, **about)
 
+    def forget(self, detector: Detector) -> None:
+        """Lets go of a detector's heads and scores, which are made again where they are asked for."""
+        for once in (self._once, self.heads.once):
+            once.forget(id(detector))
+
     # ------------------------------------------------------------ tables
 
     def run(
@@ -273,6 +277,7 @@ class Benchmark:
         trained_on: Sequence[TrainedOn | str] = (TrainedOn.ATTACK,),
         attacks: Sequence[str] | None = None,
         wanted: Sequence[str] = METRICS,
+        baselines: bool = True,
     ) -> pd.DataFrame:
         """The long table of detectors and trivial baselines: see `LONG_TABLE`.
 
@@ -281,6 +286,7 @@ class Benchmark:
             trained_on: which attacks detectors learn from; those that learn from none have `TrainedOn.NOTHING`.
             attacks: names of attack sets; all of them by default.
             wanted: metrics, of `METRICS`.
+            baselines: whether the trivial baselines have rows of their own.
         Raises:
             ValueError: for a word that is none of its vocabulary, or two detectors of one name.
         """
@@ -288,7 +294,7 @@ class Benchmark:
         trained_on = [checked_word(word, TrainedOn, name="trained_on") for word in trained_on]
         entrants = [
             (detector, learnt)
-            for detector in (*detectors, *self.baselines)
+            for detector in (*detectors, *(self.baselines if baselines else ()))
             for learnt in (trained_on if detector.head.learns else trained_on[:1])
         ]
         for name in wanted:
@@ -339,17 +345,21 @@ class Benchmark:
             return Knowledge.OBLIVIOUS
         return Knowledge.ADAPTIVE if known == detector.name and not detector.head.learns else Knowledge.TRANSFER
 
-    def alarms(self, detectors: Sequence[Detector], images: Mapping[str, Array]) -> pd.DataFrame:
+    def alarms(
+        self, detectors: Sequence[Detector], images: Mapping[str, Array], *, baselines: bool = True
+    ) -> pd.DataFrame:
         """How many normal images of each kind are flagged at the threshold that clean images give for 5 %.
 
         Args:
             detectors: those that learn do so from all attacks of the benchmark.
-            images: kind → (n, h, w, channels), in which no attack is.
+            images: kind → (n, h, w, channels), in which no attack is; baselines: as in `run`.
         Returns:
             A row a kind and detector: kind, detector, family, estimate, low, high, n.
         """
         rows = []
-        for detector in progress([*detectors, *self.baselines], description="false alarms", unit="detector"):
+        for detector in progress(
+            (*detectors, *(self.baselines if baselines else ())), description="false alarms", unit="detector"
+        ):
             heads = self.heads_from_all(detector)
             threshold = self.clean_rows(detector, CORRECTED.condition, self.threshold_source)
             limits = {"fpr": NOMINAL_FPR, "seed": self._draws_seed}
@@ -365,11 +375,14 @@ class Benchmark:
                 rows.append(found.row(**about))
         return pd.DataFrame(rows)[["kind", "detector", "family", "estimate", "low", "high", "n"]]
 
-    def caught(self, detectors: Sequence[Detector], *, trained_on: TrainedOn | str) -> pd.DataFrame:
+    def caught(
+        self, detectors: Sequence[Detector], *, trained_on: TrainedOn | str, baselines: bool = True
+    ) -> pd.DataFrame:
         """Which successful attacks are flagged where 5 % of their clean images and noisy twins are.
 
         Args:
             trained_on: which attacks detectors learn from; those that learn from none don't mind.
+            baselines: as in `run`.
         Returns:
             A row an attacked test image: attack, source, and a column a detector that could be fitted: the share of its
             training seeds that flag the image.
@@ -377,7 +390,7 @@ class Benchmark:
         trained_on, frames = checked_word(trained_on, TrainedOn, name="trained_on"), []
         for attack in self.attack_sets:
             columns = {}
-            for detector in (*detectors, *self.baselines):
+            for detector in (*detectors, *(self.baselines if baselines else ())):
                 scored = self.scores(detector, attack, trained_on=trained_on)
                 rows = scored and scored.judged(stratum=Stratum.SUCCESS, negatives=Negatives.MATCHED)
                 if rows and has_both(rows):
@@ -458,12 +471,6 @@ class Benchmark:
                 named = {"attack": attack, "a": a.name, "b": "" if b is None else b.name, "metric": metric}
                 rows.append(found.row(**named) | count_rows(judged))
         return with_verdicts(pd.DataFrame(rows), metrics.MARGINS[metric] if margin is None else margin)
-
-
-@artifact(version=1, libraries=("scikit-learn", "tensorflow"))
-def view_of(benchmark: Benchmark, *, view: str, **about: Any) -> pd.DataFrame:
-    """`run`, `alarms`, `caught` or `compare` of a benchmark; an empty text, which a file would lose, is `NONE`."""
-    return getattr(benchmark, view)(**about).replace("", NONE)
 
 
 def _strength(made: AttackSet) -> float:

@@ -34,7 +34,7 @@ class Heads:
     Attributes:
         parts: for each training seed, source → part.
         train: from a detector's name, a head and what its `fit` takes to that head, fitted, made or looked up.
-        families, seed, elsewhere: as in `Benchmark`.
+        families, seed, elsewhere: as in `Benchmark`; once: the heads that were made.
     """
 
     measurements: Measurements
@@ -43,7 +43,7 @@ class Heads:
     seed: int
     train: Callable[..., Head]
     elsewhere: Mapping[str, Sequence[Head]]
-    _once: Once = field(default_factory=Once, init=False)
+    once: Once = field(default_factory=Once, init=False)
 
     def of(self, detector: Detector, case: Case) -> list[Head]:
         """The fitted heads, one for each training seed if they learn; fewer where the rows to fit one lack a class."""
@@ -65,10 +65,10 @@ class Heads:
 
         Cases that learn from the same attacks share it: strengths of one attack, attacks of one family.
         """
-        self._once(("kept alive", id(detector)), lambda: detector)  # its id is a key
+        self.once(("kept alive", id(detector)), lambda: detector)  # its id is a key
         attacks = tuple(self.attacks_for(case))
         key = ("head", id(detector), attacks, case.protocol, case.condition, number)
-        return self._once(key, lambda: self._fit(detector, attacks, case, number)) if attacks else None
+        return self.once(key, lambda: self._fit(detector, attacks, case, number)) if attacks else None
 
     def attacks_for(self, case: Case) -> list[str]:
         """The attack sets that are learnt from; another strength of the same attack is no other attack."""
@@ -102,12 +102,12 @@ class Heads:
         """The measurements and truths of some parts of some attacks, each clean image once."""
         condition, noise = case.protocol.fitted_in or case.condition, case.protocol.noise
         key = (tuple(attacks), condition, case.protocol, number, tuple(parts))
-        chosen, kept, truth = self._once(("rows", *key), lambda: self._chosen(*key))
+        chosen, kept, truth = self.once(("rows", *key), lambda: self._chosen(*key))
         columns = columns_of(detector)
 
         def values_of(attack: str) -> Array:
             make = lambda: self.measurements.of(detector.lens, attack, condition, noise)[columns].to_numpy()  # noqa: E731
-            return self._once(("values", id(detector), attack, condition, noise), make)
+            return self.once(("values", id(detector), attack, condition, noise), make)
 
         values = np.concatenate([values_of(attack)[rows] for attack, rows in zip(attacks, chosen, strict=True)])[kept]
         return pd.DataFrame(values, columns=columns, index=kept), truth

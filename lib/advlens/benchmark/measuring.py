@@ -27,6 +27,10 @@ class Once:
             self._made[key] = make()
         return self._made[key]
 
+    def forget(self, part: Any) -> None:
+        """Lets go of all whose key has this part."""
+        self._made = {key: made for key, made in self._made.items() if part not in key}
+
 
 @dataclass(eq=False)
 class Measurements:
