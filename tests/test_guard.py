@@ -276,7 +276,9 @@ def test_a_browser_opens_the_report(browser, fitted, digits, attacked, tmp_path)
     images = np.concatenate([digits[0][NEW][:70], attacked[:5]])
     names = [*map(str, range(70)), "<script>alert(1)</script>", *"abcd"]
     table = fitted.screen(images, image_names=names)
-    page = write_report(fitted, images, table, tmp_path, fpr=0.05)
+    page = write_report(fitted, images, table, tmp_path / "report", fpr=0.05)
+    with pytest.raises(FileExistsError, match="exists already"):
+        write_report(fitted, images, table, tmp_path / "report", fpr=0.05)
     context = browser.new_context(viewport={"width": 390, "height": 800}, offline=True)
     shown, faults = context.new_page(), []
     shown.on("pageerror", lambda error: faults.append(str(error)))

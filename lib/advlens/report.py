@@ -18,6 +18,7 @@ from advlens.explanations import explain
 from advlens.guard import LOOKS_AT, Guard
 from advlens.image_files import eight_bit
 from advlens.metrics import MIN_POSITIVES
+from advlens.paths import check_new
 from advlens.plots import ATTACK_TITLES
 from advlens.templates import rendered
 
@@ -38,14 +39,16 @@ def write_report(
     fpr: float,
     changes: Sequence[str] = (),
 ) -> Path:
-    """Writes screening.csv, screening.parquet and report.html, and returns the page's path.
+    """Writes screening.csv, screening.parquet and report.html into a new folder, and returns the page's path.
 
     Args:
         guard, images: as screened, (n, h, w, channels) in [0, 1]; table, fpr: what `Guard.screen` said of them.
         changes: what was done to the images before, in sentences.
+    Raises:
+        FileExistsError: where the folder exists.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = check_new(folder)
+    folder.mkdir(parents=True)
     table.to_csv(folder / f"{TABLE}.csv", index=False)
     table.to_parquet(folder / f"{TABLE}.parquet")
     page = folder / PAGE
