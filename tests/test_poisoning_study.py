@@ -117,7 +117,7 @@ def test_misclassified_images_are_matched_with_those_of_the_unpoisoned_network_o
 
 def test_labels_by_credibility_hold_each_test_image_once():
     rows = made_up_runs()
-    table = poisoning.credibility_of_decisions(rows, seed=0)
+    table = poisoning.credibility_of_decisions(rows)
     assert table.groupby("group")["n"].sum().to_dict() == {CORRECT: 120, MISCLASSIFIED: 60}
     right = (table["estimate"] * table["n"]).groupby(table["group"]).sum()
     assert right.to_dict() == pytest.approx({CORRECT: 108, MISCLASSIFIED: 30})

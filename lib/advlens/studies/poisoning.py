@@ -644,7 +644,7 @@ def outcomes(defences: Mapping[str, Sequence[Defence]]) -> pd.DataFrame:
     return pd.DataFrame(made)
 
 
-def credibility_of_decisions(rows: pd.DataFrame, *, seed: int) -> pd.DataFrame:
+def credibility_of_decisions(rows: pd.DataFrame) -> pd.DataFrame:
     """The report's plot of 2.1 that it does not show: accuracy of Deep kNN's label by credibility, per group.
 
     Returns:
