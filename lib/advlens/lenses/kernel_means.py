@@ -43,9 +43,9 @@ class KernelMeans(Lens):
         self.images_, self.labels_ = arrays["images"], arrays["labels"]
         self.bandwidth_ = median_distance(self.images_)
         members = np.eye(self.classifier.nb_classes)[self.labels_]  # of a class without images: the distance is 1
-        self._shares = members / np.maximum(members.sum(axis=0), 1)
+        self.shares_ = members / np.maximum(members.sum(axis=0), 1)
         own = gaussian_kernel(self.images_, self.images_, self.bandwidth_)
-        self._within = (self._shares * (own @ self._shares)).sum(axis=0)
+        self.within_ = (self.shares_ * (own @ self.shares_)).sum(axis=0)
         return self
 
     def measure(self, images: Array) -> pd.DataFrame:
@@ -56,9 +56,9 @@ class KernelMeans(Lens):
         """
         fit_first(self, "images_")
         decided = self.classifier.logits(images).argmax(axis=1)
-        similarity = gaussian_kernel(np.asarray(images), self.images_, self.bandwidth_) @ self._shares
+        similarity = gaussian_kernel(np.asarray(images), self.images_, self.bandwidth_) @ self.shares_
         own = np.take_along_axis(similarity, decided[:, None], axis=1)[:, 0]
-        return pd.DataFrame({self.columns[0]: 1 - 2 * own + self._within[decided]})
+        return pd.DataFrame({self.columns[0]: 1 - 2 * own + self.within_[decided]})
 
     def fitted(self) -> dict[str, Array]:
         """The reference images and their classes."""

@@ -13,6 +13,8 @@ from advlens.store import versioned
 
 SIGMA = 7 / 6  # of the Gaussian window of 7×7
 SHAPES = np.arange(0.2, 10.001, 0.001)
+SPREAD_RATIOS = gamma(1 / SHAPES) * gamma(3 / SHAPES) / gamma(2 / SHAPES) ** 2  # of moments, falling with the shape
+MOMENT_RATIOS = gamma(2 / SHAPES) ** 2 / (gamma(1 / SHAPES) * gamma(3 / SHAPES))  # rising with it
 NEIGHBOURS = {"right": (0, 1), "below": (1, 0), "below right": (1, 1), "below left": (1, -1)}
 TINY = 1e-12
 
@@ -33,8 +35,7 @@ def symmetric_fit(values: Array) -> tuple[Array, Array]:
     """(n,) shapes and variances of generalised Gaussians with the moments of (n, m) values."""
     variance = (values**2).mean(axis=1)
     ratio = variance / np.maximum(np.abs(values).mean(axis=1), TINY) ** 2
-    by_shape = gamma(1 / SHAPES) * gamma(3 / SHAPES) / gamma(2 / SHAPES) ** 2  # falls with the shape
-    place = np.searchsorted(-by_shape, -ratio).clip(0, len(SHAPES) - 1)
+    place = np.searchsorted(-SPREAD_RATIOS, -ratio).clip(0, len(SHAPES) - 1)
     return SHAPES[place], variance
 
 
@@ -47,8 +48,7 @@ def asymmetric_fit(values: Array) -> tuple[Array, Array, Array, Array]:
     share = np.maximum(left, TINY) / np.maximum(right, TINY)
     moments = np.abs(values).mean(axis=1) ** 2 / np.maximum((values**2).mean(axis=1), TINY)
     ratio = moments * (share**3 + 1) * (share + 1) / (share**2 + 1) ** 2
-    by_shape = gamma(2 / SHAPES) ** 2 / (gamma(1 / SHAPES) * gamma(3 / SHAPES))  # rises with the shape
-    shape = SHAPES[np.searchsorted(by_shape, ratio).clip(0, len(SHAPES) - 1)]
+    shape = SHAPES[np.searchsorted(MOMENT_RATIOS, ratio).clip(0, len(SHAPES) - 1)]
     mean = (right - left) * gamma(2 / shape) / np.sqrt(gamma(1 / shape) * gamma(3 / shape))
     return shape, mean, left**2, right**2
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 GATES = ("sigmoid", "hard_sigmoid", "Sigmoid", "HardSigmoid")
 CHECKED_IMAGES, MOST_OFF = 8, 2.0
+GIVEN = "given"
+"""The `neuron` of an `explainer` that is told the classes with the images."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,13 +107,13 @@ def explainer(
     softplus: float | None = None,
     from_layer: str | None = None,
     **options: Any,
-) -> Callable[[tf.Tensor], tf.Tensor]:
+) -> Callable[..., tf.Tensor]:
     """Maps as a compiled function of images that a `tf.GradientTape` differentiates.
 
     Args:
         model: as of `explain`. Its weights are read at each call; no gradient flows to them.
         method: one of `METHODS`.
-        neuron, from_layer, options: as of `explain`.
+        neuron, from_layer, options: as of `explain`; for `GIVEN` the function takes (n,) int64 class numbers as well.
         softplus: None for the maps of `explain`, or a sharpness β > 0: ReLU is then a softplus, and gates, positive
             parts and quotients of the way back are smooth, so that gradients lead somewhere. As β → ∞ maps become the
             exact ones; activations should be well above 1 / β. Max pooling stays as it is.
@@ -131,11 +133,17 @@ def explainer(
     """
     if softplus is not None and not softplus > 0:
         raise ValueError(f"softplus must be a sharpness above 0 or None, got {softplus}")
+    given = isinstance(neuron, str) and neuron == GIVEN
+    neuron = 0 if given else neuron
     engine = _engine(network_of(model), method, _mode(neuron), from_layer, softplus, options)
+    shape = tf.TensorSpec((None, *engine.network.input_shape))
+    if given:
+        signature = [shape, tf.TensorSpec((None,), tf.int64)]
+        return tf.function(lambda *about: engine.batch(*about)[0], input_signature=signature, autograph=False)
     _, classes = neuron_selection(neuron, n=max(np.size(neuron), 1), num_classes=engine.network.num_classes)
     classes = np.zeros(1, np.int64) if classes is None else classes
 
-    @tf.function(input_signature=[tf.TensorSpec((None, *engine.network.input_shape))], autograph=False)
+    @tf.function(input_signature=[shape], autograph=False)
     def maps(images: tf.Tensor) -> tf.Tensor:
         return engine.batch(images, tf.broadcast_to(tf.constant(classes), tf.shape(images)[:1]))[0]
 
