@@ -42,7 +42,8 @@ DETECTORS = (
     *("relevancy_classifier", "local_entropy", "entropy", "density", "all_six", "deep_knn"),
     *("input_classifier", "feature_squeezing", "max_softmax"),
 )
-FUSIONS = ("one lens a family, logistic",)  # slow to attack: not among the default ones, but on fewer images
+FUSIONS = ("one lens a family, logistic", "all lenses, boosting")  # slow to attack: not among the default ones
+FOLLOWED = {"all lenses, boosting": "all lenses, logistic"}  # where a head has no gradient: that of which detector
 L2_RADII = (2.0, 3.0)
 BINARISED = 50  # images of the binarisation test
 OBLIVIOUS = {"inf": "pgd", 2: "pgd_l2"}
@@ -211,6 +212,7 @@ class AdaptiveSuite:
     def __init__(self, suite: Suite, effort: Effort, *, detectors: Sequence[str] = DETECTORS) -> None:
         self.suite, self.effort, self.names = suite, effort, list(detectors)
         self.bench, self.classifier, self._once = suite.bench, suite.classifier, Once()
+        self._stand_ins: dict[Detector, Detector] = {}
         free = np.setdiff1d(self.bench.correct_sources(self.classifier), suite.benchmark.clean_source)
         if len(free) < effort.images:
             raise ValueError(f"{effort.images} images are to be attacked, and {len(free)} are left: attack fewer")
@@ -236,9 +238,23 @@ class AdaptiveSuite:
     @cached_property
     def defenders(self) -> dict[str, Defender]:
         """Detectors by their names; those whose head lacked images to learn from are left out."""
-        fused = self.suite.fused(OF_A_FAMILY, title="all of these") if set(self.names) & set(FUSIONS) else {}
-        made = (self.defender(fused[name] if name in fused else self.suite.single(name)) for name in self.names)
-        return {each.detector.name: each for each in made if each}
+        made = {name: self.defender(self._named(name)) for name in self.names}
+        for name, own in made.items():
+            followed = self.defender(self._named(FOLLOWED[name])) if name in FOLLOWED else None
+            if own and followed:
+                self._stand_ins[own.detector] = followed.detector
+        return {each.detector.name: each for each in made.values() if each}
+
+    def _named(self, name: str) -> Detector:
+        """A detector of the catalogue, or a joined one; those of one lens a family need no other lens."""
+        if name not in (*FUSIONS, *FOLLOWED.values()):
+            return self.suite.single(name)
+        few = not name.startswith("all lenses")
+        return (self.suite.fused(OF_A_FAMILY, title="all of these") if few else self.suite.fusions)[name]
+
+    def _followed(self, detector: Detector) -> dict[str, Detector]:
+        """The attack's parameter, where a detector's own score has no gradient."""
+        return {"stand_in": self._stand_ins[detector]} if detector in self._stand_ins else {}
 
     def defender(self, detector: Detector, benchmark: Benchmark | None = None) -> Defender | None:
         """A detector with a head fitted to all attacks of a benchmark, the suite's own, and a threshold."""
@@ -288,7 +304,7 @@ class AdaptiveSuite:
         if rows.any():
             others = [each[rows] for each in (*others, self.oblivious(ball, source), made)]
             made = made.copy()
-            about = {"others": others, **self.effort.parameters}
+            about = {"others": others, **self.effort.parameters, **self._followed(detector)}
             made[rows] = self._made("adaptive", evading_images, detector, ball, source[rows], **about)
         return made
 
@@ -448,7 +464,7 @@ class AdaptiveSuite:
         for name, own in progress(self.defenders.items(), description="strength of attacks", unit="detector"):
             about = {"detector": own.detector, "classifier": self.classifier, "seed": self.bench.seed}
             about |= {"images": self.images[:n], "labels": self.labels[:n], "eps": ball.eps, "norm": ball.norm}
-            about |= {"max_iter": self.effort.max_iter, "strategies": STRATEGIES[:1]}
+            about |= {"max_iter": self.effort.max_iter, "strategies": STRATEGIES[:1], **self._followed(own.detector)}
             checks = self.bench.store.keep(plain_name(f"strength.{name}"), checked_strength, **about)
             asked = pd.DataFrame([self._without_gradients(own)] if self.effort.asked else [], columns=checks.columns)
             frames += [each.astype({"passed": bool}).assign(detector=name) for each in (checks, asked)]

@@ -139,8 +139,10 @@ def _solved(attack: DetectorAwareAttack, images: Array, test: Binarised, flagged
         return tf.gather(leads, y, batch_dims=1)
 
     kind = type(f"Binarised{type(attack).__name__}", (type(attack),), {"_lead": own_column})
-    detector, rows = inverted(attack.detector) if flagged else attack.detector, np.flatnonzero(test.exists)
-    made = kind(test.classifier, **attack.given | {"detector": detector, "margin": MARGIN}).generate(images[rows], rows)
+    about, rows = {"detector": attack.detector, "stand_in": attack.stand_in}, np.flatnonzero(test.exists)
+    if flagged:
+        about = {name: each and inverted(each) for name, each in about.items()}
+    made = kind(test.classifier, **attack.given | about | {"margin": MARGIN}).generate(images[rows], rows)
     is_one = test.classifier.predict(made)[np.arange(len(rows)), rows] > 0
     return float((is_one & (attack.detector.detect(made)[1] == flagged)).mean())
 
