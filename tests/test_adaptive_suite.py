@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from advlens import adaptive_suite, suite
 from advlens.adaptive_suite import WITHOUT_GRADIENTS, AdaptiveSuite, Ball, Effort, asked_images
 from advlens.benchmark import LONG_TABLE, evades, query
 from advlens.entries import read_entries
@@ -176,3 +177,16 @@ def test_bad_sizes_are_refused_before_work(made):
     with pytest.raises(ValueError, match="5000 images are to be attacked"):
         AdaptiveSuite(made.suite, Effort(images=5000))
     assert [str(ball) for ball in (Ball("inf", 31 / 255), Ball(2, 1.5))] == ["L∞ 31/255", "L2 1.5"]
+
+
+def test_trees_are_attacked_by_the_gradient_of_the_regression_that_joins_the_same_lenses(made, monkeypatch):
+    for module in (suite, adaptive_suite):
+        monkeypatch.setattr(module, "OF_A_FAMILY", {"all_six": ("entropy", "KDE"), "feature_squeezing": ("largest",)})
+    effort = Effort(images=20, checked=6, radii=1, max_iter=15, weights=(), norms=("inf",), twins=False)
+    name, ball = "one lens a family, boosting", Ball("inf", 77 / 255)
+    joined = AdaptiveSuite(made.suite, effort, detectors=[name])
+    knows, pgd = (evasion(joined.table, name, f"{who}, {ball}") for who in (f"knows {name}", "pgd"))
+    assert knows > pgd
+    assert {"binarisation", "inverted binarisation", "evasion without bounds"} & set(joined.strength["check"])
+    with pytest.raises(ValueError, match="no joined detector is called 'one lens a family, trees': choose among"):
+        _ = AdaptiveSuite(made.suite, effort, detectors=["one lens a family, trees"]).defenders

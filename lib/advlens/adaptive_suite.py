@@ -28,7 +28,7 @@ from advlens.benchmark.judging import scores_of
 from advlens.benchmark.measuring import Once
 from advlens.benchmark.vocabulary import EVASION, NOMINAL_FPR
 from advlens.classifier import Classifier
-from advlens.detectors import Detector, create
+from advlens.detectors import Boosting, Detector, create
 from advlens.entries import update_entries, with_adaptive
 from advlens.image_files import through
 from advlens.paths import plain_name
@@ -42,8 +42,7 @@ DETECTORS = (
     *("relevancy_classifier", "local_entropy", "entropy", "density", "all_six", "deep_knn"),
     *("input_classifier", "feature_squeezing", "max_softmax"),
 )
-FUSIONS = ("one lens a family, logistic", "all lenses, boosting")  # slow to attack: not among the default ones
-FOLLOWED = {"all lenses, boosting": "all lenses, logistic"}  # where a head has no gradient: that of which detector
+FUSIONS = ("one lens a family, logistic",)  # slow to attack: not among the default ones, but on fewer images
 L2_RADII = (2.0, 3.0)
 BINARISED = 50  # images of the binarisation test
 OBLIVIOUS = {"inf": "pgd", 2: "pgd_l2"}
@@ -204,7 +203,8 @@ class AdaptiveSuite:
 
     Args:
         suite: whose attack sets heads learn from, and whose clean images give thresholds; see `LEARNT`.
-        effort: how much is done; detectors: names of the catalogue or of `FUSIONS`.
+        effort: how much is done; detectors: names of the catalogue or of `Suite.fusions`; where trees join
+            the lenses, the gradient of the regression that joins them is followed.
     Raises:
         ValueError: where too few correctly classified test images are left to attack.
     """
@@ -240,17 +240,20 @@ class AdaptiveSuite:
         """Detectors by their names; those whose head lacked images to learn from are left out."""
         made = {name: self.defender(self._named(name)) for name in self.names}
         for name, own in made.items():
-            followed = self.defender(self._named(FOLLOWED[name])) if name in FOLLOWED else None
-            if own and followed:
-                self._stand_ins[own.detector] = followed.detector
+            if own and isinstance(own.detector.head, Boosting):
+                followed = self.defender(self._named(name.replace("boosting", "logistic")))
+                self._stand_ins |= {own.detector: followed.detector} if followed else {}
         return {each.detector.name: each for each in made.values() if each}
 
     def _named(self, name: str) -> Detector:
         """A detector of the catalogue, or a joined one; those of one lens a family need no other lens."""
-        if name not in (*FUSIONS, *FOLLOWED.values()):
+        if ", " not in name:
             return self.suite.single(name)
-        few = not name.startswith("all lenses")
-        return (self.suite.fused(OF_A_FAMILY, title="all of these") if few else self.suite.fusions)[name]
+        few = name.startswith("one lens a family")
+        joined = self.suite.fused(OF_A_FAMILY, title="all of these") if few else self.suite.fusions
+        if name not in joined:
+            raise ValueError(f"no joined detector is called {name!r}: choose among {', '.join(joined)}")
+        return joined[name]
 
     def _followed(self, detector: Detector) -> dict[str, Detector]:
         """The attack's parameter, where a detector's own score has no gradient."""
