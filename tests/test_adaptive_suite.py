@@ -182,11 +182,12 @@ def test_bad_sizes_are_refused_before_work(made):
 def test_trees_are_attacked_by_the_gradient_of_the_regression_that_joins_the_same_lenses(made, monkeypatch):
     for module in (suite, adaptive_suite):
         monkeypatch.setattr(module, "OF_A_FAMILY", {"all_six": ("entropy", "KDE"), "feature_squeezing": ("largest",)})
-    effort = Effort(images=20, checked=6, radii=1, max_iter=15, weights=(), norms=("inf",), twins=False)
+    effort = Effort(images=20, checked=6, radii=1, max_iter=15, weights=(), norms=("inf",))
     name, ball = "one lens a family, boosting", Ball("inf", 77 / 255)
     joined = AdaptiveSuite(made.suite, effort, detectors=[name])
     knows, pgd = (evasion(joined.table, name, f"{who}, {ball}") for who in (f"knows {name}", "pgd"))
     assert knows > pgd
+    assert "transfer" in set(joined.table["knowledge"])  # who knows its twin, of trees as well
     assert {"binarisation", "inverted binarisation", "evasion without bounds"} & set(joined.strength["check"])
     with pytest.raises(ValueError, match="no joined detector is called 'one lens a family, trees': choose among"):
         _ = AdaptiveSuite(made.suite, effort, detectors=["one lens a family, trees"]).defenders

@@ -180,7 +180,8 @@ def test_the_soft_share_of_other_neighbours_orders_images_as_deep_knn(max_poolin
     shown = np.concatenate([images[300:330], generate_fgsm(max_pooling_classifier, images[300:330])])
     measured, gradient, wanted = seen(lens, shown)
     assert 0 <= measured.min() <= measured.max() <= 1
-    assert all(spearmanr(ours, theirs).statistic > 0.85 for ours, theirs in zip(measured.T, wanted.T, strict=True))
+    pairs = zip(measured.T, wanted.T, (0.85, 0.85, 0.7), strict=True)  # the confidence has three values here
+    assert all(spearmanr(ours, theirs).statistic > least for ours, theirs, least in pairs)
     assert np.isfinite(gradient).all()
     assert gradient.any(axis=(1, 2, 3)).all()
 
@@ -190,6 +191,13 @@ def test_every_lens_of_the_suite_has_a_stand_in(name, max_pooling_classifier):
     lens = create(name, with_dropout(max_pooling_classifier)).lens
     for part in getattr(lens, "lenses", [lens]):
         assert differentiable.dispatch(type(part)) is not differentiable.registry[object]
+
+
+@pytest.mark.parametrize("name", ["noise reduction", "neighbours"])
+def test_a_stand_in_of_several_columns_has_all_of_them(name, max_pooling_classifier, mnist):
+    lens = {"noise reduction": NoiseReduction, "neighbours": partial(DeepNeighbours, k=10, conformal_images=50)}[name]
+    lens = lens(max_pooling_classifier).fit(mnist[0][:300], mnist[1][:300])
+    assert differentiable(lens).columns == lens.columns
 
 
 def test_joined_lenses_have_what_their_parts_have(max_pooling_classifier, mnist):

@@ -154,8 +154,8 @@ def test_a_second_suite_measures_nothing_again(made, monkeypatch):
     assert measured
     assert all("augmentation" in name for name in measured)
     judged = {name.rsplit("-", 1)[0] for name in added if name.startswith("benchmark.")}
-    joined = {f"benchmark.all_lenses_{head}" for head in ("logistic", "boosting", "p-values")}
-    assert judged == {"benchmark.augmentation", *joined}
+    joined = {f"benchmark.fused.all_lenses_{head}" for head in ("logistic", "boosting", "p-values")}
+    assert judged == {"benchmark.image.augmentation", *joined}
 
 
 def test_an_attack_that_never_succeeds_leaves_no_row_of_what_is_caught():

@@ -28,14 +28,14 @@ from advlens.benchmark.judging import scores_of
 from advlens.benchmark.measuring import Once
 from advlens.benchmark.vocabulary import EVASION, NOMINAL_FPR
 from advlens.classifier import Classifier
-from advlens.detectors import Boosting, Detector, create
+from advlens.detectors import Boosting, Detector, Logistic, create
 from advlens.entries import update_entries, with_adaptive
 from advlens.image_files import through
 from advlens.paths import plain_name
 from advlens.progress import progress
 from advlens.random import stream, stream_seed
 from advlens.store import artifact
-from advlens.suite import EPSILONS, OF_A_FAMILY, OTHER_EPSILONS, Suite, write_tables
+from advlens.suite import ALL, EPSILONS, JOINED_BY, OF_A_FAMILY, ONE_OF_EACH, OTHER_EPSILONS, Suite, write_tables
 
 LEARNT = ("pgd", "pgd_l2", "ddn")  # the attacks, at all their strengths, that heads learn from
 DETECTORS = (
@@ -203,8 +203,8 @@ class AdaptiveSuite:
 
     Args:
         suite: whose attack sets heads learn from, and whose clean images give thresholds; see `LEARNT`.
-        effort: how much is done; detectors: names of the catalogue or of `Suite.fusions`; where trees join
-            the lenses, the gradient of the regression that joins them is followed.
+        effort: how much is done; detectors: names of the catalogue or of `Suite.fusions`; of trees
+            the gradient of a regression on the same columns is followed.
     Raises:
         ValueError: where too few correctly classified test images are left to attack.
     """
@@ -238,25 +238,22 @@ class AdaptiveSuite:
     @cached_property
     def defenders(self) -> dict[str, Defender]:
         """Detectors by their names; those whose head lacked images to learn from are left out."""
-        made = {name: self.defender(self._named(name)) for name in self.names}
-        for name, own in made.items():
-            if own and isinstance(own.detector.head, Boosting):
-                followed = self.defender(self._named(name.replace("boosting", "logistic")))
-                self._stand_ins |= {own.detector: followed.detector} if followed else {}
-        return {each.detector.name: each for each in made.values() if each}
+        made = [self.defender(self._named(name)) for name in self.names]
+        return {each.detector.name: each for each in made if each}
 
     def _named(self, name: str) -> Detector:
         """A detector of the catalogue, or a joined one; those of one lens a family need no other lens."""
-        if ", " not in name:
+        title, comma, head = name.partition(", ")
+        if not comma:
             return self.suite.single(name)
-        few = name.startswith("one lens a family")
-        joined = self.suite.fused(OF_A_FAMILY, title="all of these") if few else self.suite.fusions
-        if name not in joined:
-            raise ValueError(f"no joined detector is called {name!r}: choose among {', '.join(joined)}")
+        if title not in (ONE_OF_EACH, ALL) or head not in JOINED_BY:
+            known = ", ".join(f"{title}, {head}" for title in (ONE_OF_EACH, ALL) for head in JOINED_BY)
+            raise ValueError(f"no joined detector is called {name!r}: choose among {known}")
+        joined = self.suite.fusions if title == ALL else self.suite.fused(OF_A_FAMILY, title="all of these")
         return joined[name]
 
     def _followed(self, detector: Detector) -> dict[str, Detector]:
-        """The attack's parameter, where a detector's own score has no gradient."""
+        """The attack's parameter where trees have no gradient: that of a regression on the same columns and rows."""
         return {"stand_in": self._stand_ins[detector]} if detector in self._stand_ins else {}
 
     def defender(self, detector: Detector, benchmark: Benchmark | None = None) -> Defender | None:
@@ -272,6 +269,10 @@ class AdaptiveSuite:
             thresholds.append({fpr: metrics.threshold_at_fpr(scores, fpr) for fpr in EVASION})
             about = {"columns": detector.columns, "name": detector.name, "family": detector.family}
             made.append(Detector(detector.lens, head, **about).commit(scores, fpr=NOMINAL_FPR))
+        if isinstance(detector.head, Boosting):
+            about = {"columns": detector.columns, "name": f"regression beside {detector.name}"}
+            beside = self.defender(Detector(detector.lens, Logistic(), **about), benchmark)
+            self._stand_ins |= {own: beside.detector for own in made} if beside else {}
         twin = made[1] if len(made) > 1 and self.effort.twins else None
         return Defender(made[0], thresholds[0], len(clean), detector.head.learns, twin)
 

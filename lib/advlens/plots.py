@@ -48,8 +48,8 @@ OTHER_TITLES = {
     **{"kd bu": "KD + BU", "lid": "LID", "ml loo": "ML-LOO", "pasa": "PASA", "magnet": "MagNet"},
     **{"mahalanobis": "Mahalanobis", "shap signature": "SHAP signature", "off grey levels": "off-grid pixels"},
     **{
-        f"{joined}, {head}": f"{title} ({head})"
-        for joined, title in (("baselines", "trivial scores"), ("one lens a family",) * 2, ("all lenses",) * 2)
+        f"{joined}, {head}": f"{joined.replace('baselines', 'trivial scores')} ({head})"
+        for joined in ("baselines", "one lens a family", "all lenses", "all shared lenses")
         for head in ("logistic", "boosting", "p-values")
     },
 }

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from advlens.paths import project_root
+from advlens.plots import title_of
 from advlens.verdicts import README, readme
 
 PAGE = Path("docs") / "results.md"
@@ -47,8 +48,8 @@ SECTIONS = (
         "headline-transfer",
         "",
         (),
-        "The mean TPR at 5 % FPR over attacks; lenses are fitted here, heads here or there. Made by "
-        "`advlens benchmark --dataset all`; in no notebook.",
+        "The mean TPR at 5 % FPR over attacks; lenses are fitted here, heads here or there. *All shared lenses* are "
+        "those that measure the same columns on both. Made by `advlens benchmark --dataset all`; in no notebook.",
     ),
     Section(
         "Attackers who know the detector",
@@ -57,7 +58,9 @@ SECTIONS = (
         "14-knowing",
         ("14_adaptive_attackers",),
         "Of the attacks that succeed in the middle L∞ ball, the share flagged at 5 % FPR; the smallest balls in which "
-        "half of all images evade; and the accuracy within half the radius that this rate would imply (Tramèr 2022).",
+        "half of all images evade; and the accuracy within half the radius that this rate would imply (Tramèr 2022). "
+        "Where a check of the attack's strength fails (`14-strength.md` beside the figures) the detector may be weaker "
+        "than it looks.",
     ),
     Section(
         "Input and relevancy classifiers",
@@ -134,6 +137,8 @@ def results_page() -> str:
 
 def _table(path: Path) -> str:
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    if "detector" in table:
+        table["detector"] = table["detector"].map(title_of)
     shown = table.head(ROWS).to_markdown(index=False, disable_numparse=True)
     where = path.relative_to(project_root()).as_posix()
     return shown if len(table) <= ROWS else f"{shown}\n\n{ROWS} of {len(table)} rows; all are in `{where}`."

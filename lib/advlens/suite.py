@@ -27,7 +27,7 @@ from advlens.benchmark.samples import sources_of
 from advlens.benchmark.table import LONG_TABLE, transfer
 from advlens.closeness import bandwidth_of
 from advlens.datasets import stored_test_images
-from advlens.detectors import Boosting, Detector, Fisher, Logistic, create
+from advlens.detectors import Boosting, Detector, Fisher, Head, Logistic, create
 from advlens.entries import entries, update_entries, with_attack, with_oblivious
 from advlens.lenses import Joined, Lens
 from advlens.networks import dropout_network
@@ -62,6 +62,8 @@ OF_A_FAMILY = {  # detector → its columns, one lens a family
     "deep_knn": ("1 − credibility",),
     "feature_squeezing": ("largest",),
 }
+ONE_OF_EACH, ALL = "one lens a family", "all lenses"  # what fusions join
+JOINED_BY: Mapping[str, type[Head]] = {"logistic": Logistic, "boosting": Boosting, "p-values": Fisher}
 IN_NO_FUSION = ("shap_signature", "kd_bu", "art_input", "art_activation")  # too many columns, or in all six already
 NUMBERED = ("shap_signature",)  # columns that are numbers of one network's units, and mean nothing on another's
 OTHER_DATA = {"mnist": "fashion_mnist", "fashion_mnist": "mnist"}
@@ -86,11 +88,9 @@ def seconds_of(lens: Lens, images: Array) -> dict[str, float]:
 @storable
 @dataclass(frozen=True)
 class Judgement:
-    """What the benchmark says of one detector, or of the trivial baselines.
-
-    Attributes:
-        table, alarms, caught: see `Benchmark`; caught by detectors that did not learn from an attack's family.
-        verdicts: each detector that did not, compared with the best trivial score, by itself.
+    """What the benchmark says of one detector, or of the trivial baselines: `Benchmark`'s tables `run`, `alarms` and
+    `caught`, and its comparison with the best trivial score; the last two where it did not learn from an attack's
+    family.
     """
 
     table: pd.DataFrame
@@ -240,7 +240,7 @@ class Suite:
     @cached_property
     def fusions(self) -> dict[str, Detector]:
         """One lens a family, and all of them, joined by regression, by trees and by p-values."""
-        return self.fused(DETECTORS, title="all lenses")
+        return self.fused(DETECTORS, title=ALL)
 
     def fused(self, names: Collection[str], *, title: str) -> dict[str, Detector]:
         """The fusions of some of the catalogue's detectors; `title` is that of all of them."""
@@ -251,12 +251,12 @@ class Suite:
             if name not in IN_NO_FUSION and not known & set(self.single(name).lens.columns):
                 every[name] = self.single(name).lens.columns
         made = {}
-        for each, chosen in (("one lens a family", of_families), (title, every)):
+        for each, chosen in ((ONE_OF_EACH, of_families), (title, every)):
             lens = Joined([self.single(name).lens for name in chosen])
             columns = [column for own in chosen.values() for column in own]
-            for word, head in (("logistic", Logistic()), ("boosting", Boosting()), ("p-values", Fisher())):
+            for word, head in JOINED_BY.items():
                 name = f"{each}, {word}"
-                made[name] = Detector(lens, head, columns=columns, name=name, family=Family.FUSED.value)
+                made[name] = Detector(lens, head(), columns=columns, name=name, family=Family.FUSED.value)
         return made
 
     @cached_property
@@ -272,12 +272,13 @@ class Suite:
     def judgement(self, detector: Detector | None) -> Judgement:
         """What the benchmark says of a detector, or where none is given of the trivial baselines, kept in the store."""
         about = {"benchmark": self.benchmark, "detectors": [detector] if detector else [], "images": self.hard_images}
-        name = plain_name(f"benchmark.{detector.name if detector else 'baselines'}")
+        name = f"{detector.family}.{detector.name}" if detector else "trivial scores"  # rows hold both
+        name = plain_name(f"benchmark.{name}")
         return self.bench.store.keep(name, judge, **about)
 
     @cached_property
     def _judgements(self) -> list[Judgement]:
-        """All of them, the baselines' last; what a lens keeps at hand and scores are held while they are needed."""
+        """All of them, the baselines' last; scores, and what a lens keeps at hand, go once a detector is judged."""
         made = []
         for detector in progress(self.detectors, description="detectors", unit="detector"):
             self.cost(detector.lens, self._seconds)
@@ -391,7 +392,8 @@ class Suite:
     def caught(self) -> pd.DataFrame:
         """By attack and source, which attacks are flagged by detectors that did not learn from their family."""
         found = [each.caught.set_index(["attack", "source"]) for each in self._judgements if len(each.caught)]
-        return pd.concat(found, axis=1)
+        nothing = pd.DataFrame(index=pd.MultiIndex.from_arrays([[], []], names=["attack", "source"]))
+        return pd.concat(found or [nothing], axis=1)
 
     @cached_property
     def seconds(self) -> pd.Series:

@@ -95,7 +95,7 @@ def test_labels_that_the_network_does_not_know_are_refused_and_the_share_is_told
     assert "% of the training images as labelled" in made.describe()
     assert "Classes: 0 number 0, 1 number 1" in made.describe()
     images, changes = digits[0][:3], ["3 of 3 images are turned grey"]
-    page = write_report(made, images, made.screen(images), tmp_path, fpr=0.05, changes=changes).read_text()
+    page = write_report(made, images, made.screen(images), tmp_path / "report", fpr=0.05, changes=changes).read_text()
     assert f"Predicted class {digits[1][0]} (number {digits[1][0]})" in page
     assert changes[0] in page
     with pytest.raises(ValueError, match="class_names must be 10 names, got 9"):

@@ -139,9 +139,9 @@ def _solved(attack: DetectorAwareAttack, images: Array, test: Binarised, flagged
         return tf.gather(leads, y, batch_dims=1)
 
     kind = type(f"Binarised{type(attack).__name__}", (type(attack),), {"_lead": own_column})
-    about, rows = {"detector": attack.detector, "stand_in": attack.stand_in}, np.flatnonzero(test.exists)
+    about, rows = {"detector": attack.detector}, np.flatnonzero(test.exists)
     if flagged:
-        about = {name: each and inverted(each) for name, each in about.items()}
+        about = {"detector": inverted(attack.detector), "stand_in": attack.stand_in and _negated(attack.stand_in)}
     made = kind(test.classifier, **attack.given | about | {"margin": MARGIN}).generate(images[rows], rows)
     is_one = test.classifier.predict(made)[np.arange(len(rows)), rows] > 0
     return float((is_one & (attack.detector.detect(made)[1] == flagged)).mean())
@@ -165,6 +165,11 @@ def _(head: _Negated, measured: tf.Tensor) -> tf.Tensor:
     return -head_score(head.head, measured)
 
 
+def _negated(detector: Detector) -> Detector:
+    columns = (detector.head.column,) if isinstance(detector.head, Sign) else detector.columns
+    return Detector(detector.lens, _Negated(detector.head), columns=columns, name=f"inverted {detector.name}")
+
+
 def inverted(detector: Detector) -> Detector:
     """What flags the images that a calibrated detector does not flag.
 
@@ -173,8 +178,7 @@ def inverted(detector: Detector) -> Detector:
     """
     if detector.tie_share_:
         raise ValueError(f"{detector.name} draws lots at its threshold: calibrate it without tie_seed")
-    columns = (detector.head.column,) if isinstance(detector.head, Sign) else detector.columns
-    made = Detector(detector.lens, _Negated(detector.head), columns=columns, name=f"inverted {detector.name}")
+    made = _negated(detector)
     made.threshold_ = float(np.nextafter(-detector.threshold_, -np.inf))  # pyright: ignore[reportOptionalOperand]
     made.observed_fpr_ = 1 - detector.observed_fpr_
     return made

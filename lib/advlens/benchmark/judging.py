@@ -2,8 +2,8 @@
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,6 @@ import pandas as pd
 
 from advlens import metrics
 from advlens.arrays import Array
-from advlens.benchmark.measuring import Once
 from advlens.benchmark.protocol import Threshold
 from advlens.benchmark.samples import chosen_rows, is_adversarial
 from advlens.benchmark.vocabulary import (
@@ -69,7 +68,6 @@ class Scored:
     clean: pd.DataFrame
     clean_scores: Array
     threshold_scores: Array
-    _once: Once = field(default_factory=Once, init=False)
 
     def judged(self, *, stratum: Stratum | str, negatives: Negatives | str) -> dict[str, Any]:
         """The judged rows as `metrics.evaluate` takes them: scores, is_adversarial, source, probabilities.
@@ -93,17 +91,6 @@ class Scored:
         kept = hard | (self.clean["predicted"] == self.clean["label"]).to_numpy()
         about = {"is_adversarial": hard[kept], "source": source[kept], "probabilities": None}
         return {"scores": self.clean_scores[:, kept], **about}
-
-    def drawn(
-        self, *, stratum: Stratum, negatives: Negatives, threshold: Threshold, seed: int
-    ) -> dict[str, metrics.Sample]:
-        """The metrics on the judged rows, on all draws; kept, since the bar is compared with every detector."""
-
-        def make() -> dict[str, metrics.Sample]:
-            judged = self.judged(stratum=stratum, negatives=negatives)
-            return metrics.samples(**judged, seed=seed, threshold_scores=threshold_scores(self, judged, threshold))
-
-        return self._once((stratum, negatives, threshold, seed), make)
 
     def on_validation(
         self, metric: Callable[[Array, Array], float], *, stratum: Stratum, negatives: Negatives
@@ -140,7 +127,7 @@ def estimates(
         return dict.fromkeys(wanted, metrics.MISSING)
     thresholds = threshold_scores(scored, judged, threshold)
     limits: dict[str, Any] = {"stratum": stratum, "negatives": negatives, "threshold": threshold, "seed": seed}
-    found: dict[str, Any] = metrics.intervals_of(scored.drawn(**limits))
+    found: dict[str, Any] = metrics.intervals_of(drawn(scored, **limits))
     noisy = chosen_rows(scored.about, scored.parts[0][Part.TEST], stratum=stratum, negatives=Negatives.NOISY)
     noisy &= (scored.about["role"] == Role.NOISY.value).to_numpy()
     clean = scored.clean
@@ -177,8 +164,17 @@ def difference(
     if a is None or b is None or not has_both(a.judged(stratum=stratum, negatives=negatives)):
         return metrics.MISSING_DIFFERENCE
     limits: dict[str, Any] = {"stratum": stratum, "negatives": negatives, "threshold": threshold, "seed": seed}
-    first, second = (each.drawn(**limits)[metric] for each in (a, b))
+    first, second = (drawn(each, **limits)[metric] for each in (a, b))
     return first.minus(second)
+
+
+@lru_cache(maxsize=512)  # of a detector and of its bar, each on 46 attacks, learnt from in three ways
+def drawn(
+    scored: Scored, *, stratum: Stratum, negatives: Negatives, threshold: Threshold, seed: int
+) -> dict[str, metrics.Sample]:
+    """A detector's metrics on the judged rows, on all draws; kept, since the bar is compared with every detector."""
+    judged = scored.judged(stratum=stratum, negatives=negatives)
+    return metrics.samples(**judged, seed=seed, threshold_scores=threshold_scores(scored, judged, threshold))
 
 
 def threshold_scores(scored: Scored, judged: Mapping[str, Any], threshold: Threshold) -> Array:

@@ -84,8 +84,8 @@ class Measurements:
 
         def measured(lens: Lens) -> pd.DataFrame:
             name = f"measured.{lens.name}.clean.{condition.value}"
-            make = lambda: self.keep(name, lens, self.clean_samples(condition).images)  # noqa: E731
-            return self._once(("measured clean", id(lens), condition), make)
+            make = lambda: (self.keep(name, lens, self.clean_samples(condition).images), lens)  # noqa: E731
+            return self._once(("measured clean", id(lens), condition), make)[0]  # which keeps the lens's id its own
 
         return _side_by_side(lens, measured)
 
@@ -93,14 +93,14 @@ class Measurements:
         """What a lens measures of `samples`, a row each; clean images are looked up."""
 
         def measured(lens: Lens) -> pd.DataFrame:
-            def make() -> pd.DataFrame:
+            def make() -> tuple[pd.DataFrame, Lens]:
                 samples = self.samples(attack, condition, noise)
                 n = len(self.attack_sets[attack])
                 clean = self.of_clean(lens, condition).iloc[self.row_of_source.loc[samples.about["source"][:n]]]
                 others = self.keep(f"measured.{lens.name}.{attack}.{condition.value}", lens, samples.images[n:])
-                return pd.concat([clean, others], ignore_index=True)
+                return pd.concat([clean, others], ignore_index=True), lens
 
-            return self._once(("measured", id(lens), attack, condition, noise), make)
+            return self._once(("measured", id(lens), attack, condition, noise), make)[0]
 
         return _side_by_side(lens, measured)
 

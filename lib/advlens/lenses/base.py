@@ -86,6 +86,12 @@ class Joined(Lens):
                 lens.take_over(own)
         return self
 
+    def release(self) -> "Joined":
+        """Has each lens let go."""
+        for lens in self.lenses:
+            lens.release()
+        return self
+
     def measure(self, images: Array) -> pd.DataFrame:
         """The columns of all lenses."""
         return pd.concat([lens.measure(images) for lens in self.lenses], axis=1)

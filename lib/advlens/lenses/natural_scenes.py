@@ -13,8 +13,6 @@ from advlens.store import versioned
 
 SIGMA = 7 / 6  # of the Gaussian window of 7×7
 SHAPES = np.arange(0.2, 10.001, 0.001)
-SPREAD_RATIOS = gamma(1 / SHAPES) * gamma(3 / SHAPES) / gamma(2 / SHAPES) ** 2  # of moments, falling with the shape
-MOMENT_RATIOS = gamma(2 / SHAPES) ** 2 / (gamma(1 / SHAPES) * gamma(3 / SHAPES))  # rising with it
 NEIGHBOURS = {"right": (0, 1), "below": (1, 0), "below right": (1, 1), "below left": (1, -1)}
 TINY = 1e-12
 
@@ -31,11 +29,21 @@ def normalised(images: Array) -> Array:
     return (grey - mean) / (spread + 1)
 
 
+def spread_ratios() -> Array:
+    """Of a generalised Gaussian's variance and squared mean deviation, at `SHAPES`: falling."""
+    return gamma(1 / SHAPES) * gamma(3 / SHAPES) / gamma(2 / SHAPES) ** 2
+
+
+def moment_ratios() -> Array:
+    """The same the other way round: rising."""
+    return gamma(2 / SHAPES) ** 2 / (gamma(1 / SHAPES) * gamma(3 / SHAPES))
+
+
 def symmetric_fit(values: Array) -> tuple[Array, Array]:
     """(n,) shapes and variances of generalised Gaussians with the moments of (n, m) values."""
     variance = (values**2).mean(axis=1)
     ratio = variance / np.maximum(np.abs(values).mean(axis=1), TINY) ** 2
-    place = np.searchsorted(-SPREAD_RATIOS, -ratio).clip(0, len(SHAPES) - 1)
+    place = np.searchsorted(-spread_ratios(), -ratio).clip(0, len(SHAPES) - 1)
     return SHAPES[place], variance
 
 
@@ -48,7 +56,7 @@ def asymmetric_fit(values: Array) -> tuple[Array, Array, Array, Array]:
     share = np.maximum(left, TINY) / np.maximum(right, TINY)
     moments = np.abs(values).mean(axis=1) ** 2 / np.maximum((values**2).mean(axis=1), TINY)
     ratio = moments * (share**3 + 1) * (share + 1) / (share**2 + 1) ** 2
-    shape = SHAPES[np.searchsorted(MOMENT_RATIOS, ratio).clip(0, len(SHAPES) - 1)]
+    shape = SHAPES[np.searchsorted(moment_ratios(), ratio).clip(0, len(SHAPES) - 1)]
     mean = (right - left) * gamma(2 / shape) / np.sqrt(gamma(1 / shape) * gamma(3 / shape))
     return shape, mean, left**2, right**2
 

@@ -97,15 +97,21 @@ def _(lens: MapUnderDenoising) -> Differentiable:
         pair = [maps(each, decided) for each in (images, median_filtered(images, lens.median))]
         hard = tf.ensure_shape(tf.numpy_function(unlike, pair, tf.float64), (None,))
         values = [float64(flat(tf.reduce_sum(each, axis=3, keepdims=True))) for each in pair]
+        values = [
+            tf.math.divide_no_nan(each, tf.stop_gradient(tf.reduce_max(tf.abs(each), axis=1, keepdims=True)))
+            for each in values
+        ]
         count = max(round(STRONG * values[0].shape[1]), 1)  # pyright: ignore[reportOperatorIssue]
-        strong = [(size := tf.abs(each)) >= tf.math.top_k(size, count).values[:, -1:] for each in values]
-        weights = tf.cast(strong[0] | strong[1], tf.float64)
-        total = tf.reduce_sum(weights, axis=1, keepdims=True)
+        sizes = [tf.abs(each) for each in values]
+        strong = [(each >= tf.math.top_k(each, count).values[:, -1:]) & (each > 0) for each in sizes]
+        weights = float64(strong[0] | strong[1])
+        total = tf.maximum(tf.reduce_sum(weights, axis=1, keepdims=True), 1)
         one, other = (
             weights * (each - tf.reduce_sum(weights * each, axis=1, keepdims=True) / total) for each in values
         )
         norms = tf.reduce_sum(one**2, axis=1) * tf.reduce_sum(other**2, axis=1)
-        soft = 1 - tf.reduce_sum(one * other, axis=1) / tf.sqrt(tf.maximum(norms, TINY**2))
+        says = norms > TINY  # of a map that is constant there nothing follows
+        soft = tf.where(says, -tf.reduce_sum(one * other, axis=1) / tf.sqrt(tf.where(says, norms, 1)), 0)
         return through(hard, soft)[:, None]
 
     return Differentiable(lens.columns, measure)

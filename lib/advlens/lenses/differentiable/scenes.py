@@ -7,7 +7,7 @@ from scipy.ndimage import gaussian_filter1d
 from advlens.arrays import Array
 from advlens.lenses.differentiable.parts import TINY, float64, through
 from advlens.lenses.differentiable.registry import Differentiable, differentiable
-from advlens.lenses.natural_scenes import MOMENT_RATIOS, NEIGHBOURS, SHAPES, SIGMA, SPREAD_RATIOS, NaturalScenes
+from advlens.lenses.natural_scenes import NEIGHBOURS, SHAPES, SIGMA, NaturalScenes, moment_ratios, spread_ratios
 
 
 @differentiable.register
@@ -42,7 +42,7 @@ def _shape(ratio: tf.Tensor, table: Array) -> tf.Tensor:
 def _symmetric(values: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     variance = tf.reduce_mean(values**2, axis=1)
     ratio = variance / tf.maximum(tf.reduce_mean(tf.abs(values), axis=1), TINY) ** 2
-    return _shape(-ratio, -SPREAD_RATIOS), variance
+    return _shape(-ratio, -spread_ratios()), variance
 
 
 def _asymmetric(values: tf.Tensor) -> tuple[tf.Tensor, ...]:
@@ -53,7 +53,7 @@ def _asymmetric(values: tf.Tensor) -> tuple[tf.Tensor, ...]:
     left, right = (tf.sqrt(tf.maximum(each, TINY**2)) for each in squares)
     share, mean_square = left / right, tf.maximum(tf.reduce_mean(values**2, axis=1), TINY)
     moments = tf.reduce_mean(tf.abs(values), axis=1) ** 2 / mean_square
-    shape = _shape(moments * (share**3 + 1) * (share + 1) / (share**2 + 1) ** 2, MOMENT_RATIOS)
+    shape = _shape(moments * (share**3 + 1) * (share + 1) / (share**2 + 1) ** 2, moment_ratios())
     logs = [tf.math.lgamma(each / shape) for each in (1.0, 2.0, 3.0)]
     mean = (right - left) * tf.exp(logs[1] - (logs[0] + logs[2]) / 2)
     return shape, mean, squares[0], squares[1]

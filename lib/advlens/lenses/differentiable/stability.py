@@ -96,8 +96,11 @@ def _(lens: LeaveOneOut) -> Differentiable:
 
 @differentiable.register
 def _(lens: NoiseReduction) -> Differentiable:
+    """Whether the decision changes has no gradient, but the value."""
+
     def measure(images: tf.Tensor) -> tf.Tensor:
         reduced = tf.ensure_shape(tf.numpy_function(reduce_noise, [images], tf.float32), images.shape)
-        return moved(lens.classifier, images, through(reduced, images))[0][:, None]
+        own, other = (tf.argmax(lens.classifier.model(each, training=False), axis=1) for each in (images, reduced))
+        return tf.stack([float64(own != other), *moved(lens.classifier, images, through(reduced, images))], axis=1)
 
-    return Differentiable(lens.columns[1:], measure)
+    return Differentiable(lens.columns, measure)

@@ -14,7 +14,7 @@ from advlens.lenses.decisions import Closeness
 from advlens.lenses.differentiable.parts import SPREAD, TINY, flat, float64, outputs_of, strangeness, through
 from advlens.lenses.differentiable.registry import Differentiable, differentiable
 from advlens.lenses.kernel_means import KernelMeans
-from advlens.lenses.neighbours import CREDIBILITY, OF_DECISION, DeepNeighbours
+from advlens.lenses.neighbours import DeepNeighbours
 from advlens.lenses.reconstruction import NAME, TEMPERATURES, MagNet
 from advlens.lenses.subset_scanning import MOST, SubsetScanning
 from advlens.lenses.training_features import LocalDimensionality, Mahalanobis, ShapSignature
@@ -126,7 +126,7 @@ def _(lens: SubsetScanning) -> Differentiable:
         hard, best = tf.reduce_max(scores, axis=1), tf.gather(p_values, tf.argmax(scores, axis=1), batch_dims=1)
         # A unit's p-value is at most α where it is above this many of the training images' values.
         place = tf.cast(n - tf.round(best * (1 + n)), tf.int32)
-        limits = tf.gather(lens.sorted_, tf.clip_by_value(place, 0, n - 1))
+        limits = tf.transpose(tf.gather(by_unit, tf.clip_by_value(place, 0, n - 1), axis=1))
         beyond = tf.reduce_sum(tf.sigmoid(float64((units - limits) / width)), axis=1)
         return through(hard, -tf.math.log(best) * beyond)[:, None]
 
@@ -179,7 +179,8 @@ def _(lens: DeepNeighbours) -> Differentiable:
 
     Followed are k training images of a label and k of others, the nearest at the last search (some of them, spread
     over the ranks), each with the weight exp(−d²/σ²), σ² the spread of d² among them, by image and layer. The label is
-    that of most neighbours for the credibility, and the network's for the decision's p-value.
+    that of most neighbours for the credibility, the network's for the decision's p-value, and that of the second-most
+    neighbours for the confidence, which falls as these agree.
 
     Source: Sitawarin & Wagner 2019, who also pull an image towards training images of one label.
     """
@@ -206,10 +207,10 @@ def _(lens: DeepNeighbours) -> Differentiable:
     def context(images: Array) -> tuple[Array, ...]:
         near = [own @ rows.T for own, rows in zip(in_batches(images), guides, strict=True)]
         voters = np.stack([labels[np.argpartition(-each, k, axis=1)[:, :k]] for each in near], axis=1)
-        most = nonconformity(voters, lens.classifier.nb_classes).argmin(axis=1)
-        decided = lens.classifier.predict(images).argmax(axis=1)
+        most, second = nonconformity(voters, lens.classifier.nb_classes).argsort(axis=1, kind="stable").T[:2]
+        followed = [labels == each[:, None] for each in (most, lens.classifier.predict(images).argmax(axis=1), second)]
         return tuple(
-            np.concatenate([_nearest(each, labels == wanted[:, None], rows, ranks) for wanted in (most, decided)], 1)
+            np.concatenate([_nearest(each, is_own, rows, ranks) for is_own in followed], axis=1)
             for each, rows in zip(near, guides, strict=True)
         )
 
@@ -217,13 +218,14 @@ def _(lens: DeepNeighbours) -> Differentiable:
         shares = []
         for own, followed in zip(represented(images), context, strict=True):
             squares = 2 - 2 * tf.linalg.matvec(followed, own)
-            squares = tf.reshape(squares, (-1, 2, 2 * len(ranks)))  # the label of most, the decision
+            squares = tf.reshape(squares, (-1, 3, 2 * len(ranks)))  # the label of most, the decision, the second label
             spread = tf.stop_gradient(tf.math.reduce_std(squares, axis=2, keepdims=True))
             weights = tf.nn.softmax(-squares / (spread + TINY), axis=2)
             shares.append(tf.reduce_sum(weights[:, :, len(ranks) :], axis=2))
-        return float64(tf.add_n(shares) / len(shares))
+        most, decided, second = tf.unstack(float64(tf.add_n(shares) / len(shares)), axis=1)
+        return tf.stack([most, decided, 1 - second], axis=1)
 
-    return Differentiable((CREDIBILITY, OF_DECISION), measure, context)
+    return Differentiable(lens.columns, measure, context)
 
 
 def _nearest(near: Array, is_own: Array, rows: Array, ranks: Array) -> Array:
