@@ -287,6 +287,9 @@ def test_conditions_judge_success_again_and_refit_heads(build, fine_sets):
     benchmark = build(fine_sets)
     rounded, floats = (benchmark.samples("brighten", condition).about for condition in ("8-bit", "float"))
     assert rounded["success"].sum() < floats["success"].sum()
+    cases = (Case("brighten", CORRECTED, each, TrainedOn.ATTACK) for each in (Condition.EIGHT_BIT, Condition.FLOAT))
+    of_rounded, of_floats = (benchmark.heads.fitted(LEARNT, case, 0) for case in cases)
+    assert of_rounded.mean_ != of_floats.mean_
 
 
 PUBLISHED = Protocol("as published", split=Split.NONE, positives="all", noise=Noise.EPSILON, condition="float")
@@ -351,6 +354,21 @@ def test_baselines_are_oriented_on_validation_and_the_best_is_named(benchmark_, 
     assert above.loc[above["detector"] == "oriented", "estimate"].dropna().eq(0).all()
 
 
+def test_nothing_is_chosen_on_test_images(build, images, attack_sets, classifier):
+    """The attack darkens the images of the validation part, and brightens all others."""
+    parts = build({"more": attack_sets["more"]}, n_seeds=1).heads.parts[0]
+    source = attack_sets["more"].source
+    by = np.where(parts.loc[source] == Part.VALIDATION.value, -0.1, 0.5)
+    made = {"more": brighten(images, by, name="pgd", classifier=classifier, source=source, noise=0.05)}
+    bright = detector("bright", Sign("mean", 1), family="baseline")
+    about = {"n_seeds": 1, "baselines": (BASELINE, bright), "succeeded": {"more": lambda x: np.ones(len(x), bool)}}
+    benchmark = build(made, **about)
+    table = benchmark.run([MEAN], wanted=("roc_auc",))
+    assert pick(table, detector="bright", attack="more") > 0.9
+    assert pick(table, detector="oriented", attack="more") < 0.1  # oriented as the validation images say
+    assert benchmark.best_baseline("more") is BASELINE
+
+
 def test_the_trivial_baselines_are_the_default_and_all_are_combined(build, attack_sets):
     table = build({"more": attack_sets["more"]}, baselines=None).run([MEAN], wanted=("roc_auc",))
     names = table.loc[table["family"] == "baseline", "detector"].tolist()
@@ -380,11 +398,14 @@ def test_roc_curves_reach_what_the_scores_reach(benchmark_):
 def test_observed_rates_are_of_correct_clean_all_clean_and_noisy_images(benchmark_, table):
     scored = benchmark_.scores(MEAN, "more")
     threshold = np.sort(scored.threshold_scores[0])[-1 - int(0.05 * len(scored.threshold_scores[0]))]
-    for kind, rows in (
-        ("all clean", slice(None)),
-        ("correct clean", scored.clean["predicted"] == scored.clean["label"]),
+    fooled = scored.about[scored.parts[0][Part.TEST] & scored.about["success"].to_numpy()]["source"]
+    twins = (scored.about["role"] == "noisy") & scored.about["source"].isin(fooled)
+    for kind, scores, rows in (
+        ("all clean", scored.clean_scores[0], slice(None)),
+        ("correct clean", scored.clean_scores[0], scored.clean["predicted"] == scored.clean["label"]),
+        ("noisy", scored.scores[0], twins.to_numpy()),
     ):
-        share = (scored.clean_scores[0][rows] > threshold).mean()
+        share = (scores[rows] > threshold).mean()
         assert pick(table, metric=f"observed_fpr_0.05 on {kind}", detector="mean", attack="more") == share
     assert not (scored.clean["predicted"] == scored.clean["label"]).all()
 

@@ -72,8 +72,8 @@ def test_the_verdicts_numbers_are_the_tables_own(tmp_path, monkeypatch):
 
 def test_no_published_interval_is_without_width():
     interval, found = re.compile(r"\[([-+]?\d*\.?\d+), ([-+]?\d*\.?\d+)\]"), []
-    for path in (*PAGES, *(PROJECT / "figures").rglob("*.csv")):
-        found += [(path.name, *match) for match in interval.findall(path.read_text())]
+    for path in (*PAGES, *(PROJECT / "figures").rglob("*.csv"), *(PROJECT / "notebooks").glob("*.ipynb")):
+        found += [(path.name, *match) for match in interval.findall(path.read_text().replace("−", "-"))]
     assert len(found) > 100
     assert [each for each in found if float(each[1]) >= float(each[2])] == []
 

@@ -57,13 +57,14 @@ def test_a_dead_kernel_is_named_with_its_cell_and_its_outputs_are_kept(project):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_stopped_run_says_where_and_how_to_go_on(project, number, code):
+def test_a_stopped_run_says_where_and_how_to_go_on(project, number, code, capfd):
     ask = f"import os, time\nos.kill(os.getppid(), {int(number)})\ntime.sleep(20)"
     write_notebook(project / "notebooks" / "01_first.ipynb", ask)
     plan = Plan("try", "mnist", {})
     with pytest.raises(Stopped, match=r"stopped in 01_first, cell \d; run the same command to go on") as stopped:
         execute(plan)
     assert stopped.value.code == code
+    assert "Traceback" not in "".join(capfd.readouterr())
     assert list((plan.folder / "notebooks").glob("*.ipynb")) == []
     assert list((plan.folder / "notebooks").glob(".partial-*")) == []
 

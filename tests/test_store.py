@@ -1,5 +1,6 @@
 """The artifact store: what is computed once, what makes a new key, and what faults of machines and files leave."""
 
+import errno
 import importlib.util
 import json
 import os
@@ -21,6 +22,7 @@ from advlens import networks
 from advlens.attacks import AttackSet
 from advlens.attacks.deepfool import DeepFool
 from advlens.store import Store, artifact, digest, makers
+from advlens.store import store as store_module
 from advlens.store.files import RECORD
 from advlens.store.store import PARTIAL, READS, collect_garbage, explain_artifacts, list_artifacts
 from advlens.training import Trained
@@ -348,8 +350,9 @@ def test_a_damaged_artifact_is_reported_and_computed_again(kept, package, calls,
     elif damage == "delete":
         file.unlink()
     elif damage == "no zip":
-        file.write_bytes(b"no zip at all")
-        edit_record(folder, sha256={"value.npz": makers.hashlib.sha256(b"no zip at all").hexdigest()})
+        told = b"PK\x03\x04 as a zip file begins, and no more"
+        file.write_bytes(told)
+        edit_record(folder, sha256={"value.npz": makers.hashlib.sha256(told).hexdigest()})
     elif damage in ("no record", "list"):
         (folder / RECORD).write_text("{" if damage == "no record" else "[]")
     else:
@@ -454,3 +457,15 @@ def test_whoever_asks_is_told_which_makers_were_read(kept, package, monkeypatch,
     kept.keep("value", make)
     kept.keep("value", make)
     assert (tmp_path / "reads").read_text() == "advlens.made_up.make 1\n" * 2
+
+
+@pytest.mark.parametrize("step", ["write", "FileLock"])
+@pytest.mark.parametrize(("code", "said"), [(errno.ENOSPC, "the disk is full"), (errno.EACCES, "ADVLENS_DATA")])
+def test_a_full_or_closed_disk_is_told_with_what_to_do(kept, package, step, code, said, monkeypatch):
+    def fails(*_, **__):
+        raise OSError(code, "as the system says it")
+
+    monkeypatch.setattr(store_module, step, fails)
+    with pytest.raises(OSError, match=said):
+        kept.keep("value", package(MAKER).make, x=1)
+    assert not list(kept.folder.glob(".partial-*"))

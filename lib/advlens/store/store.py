@@ -58,11 +58,14 @@ class Store:
         _tell(make)
         if (found := _try_to_read(folder, key)) is None:
             locks = self.folder / LOCKS
-            locks.mkdir(parents=True, exist_ok=True)
-            with FileLock(locks / f"{folder.name}.lock"):  # the system lets go of it however the process ends
-                if (found := _try_to_read(folder, key)) is None:
-                    self._make(folder, _record(key, name, make, parameters, digests), make, parameters)
-                    found = (read(folder, key),)
+            try:
+                locks.mkdir(parents=True, exist_ok=True)
+                with FileLock(locks / f"{folder.name}.lock"):  # the system lets go of it however the process ends
+                    if (found := _try_to_read(folder, key)) is None:
+                        self._make(folder, _record(key, name, make, parameters, digests), make, parameters)
+                        found = (read(folder, key),)
+            except OSError as error:
+                raise explained(error, self.folder) from error
         return found[0]
 
     def _folder(self, name: str, key: str) -> Path:
@@ -79,10 +82,8 @@ class Store:
             write(partial, result, record | {"seconds": round(time.perf_counter() - started, 2)})
             _remove(folder)
             partial.rename(folder)
-        except BaseException as error:
+        except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
-            if isinstance(error, OSError):
-                raise explained(error, self.folder) from error
             raise
 
 
