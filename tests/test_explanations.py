@@ -21,6 +21,7 @@ from keras import layers
 from advlens import networks
 from advlens.classifier import Classifier
 from advlens.explanations import METHODS, colour_map, explain, process
+from advlens.explanations.arguments import in_batches
 from advlens.explanations.process import worker
 from tests.make_explanation_reference import seeded_weights
 
@@ -319,6 +320,20 @@ def test_noise_before_the_first_layer_does_not_take_its_rule():
     images = np.random.default_rng(1).random((2, 6, 6, 1), dtype=np.float32)
     maps = [explain(network, images, method="deep_taylor.bounded") for network in (noisy, plain)]
     np.testing.assert_array_equal(*maps)
+
+
+def test_where_memory_is_short_smaller_batches_give_the_same_maps(network, images, monkeypatch):
+    def analyze(batch, _):
+        if len(batch) > 10:
+            raise MemoryError
+        return 2 * batch
+
+    with pytest.warns(UserWarning, match="out of memory: going on with 8 images at once"):
+        made = in_batches(analyze, images, None, 32, "lrp.z")
+    np.testing.assert_array_equal(made, 2 * images)
+    monkeypatch.setattr(process.WorkerProcess, "_receive", lambda _: ("no memory", None))
+    with pytest.raises(MemoryError, match=r"one image of .* needs more memory"):
+        explain(network, images[:1])
 
 
 # The worker's life

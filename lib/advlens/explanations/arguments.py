@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from advlens.arrays import Array, checked_labels
+from advlens.memory import halve_until_it_fits
 from advlens.progress import progress
 
 if TYPE_CHECKING:
@@ -26,18 +27,25 @@ def network_of(network: keras.Model | Classifier) -> keras.Model:
 def in_batches(
     analyze: Callable[[Array, Array | None], Array], images: Array, neurons: Array | None, batch_size: int, method: str
 ) -> Array:
-    """The maps that `analyze` makes of each batch of images and their class numbers, in one array."""
-    maps = None
-    starts = range(0, len(images), batch_size)
-    if len(starts) > 1:
-        starts = progress(starts, description=f"explaining by {method}", unit="batch")
-    for start in starts:
-        part = slice(start, start + batch_size)
-        made = analyze(images[part], None if neurons is None else neurons[part])
-        if maps is None:
-            maps = np.empty((len(images), *made.shape[1:]), np.float32)
-        maps[part] = made
-    return maps  # pyright: ignore[reportReturnType]
+    """The maps that `analyze` makes of each batch of images and their class numbers, in one array.
+
+    Where memory does not suffice for a batch, all are made again in smaller ones: see `halve_until_it_fits`.
+    """
+
+    def of_size(size: int) -> Array:
+        maps = None
+        starts = range(0, len(images), size)
+        if len(starts) > 1:
+            starts = progress(starts, description=f"explaining by {method}", unit="batch")
+        for start in starts:
+            part = slice(start, start + size)
+            made = analyze(images[part], None if neurons is None else neurons[part])
+            if maps is None:
+                maps = np.empty((len(images), *made.shape[1:]), np.float32)
+            maps[part] = made
+        return maps  # pyright: ignore[reportReturnType]
+
+    return halve_until_it_fits(of_size, batch_size, n=len(images), shape=images.shape[1:])
 
 
 def neuron_selection(neuron: str | int | Array, *, n: int, num_classes: int) -> tuple[str, Array | None]:

@@ -89,6 +89,8 @@ class WorkerProcess:
             answer, value = self._receive()
         if answer == "refused":
             raise Refused(value)
+        if answer == "no memory":
+            raise MemoryError
         maps = np.empty(value, np.float32)
         self._connection.recv_bytes_into(maps.data.cast("B"))
         return maps

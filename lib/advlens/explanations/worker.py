@@ -101,6 +101,8 @@ def serve(connection: Connection) -> None:
             maps = analyzers.get(key, connection).maps(images, neurons)
         except (EOFError, OSError):
             raise
+        except (MemoryError, tf.errors.ResourceExhaustedError):
+            connection.send(("no memory", None))
         except Exception as error:
             connection.send(("refused", f"{type(error).__name__}: {error}"))
         else:
