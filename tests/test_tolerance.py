@@ -57,6 +57,6 @@ def test_a_wrong_word_or_number_does_not_pass(text, other):
 
 
 def test_in_a_longer_text_a_few_words_may_follow_the_figures():
-    text = "Of nine detectors that know nothing of the attack the first one, entropy, finds 0.9 of all images that it is shown"
+    text = "Of nine detectors that know nothing of it the first one, entropy, finds 0.9 of all images that it is shown"
     assert TolerantText(text) == text.replace("entropy", "density")
     assert TolerantText(text) != text.replace("finds", "does not find any more than")

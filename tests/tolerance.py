@@ -8,11 +8,11 @@ import math
 import re
 from difflib import SequenceMatcher
 
-# Numbers within either of these of each other count as equal; shares, AUCs and correlations lie within ±1. As wide as two
-# processors were seen to differ at smoke size, where training amplifies the last digit: counts of successes by four in
-# fifteen, shares by 0.2, differences by ten percentage points.
+# Numbers within either of these of each other count as equal; shares, AUCs and correlations lie within ±1. As wide as
+# two processors were seen to differ at smoke size, where training amplifies the last digit: counts of successes by
+# four in fifteen, shares by 0.2, differences by ten percentage points.
 SHARE, OTHER, RELATIVE, COUNT = 0.25, 0.3, 0.35, 12
-LONG, ALIKE = 15, 0.85  # words from which on some may differ, and the share that may not
+LONG, ALIKE = 15, 0.9  # words from which on some may differ, and the share that may not
 NUMBER = re.compile(r"(?<![\w.])[-+−]?\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?")
 VERDICT = re.compile(
     r"\b(confirmed|refuted|open|carries over|does not carry over|higher|lower|no meaningful difference|undecided|"
@@ -26,7 +26,8 @@ CHOSEN = re.compile(
     r"(?<=detectors) \([^()]+\)|"
     r"[^.]+(?= is evaded least:)|(?<=so far: )[^,]+(?=,)| \(its attack fails [^)]+\)|"
     r"(?<=%) \([^()=:%]+\)|(?<=\d) \((?:max softmax|median|total|off-grid|trivial scores)[^()]*\)|"
-    r"(?<=ckprop to )(?:the target class's|the source class's|neither)|(?<=; most for )[^()]+(?= \()|(?<=The last to fall is )[^:]+(?=:)"
+    r"(?<=ckprop to )(?:the target class's|the source class's|neither)|"
+    r"(?<=; most for )[^()]+(?= \()|(?<=The last to fall is )[^:]+(?=:)"
 )
 CHECK = (
     r"(?:evasion(?: with twice the steps| with a restart| at half the ε| without bounds)?|"
@@ -53,12 +54,12 @@ class TolerantText(str):
     __hash__ = str.__hash__
 
     def _told(self, text: str) -> str:
-        """The text without what follows the numbers; a table's rows by their names, since they are sorted by figures."""
+        """The text without what follows the numbers; a table's rows by their names, as figures sort them."""
         told = FAILED.sub("checks", VERDICT.sub("verdict", CHOSEN.sub(" (chosen)", text).replace("**", "")))
         if not text.startswith("|"):
             return told
-        head, line, *rows = told.splitlines()
-        return "\n".join([head, line, *sorted(rows, key=_words)])
+        lines = told.splitlines()
+        return "\n".join([*lines[:2], *sorted(lines[2:], key=_words)])
 
     def _close(self, a: float, b: float) -> bool:
         is_share = isinstance(a, float) and max(abs(a), abs(b)) <= 1
@@ -67,7 +68,7 @@ class TolerantText(str):
 
 
 def _alike(own: list[str], others: list[str]) -> bool:
-    """Whether two longer texts differ in a few words, as names of what was chosen by figures that are near each other."""
+    """Whether two longer texts differ in a few words, as in the names of what was chosen by figures."""
     return min(len(own), len(others)) >= LONG and SequenceMatcher(None, own, others, autojunk=False).ratio() >= ALIKE
 
 
