@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.tolerance import TolerantText
+from tests.tolerance import TolerantText, WordsAlone
 
 
 @pytest.mark.parametrize(
@@ -60,3 +60,9 @@ def test_in_a_longer_text_a_few_words_may_follow_the_figures():
     text = "Of nine detectors that know nothing of it the first one, entropy, finds 0.9 of all images that it is shown"
     assert TolerantText(text) == text.replace("entropy", "density")
     assert TolerantText(text) != text.replace("finds", "does not find any more than")
+
+
+def test_what_another_processor_wrote_has_other_numbers_and_the_same_words():
+    assert WordsAlone("| a | 0.9 [0.8, 1.0] |") == "| a | 0.1 [0.0, 0.2] |"
+    assert WordsAlone("| a | 0.9 [0.8, 1.0] |") != "| a | nan |"
+    assert WordsAlone("FGSM 0.9") != "PGD 0.9"

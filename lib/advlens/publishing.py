@@ -1,6 +1,7 @@
 """What of a run is committed: the notebooks' outputs, figures and tables, and the regression baselines."""
 
 import os
+import platform
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from advlens.runs import Plan, code_cells, execute, is_done, relative
 
 BASELINE_DATASET = "mnist"
 BASELINES = ("baselines", "smoke")  # the run's name, and its profile
+PROCESSOR = "processor.txt"  # beside the baselines: on which kind of processor they were made
+VECTORS = {"avx", "avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "amx_tile", "asimd", "sve"}
 
 
 def publish(run: str, *, profile: str = "full", seed: int = 0) -> None:
@@ -47,8 +50,15 @@ def publish(run: str, *, profile: str = "full", seed: int = 0) -> None:
         partial.rename(pictures)
 
 
+def processor() -> str:
+    """What decides how a training rounds: the machine's kind and its vector instructions."""
+    known = Path("/proc/cpuinfo")
+    found = set(known.read_text().split()) if known.exists() else set()
+    return " ".join([platform.machine(), *sorted(found & VECTORS)])
+
+
 def make_baselines() -> None:
-    """Executes every notebook at smoke size and stores the copies under tests/notebooks."""
+    """Executes every notebook at smoke size and stores the copies under tests/notebooks, with the processor's kind."""
     os.environ["ADVLENS_PROGRESS"] = "off"
     run, profile = BASELINES
     plan = Plan(run, BASELINE_DATASET, profile_parameters(profile))
@@ -60,6 +70,7 @@ def make_baselines() -> None:
             for output in cell.outputs:  # a figure is compared by its description
                 output.get("data", {}).pop("image/png", None)
         nbformat.write(book, project_root() / "tests" / "notebooks" / notebook.name)
+    (project_root() / "tests" / "notebooks" / PROCESSOR).write_text(f"{processor()}\n")
 
 
 def _with_outputs_of(executed: Path, notebook: Path) -> nbformat.NotebookNode:
