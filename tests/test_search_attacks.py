@@ -36,7 +36,7 @@ def distances(images, adversarial):
 
 def test_the_boundary_attack_gets_as_near_as_art_s_with_as_many_queries(asked, real_images, real_labels, right):
     counts, classifier = asked
-    images, labels = real_images[right[:16]], real_labels[right[:16]]
+    images, labels = real_images[right[:40]], real_labels[right[:40]]
     ours = BoundaryAttack(classifier, max_iter=60).generate(images, labels)
     our_queries, counts["images"] = counts["images"], 0
     np.random.seed(0)  # noqa: NPY002
@@ -44,7 +44,7 @@ def test_the_boundary_attack_gets_as_near_as_art_s_with_as_many_queries(asked, r
     for adversarial in (ours, reference):
         assert (classifier.predict(adversarial).argmax(axis=1) != labels).all()
     ratio = np.median(distances(images, ours)) / np.median(distances(images, reference))
-    assert 0.7 < ratio < 1.15  # random walks: 0.83 on one kind of processor, near 1 on another
+    assert 0.85 < ratio < 1.15
     assert our_queries == pytest.approx(counts["images"], rel=0.1)
 
 
