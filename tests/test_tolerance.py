@@ -80,7 +80,7 @@ def test_another_processor_may_write_other_numbers_and_in_a_longer_text_a_few_ot
 
 
 def test_another_processor_may_choose_another_setting():
-    text, other = "chosen setting: gradient of the last convolution, 256 levels\n", "chosen setting: deconvnet, 256 levels\n"
+    text, other = "chosen setting: gradient, 256 levels\n", "chosen setting: deconvnet, 256 levels\n"
     assert WordsAlone(text) == other
     assert TolerantText(text) != other
     assert WordsAlone(text) != "nothing was chosen\n"
