@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from pathlib import Path
 
 import keras
@@ -110,6 +111,19 @@ def test_code_edited_after_its_import_is_never_stored_under_the_new_version(kept
     assert kept.keep("value", make, x=1)["value"][0] == 2  # what is loaded, as version 1
     assert kept.keep("value", package(changed).make, x=1)["value"][0] == 6  # a fresh process gets the new value
     assert calls() == 2
+
+
+@pytest.mark.parametrize(("edited", "known"), [(0, True), (60, False)])
+def test_a_record_does_not_pass_off_a_later_edit_as_the_code_that_ran(
+    kept, package, tmp_path, monkeypatch, edited, known
+):
+    make, now = package(MAKER).make, time.time()
+    monkeypatch.setattr(store_module, "_LOADED", now)
+    os.utime(tmp_path / "made_up.py", (now + edited,) * 2)
+    kept.keep("value", make, x=1)
+    code = json.loads((folder_of(kept) / RECORD).read_text())["code"]
+    assert (code == makers.fingerprint(make)) is known
+    assert code.startswith("unknown") is not known
 
 
 def test_a_changed_formula_recomputes_what_depends_on_it_and_equal_content_nothing(kept, package, calls):

@@ -87,6 +87,11 @@ def fingerprint(code: Callable) -> str:
     return hashlib.sha256(json.dumps([[name_of(each), _dump(each)] for each in used]).encode()).hexdigest()
 
 
+def files_of(code: Callable) -> set[Path]:
+    """The files of a function or class and of all code of this package that it uses."""
+    return {Path(inspect.getfile(each)) for each in _used(code)}
+
+
 def _used(code: Callable) -> set[Callable]:
     """The function or class itself and those of this package that it refers to, directly or not."""
     found: set[Callable] = set()

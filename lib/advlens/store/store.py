@@ -19,13 +19,14 @@ from filelock import FileLock
 from advlens.paths import checked_name, explained
 from advlens.store.files import RECORD, DamagedArtifactError, read, read_record, write
 from advlens.store.keys import digest, key_of
-from advlens.store.makers import fingerprint, name_of, read_lock, version_of
+from advlens.store.makers import files_of, fingerprint, name_of, read_lock, version_of
 
 T = TypeVar("T")
 READS = "ADVLENS_READS"  # the environment's name of a file that is told which makers' artifacts were asked for
 RECORDED = ("tensorflow", "keras", "adversarial-robustness-toolbox", "innvestigate", "numpy", "pandas", "scipy")
 RECORDED += ("scikit-learn", "scikit-image", "faiss-cpu", "pillow")
 LOCKS, PARTIAL = ".locks", ".partial-"
+_LOADED = time.time()  # code that was saved later may not be what runs
 
 
 class Store:
@@ -127,11 +128,12 @@ def _record(key: str, name: str, make: Callable, parameters: dict[str, Any], dig
 
 @cache
 def _code_of(make: Callable) -> str:
-    """Once a maker: all the code that it uses is read."""
+    """Once a maker: all the code that it uses is read, which is what runs unless its file is another by now."""
     try:
-        return fingerprint(make)
-    except (OSError, SyntaxError):  # its file is another by now
-        return "unknown: the file was edited while it was in use"
+        code, edited = fingerprint(make), max(path.stat().st_mtime for path in files_of(make)) > _LOADED
+    except (OSError, SyntaxError):
+        edited = True
+    return "unknown: a file was edited while it was in use" if edited else code
 
 
 @lru_cache(maxsize=1)
