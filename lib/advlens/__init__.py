@@ -66,8 +66,8 @@ def _file_descriptor_2_closed() -> Any:
 
 
 _os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# TensorFlow takes oneDNN's kernels by itself on processors with AVX-512 alone. Here they train convolutions 1.7 times
-# faster on others too, and round much alike.
+# TensorFlow takes oneDNN's kernels by itself on processors with AVX-512 alone. On others too they train convolutions
+# 1.7 times faster.
 _os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 with _file_descriptor_2_closed():
     import tensorflow as _tensorflow

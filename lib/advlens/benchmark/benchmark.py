@@ -266,6 +266,9 @@ class Benchmark:
 
     # ------------------------------------------------------------ tables
 
+    def _entrants(self, detectors: Sequence[Detector], baselines: bool) -> list[Detector]:
+        return [*detectors, *(self.baselines if baselines else ())]
+
     def run(
         self,
         detectors: Sequence[Detector],
@@ -294,7 +297,7 @@ class Benchmark:
         trained_on = [checked_word(word, TrainedOn, name="trained_on") for word in trained_on]
         entrants = [
             (detector, learnt)
-            for detector in (*detectors, *(self.baselines if baselines else ()))
+            for detector in self._entrants(detectors, baselines)
             for learnt in (trained_on if detector.head.learns else trained_on[:1])
         ]
         for name in wanted:
@@ -357,9 +360,7 @@ class Benchmark:
             A row a kind and detector: kind, detector, family, estimate, low, high, n.
         """
         rows = []
-        for detector in progress(
-            (*detectors, *(self.baselines if baselines else ())), description="false alarms", unit="detector"
-        ):
+        for detector in progress(self._entrants(detectors, baselines), description="false alarms", unit="detector"):
             heads = self.heads_from_all(detector)
             threshold = self.clean_rows(detector, CORRECTED.condition, self.threshold_source)
             limits = {"fpr": NOMINAL_FPR, "seed": self._draws_seed}
@@ -390,7 +391,7 @@ class Benchmark:
         trained_on, frames = checked_word(trained_on, TrainedOn, name="trained_on"), []
         for attack in self.attack_sets:
             columns = {}
-            for detector in (*detectors, *(self.baselines if baselines else ())):
+            for detector in self._entrants(detectors, baselines):
                 scored = self.scores(detector, attack, trained_on=trained_on)
                 rows = scored and scored.judged(stratum=Stratum.SUCCESS, negatives=Negatives.MATCHED)
                 if rows and has_both(rows):
