@@ -1,6 +1,7 @@
 """The benchmark against closed forms, on a network of one linear layer and attacks made by hand."""
 
 import dataclasses
+import itertools
 
 import keras
 import numpy as np
@@ -326,6 +327,27 @@ def test_left_out_attacks_and_families_are_not_learnt_from(benchmark_):
     table = benchmark_.run([LEARNT], trained_on=list(TrainedOn)[1:], attacks=["brighten", "more"], wanted=("roc_auc",))
     assert (table["detector"] == "learnt").sum() == 2 * 5
     assert set(table["attack"]) == {"brighten", "more"}
+
+
+def test_each_attack_is_learnt_from_and_judged_by_every_other(build):
+    benchmark = build()
+    table = benchmark.cross([LEARNT, MEAN], wanted=("roc_auc", "tpr_at_fpr_0.05"))
+    names = ["brighten", "more", "other"]
+    assert set(table["detector"]) == {"learnt"}  # the mean learns nothing
+    cells = table[table["metric"] == "roc_auc"].set_index(["learnt_from", "attack"])["estimate"]
+    assert sorted(cells.index) == sorted(itertools.product(names, names))
+    own = benchmark.run([LEARNT], wanted=("roc_auc",))
+    for name in names:
+        assert cells[name, name] == pick(own, detector="learnt", attack=name)
+    case = Case("brighten", CORRECTED, CORRECTED.condition, TrainedOn.ATTACK, "other")
+    head = benchmark.heads.fitted(LEARNT, case, 0)
+    judged = benchmark.scores(LEARNT, "brighten", learnt_from="other").judged(stratum="success", negatives="matched")
+    mean = benchmark.measured(LENS, "brighten", CORRECTED.condition)["mean"]
+    assert (
+        head.weights_[0]
+        == benchmark.heads.fitted(LEARNT, dataclasses.replace(case, attack="other", learnt_from=""), 0).weights_[0]
+    )
+    assert set(judged["scores"][0]) <= set(head.score(mean.to_frame()))
 
 
 def test_heads_of_another_data_set_judge_as_they_learnt_there(build):

@@ -200,10 +200,16 @@ class Benchmark:
         protocol: Protocol = CORRECTED,
         condition: Condition | None = None,
         trained_on: TrainedOn = TrainedOn.ATTACK,
+        learnt_from: str = "",
     ) -> Scored | None:
-        """A detector's scores of one attack's images; None where there are too few successes to fit it."""
-        trained_on = trained_on if detector.head.learns else TrainedOn.NOTHING
-        case = Case(attack, protocol, condition or protocol.condition, trained_on)
+        """A detector's scores of one attack's images; None where there are too few successes to fit it.
+
+        Args:
+            learnt_from: the one attack set that a head that learns is fitted to, whatever `trained_on` says.
+        """
+        if not detector.head.learns:
+            trained_on, learnt_from = TrainedOn.NOTHING, ""
+        case = Case(attack, protocol, condition or protocol.condition, trained_on, learnt_from)
         return self._once(("scores", id(detector), case), lambda: self._scored(detector, case))
 
     def _scored(self, detector: Detector, case: Case) -> Scored | None:
@@ -316,11 +322,41 @@ class Benchmark:
                         rows += self._rows(detector, Case(attack, protocol, condition, learnt), words, wanted)
         return LONG_TABLE.validate(pd.DataFrame(rows, columns=list(LONG_TABLE.columns)))
 
+    def cross(
+        self,
+        detectors: Sequence[Detector],
+        *,
+        protocol: Protocol = CORRECTED,
+        attacks: Sequence[str] | None = None,
+        wanted: Sequence[str] = (BAR,),
+    ) -> pd.DataFrame:
+        """Each detector that learns, fitted to one attack set and judged on another, for every pair of them.
+
+        Strengths of an attack are attack sets of their own. Test images are the same in every cell, so that nothing is
+        judged on an image that its head learnt from.
+
+        Args:
+            detectors: those that learn from no attack are passed over; attacks, wanted: as in `run`.
+        Returns:
+            A row a detector, attack learnt from, attack judged and metric: learnt_from, and the columns of
+            `LONG_TABLE` without trained_on.
+        """
+        attacks = list(attacks or self.attack_sets)
+        words = {"stratum": [protocol.positives], "negatives": [protocol.negatives]}
+        rows = []
+        learning = [each for each in detectors if each.head.learns]
+        pairs = [*itertools.product(learning, attacks, attacks)]
+        for detector, learnt_from, attack in progress(pairs, description="train × test attack", unit="pair"):
+            case = Case(attack, protocol, protocol.condition, TrainedOn.ATTACK, learnt_from)
+            rows += [{"learnt_from": learnt_from, **row} for row in self._rows(detector, case, words, wanted)]
+        columns = ["learnt_from", *LONG_TABLE.columns]
+        return pd.DataFrame(rows, columns=columns).drop(columns="trained_on")
+
     def _rows(
         self, detector: Detector, case: Case, words: Mapping[str, Sequence], wanted: Sequence[str]
     ) -> Iterator[dict[str, Any]]:
         """The table's rows of one detector in one case."""
-        about = {"protocol": case.protocol, "condition": case.condition, "trained_on": case.trained_on}
+        about = {name: getattr(case, name) for name in ("protocol", "condition", "trained_on", "learnt_from")}
         scored, learns = self.scores(detector, case.attack, **about), detector.head.learns
         baseline = self.best_baseline(case.attack, **about) if ABOVE_BASELINE in wanted else None
         bar = None if baseline is None else self.scores(baseline, case.attack, **about)
