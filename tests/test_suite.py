@@ -136,6 +136,13 @@ def test_a_second_suite_measures_nothing_again(made, monkeypatch):
     )
     assert {"mine", "fgsm 77/255"} < {row["attack"] for row in written["energy"]["results"]}
     assert all(entry["seconds_per_1000"] > 0 for entry in written.values())
+    cells = pd.read_parquet(made.bench.folder / "benchmark" / "crossed.parquet").set_index(["learnt_from", "attack"])
+    assert len(cells) == len(made.attack_sets) ** 2
+    learnt = query(
+        made.table, detector="one lens a family, logistic", trained_on="the attack", metric="tpr_at_fpr_0.05"
+    )
+    for attack, estimate in zip(learnt["attack"], learnt["estimate"], strict=True):
+        assert cells.loc[(attack, attack), "estimate"] == estimate
     margins = {row["attack"]: row["margin"] for row in written["energy"]["results"]}
     assert (margins["deepfool, margin 5"], margins["fgsm 77/255"]) == (5, None)
     monkeypatch.setattr(
@@ -166,7 +173,7 @@ def test_an_attack_that_never_succeeds_leaves_no_row_of_what_is_caught():
     def scores(_, attack, **__):
         return SimpleNamespace(judged=lambda **__: judged[attack])
 
-    own = SimpleNamespace(attack_sets=judged, baselines=[], scores=scores)
+    own = SimpleNamespace(attack_sets=judged, scores=scores, _entrants=lambda detectors, _: detectors)
     about = {"trained_on": "all but its family"}
     caught = Benchmark.caught(own, [SimpleNamespace(name="energy")], **about)  # pyright: ignore[reportArgumentType]
     assert set(caught["attack"]) == {"fgsm"}

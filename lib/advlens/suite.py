@@ -122,6 +122,12 @@ def judge(benchmark: Benchmark, detectors: Sequence[Detector], *, images: Mappin
     )
 
 
+@artifact(version=1, libraries=("scikit-learn", "tensorflow"))
+def cross(benchmark: Benchmark, detectors: Sequence[Detector]) -> pd.DataFrame:
+    """`Benchmark.cross`, without the trivial baselines that it has none of."""
+    return benchmark.cross(detectors).drop(columns="baseline")
+
+
 @dataclass(frozen=True)
 class Sizes:
     """How much is done.
@@ -299,6 +305,12 @@ class Suite:
         return LONG_TABLE.validate(self._joined("table"))
 
     @cached_property
+    def crossed(self) -> pd.DataFrame:
+        """The regression on one lens a family, fitted to each attack and judged on every other: `Benchmark.cross`."""
+        about = {"benchmark": self.benchmark, "detectors": [self.fusions[f"{ONE_OF_EACH}, logistic"]]}
+        return self.bench.store.keep("benchmark.crossed", cross, **about)
+
+    @cached_property
     def alarms(self) -> pd.DataFrame:
         """Who flags normal images that are hard."""
         return pd.concat([each.alarms for each in self._judgements], ignore_index=True)
@@ -464,7 +476,8 @@ class Suite:
     def write(self) -> Path:
         """Writes the tables as Parquet, and the leaderboard's entries; returns the long table's file."""
         folder = self.bench.folder / "benchmark"
-        write_tables(folder, table=self.table, alarms=self.alarms, verdicts=self.verdicts, idle=self.idle)
+        own = {"table": self.table, "alarms": self.alarms, "verdicts": self.verdicts, "crossed": self.crossed}
+        write_tables(folder, **own, idle=self.idle)
         about = {"dataset": self.bench.data.name, "settings": self.about, "margins": self.margins}
         about |= {"unchanged": dict(self.idle.set_index("attack")["unchanged_8_bit"])}
         made = entries(self.table, self.alarms, **about, seconds=dict(self.seconds), caught=self.caught)
