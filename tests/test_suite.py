@@ -161,7 +161,7 @@ def test_a_second_suite_measures_nothing_again(made, monkeypatch):
     assert measured
     assert all("augmentation" in name for name in measured)
     judged = {name.rsplit("-", 1)[0] for name in added if name.startswith("benchmark.")}
-    joined = {f"benchmark.fused.all_lenses_{head}" for head in ("logistic", "boosting", "p-values")}
+    joined = {f"benchmark.fused.all_lenses_{head}" for head in suite.JOINED_BY}
     assert judged == {"benchmark.image.augmentation", *joined}
 
 

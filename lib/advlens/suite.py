@@ -27,7 +27,7 @@ from advlens.benchmark.samples import sources_of
 from advlens.benchmark.table import LONG_TABLE, transfer
 from advlens.closeness import bandwidth_of
 from advlens.datasets import stored_test_images
-from advlens.detectors import Boosting, Detector, Fisher, Head, Logistic, create
+from advlens.detectors import Averaged, Boosting, Detector, Deviations, Fisher, Head, Logistic, create
 from advlens.entries import entries, update_entries, with_attack, with_oblivious
 from advlens.lenses import Joined, Lens
 from advlens.networks import dropout_network
@@ -63,7 +63,10 @@ OF_A_FAMILY = {  # detector → its columns, one lens a family
     "feature_squeezing": ("largest",),
 }
 ONE_OF_EACH, ALL = "one lens a family", "all lenses"  # what fusions join
-JOINED_BY: Mapping[str, type[Head]] = {"logistic": Logistic, "boosting": Boosting, "p-values": Fisher}
+JOINED_BY: Mapping[str, type[Head]] = {
+    **{"logistic": Logistic, "boosting": Boosting, "p-values": Fisher},
+    **{"deviations": Deviations, "averaged": Averaged},
+}
 IN_NO_FUSION = ("shap_signature", "kd_bu", "art_input", "art_activation")  # too many columns, or in all six already
 NUMBERED = ("shap_signature",)  # columns that are numbers of one network's units, and mean nothing on another's
 OTHER_DATA = {"mnist": "fashion_mnist", "fashion_mnist": "mnist"}
@@ -245,7 +248,7 @@ class Suite:
 
     @cached_property
     def fusions(self) -> dict[str, Detector]:
-        """One lens a family, and all of them, joined by regression, by trees and by p-values."""
+        """One lens a family, and all of them, joined by each head of `JOINED_BY`."""
         return self.fused(DETECTORS, title=ALL)
 
     def fused(self, names: Collection[str], *, title: str) -> dict[str, Detector]:
