@@ -27,10 +27,12 @@ from advlens.benchmark import (
     evaluate,
     leaderboard,
     pivot,
+    query,
     transfer,
+    worst_first,
 )
 from advlens.benchmark.fitting import Case
-from advlens.benchmark.judging import threshold_scores, with_verdicts
+from advlens.benchmark.judging import threshold_scores, ties, with_verdicts
 from advlens.benchmark.samples import chosen_rows
 from advlens.classifier import Classifier
 from advlens.detectors import Detector, Logistic, Sign
@@ -430,6 +432,45 @@ def test_observed_rates_are_of_correct_clean_all_clean_and_noisy_images(benchmar
         share = (scores[rows] > threshold).mean()
         assert pick(table, metric=f"observed_fpr_0.05 on {kind}", detector="mean", attack="more") == share
     assert not (scored.clean["predicted"] == scored.clean["label"]).all()
+
+
+def test_an_alarm_is_the_share_above_the_threshold_that_clean_images_give(benchmark_, images):
+    alarms = benchmark_.alarms([MEAN], {"paler": images[:60] + np.float32(0.1), "darker": images[:60] / 2})
+    clean = np.sort(images[benchmark_.threshold_source].mean(axis=(1, 2, 3), dtype=np.float64))
+    threshold = clean[-1 - int(0.05 * len(clean))]
+    means = images[:60].mean(axis=(1, 2, 3), dtype=np.float64)
+    cells = alarms[alarms["detector"] == "mean"].set_index("kind")
+    assert cells.loc["paler", "estimate"] == (means + 0.1 > threshold).mean() > 0.05
+    assert cells.loc["darker", "estimate"] == (means / 2 > threshold).mean() < 0.05
+    assert (cells["n"] == 60).all()
+    assert set(alarms["detector"]) == {"mean", "oriented", "random"}
+
+
+def test_worst_first_has_the_observed_rate_and_what_an_attack_left_unchanged(benchmark_, table):
+    unchanged = {"brighten": 0.25, "more": 0.0, "other": 0.5}
+    shown = worst_first(table, "mean", unchanged=unchanged).set_index("attack")
+    assert shown["unchanged"].to_dict() == unchanged
+    assert "unchanged" not in worst_first(table, "mean")
+    scored = benchmark_.scores(MEAN, "more")
+    judged = scored.judged(stratum="success", negatives="matched")
+    threshold = np.sort(scored.threshold_scores[0])[-1 - int(0.05 * len(scored.threshold_scores[0]))]
+    flagged = judged["scores"][0, ~judged["is_adversarial"]] > threshold
+    assert shown.loc["more", "observed_fpr"] == pytest.approx(flagged.mean())
+
+
+def test_a_leaderboard_averages_over_nothing_but_attacks(benchmark_):
+    learnt = ("the attack", "all but the attack", "all but its family")
+    table = benchmark_.run([LEARNT, MEAN, FLIPPED], trained_on=learnt).assign(n_positive=20)
+    board = leaderboard(table).set_index(["detector", "trained_on"])
+    assert {name for detector, name in board.index if detector == "learnt"} == set(learnt)
+    assert board.loc["mean"].index.tolist() == ["no attack"]
+    for (name, trained_on), row in board.iterrows():
+        own = query(table, detector=name, trained_on=trained_on, negatives="matched")
+        above = query(own, metric="tpr_at_fpr_0.05 above the best baseline")
+        assert row["tpr"] == query(own, metric="tpr_at_fpr_0.05")["estimate"].mean()
+        assert row["roc_auc"] == query(own, metric="roc_auc")["estimate"].mean()
+        assert row["ahead"] == (above["low"] > 0).sum() <= row["attacks"] == own["attack"].nunique()
+    assert leaderboard(table.assign(estimate=np.nan)).empty
 
 
 def test_evaluate_takes_functions_and_detectors_of_art(classifier, images):
