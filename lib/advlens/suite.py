@@ -350,6 +350,8 @@ class Suite:
         """
         benchmark = self.benchmark_of(self.attack_sets, store=None)
         table = benchmark.run([detector], trained_on=LEARNT, wanted=METRICS_ASKED)
+        if told := benchmark.said_of_ties(detector, trained_on=LEARNT):
+            warnings.warn(f"{detector.name}: {told}", stacklevel=2)
         return table, benchmark.alarms([detector], self.hard_images)
 
     def transferred(self, other: "Suite") -> pd.DataFrame:
