@@ -266,7 +266,7 @@ class AdaptiveSuite:
         clean = benchmark.clean_rows(detector, Condition.EIGHT_BIT, benchmark.threshold_source)
         made, thresholds = [], []
         for head in heads[:2]:
-            scores = scores_of([head], clean, name=detector.name)[0]
+            scores = scores_of([head], clean, name=detector.name, said=benchmark.said)[0]
             thresholds.append({fpr: metrics.threshold_at_fpr(scores, fpr) for fpr in EVASION})
             about = {"columns": detector.columns, "name": detector.name, "family": detector.family}
             made.append(Detector(detector.lens, head, **about).commit(scores, fpr=NOMINAL_FPR))
@@ -429,8 +429,9 @@ class AdaptiveSuite:
 
     def _scores(self, own: Defender, attack: str, attacked: Array) -> Array:
         """(n,) of attacked images, whose measurements are kept under the attack's name."""
-        measured = self.suite.benchmark.measurements.of_others(own.detector.lens, attack, attacked)
-        return scores_of([own.detector.head], measured[columns_of(own.detector)], name=own.detector.name)[0]
+        benchmark, detector = self.suite.benchmark, own.detector
+        measured = benchmark.measurements.of_others(detector.lens, attack, attacked)[columns_of(detector)]
+        return scores_of([detector.head], measured, name=detector.name, said=benchmark.said)[0]
 
     def _fooled(self, attacked: Array, rows: Array | slice = slice(None)) -> Array:
         return self.classifier.predict(attacked).argmax(axis=1) != self.labels[rows]

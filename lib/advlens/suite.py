@@ -353,6 +353,8 @@ class Suite:
         """
         benchmark = self.benchmark_of(self.attack_sets, store=None)
         table = benchmark.run([detector], trained_on=LEARNT, wanted=METRICS_ASKED)
+        if told := benchmark.said_of_ties(detector, trained_on=LEARNT):
+            warnings.warn(f"{detector.name}: {told}", stacklevel=2)
         return table, benchmark.alarms([detector], self.hard_images)
 
     def transferred(self, other: "Suite") -> pd.DataFrame:
@@ -436,6 +438,16 @@ class Suite:
             if BY_MARGIN.get(name) in about
         }
 
+    @property
+    def every_attack(self) -> set[str]:
+        """The attacks of suites of all sizes on this data set."""
+        return set(settings(self.bench.data.name, len(MARGINS)))
+
+    @property
+    def unchanged(self) -> dict[str, float]:
+        """Attack → the share of images that it left as they were, in 8 bits."""
+        return dict(self.idle.set_index("attack")["unchanged_8_bit"])
+
     def rescore(self, name: str, attacked: Array, source: Array) -> pd.DataFrame:
         """The long table of images that somebody else attacked, by detectors that did not learn from them.
 
@@ -448,7 +460,7 @@ class Suite:
         data, classifier = self.bench.data, self.classifier
         attacked = checked_images(attacked, shape=classifier.input_shape)
         source = checked_indices(source, n=len(attacked), name="source")
-        if name in self.settings:
+        if name in self.every_attack:
             raise ValueError(f"an attack is called {name!r} already: choose another name")
         if source.min() < 0 or source.max() >= len(data.test_labels) or len(np.unique(source)) < len(source):
             raise ValueError(f"source must hold different places of 0 to {len(data.test_labels) - 1}")
@@ -482,9 +494,9 @@ class Suite:
         own = {"table": self.table, "alarms": self.alarms, "verdicts": self.verdicts, "crossed": self.crossed}
         write_tables(folder, **own, idle=self.idle)
         about = {"dataset": self.bench.data.name, "settings": self.about, "margins": self.margins}
-        about |= {"unchanged": dict(self.idle.set_index("attack")["unchanged_8_bit"])}
-        made = entries(self.table, self.alarms, **about, seconds=dict(self.seconds), caught=self.caught)
-        update_entries(folder / "entries", partial(with_oblivious, made))
+        about |= {"unchanged": self.unchanged, "seconds": dict(self.seconds), "caught": self.caught}
+        made = entries(self.table, self.alarms, **about)
+        update_entries(folder / "entries", partial(with_oblivious, made, of_suite=self.every_attack))
         return folder / "table.parquet"
 
 
