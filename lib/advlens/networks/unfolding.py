@@ -22,6 +22,7 @@ Range = tuple[float | Sequence[float], float | Sequence[float]]
 IDLE = (layers.Dropout, layers.GaussianNoise, layers.GaussianDropout, layers.AlphaDropout, layers.Identity)
 HEADS = ("softmax", "sigmoid")
 MEAN_OF_PASSES = "mean_of_passes"  # the last layer of what `averaged` makes
+MOST_OFF = 0.02  # of the largest value, by which outputs differ that should be the same: half precision errs by less
 
 
 def unfolded(network: keras.Model, *, input_range: Range | None = None, bgr: bool = False) -> keras.Model:
@@ -29,14 +30,16 @@ def unfolded(network: keras.Model, *, input_range: Range | None = None, bgr: boo
 
     One output z, with or without its sigmoid, becomes the logits (0, z) of classes 0 and 1. Random augmentation, the
     identity in evaluation, is left out. A warning says what is cut off and left out. Layers of a network inside are
-    copies, the others are shared with `network`. A subclassed Model becomes one layer, once it was called.
+    copies, unless one computes something else; the others are shared with `network`. A subclassed Model becomes one
+    layer, once it was called.
 
     Args:
         input_range: what the network takes for 0 and 1, numbers or one a channel in the network's own order: (0, 255),
             (−1, 1), or −mean/std and (1 − mean)/std; None for [0, 1].
         bgr: whether the network takes the channels of colour images in reverse order.
     Raises:
-        ValueError: for a range that is none, or `bgr` of other than three channels.
+        ValueError: for a range that is none, `bgr` of other than three channels, or a network that computes something
+            else once it is flat.
     """
     network = _with_graph(network)
     graph = _graph(network)
@@ -46,7 +49,11 @@ def unfolded(network: keras.Model, *, input_range: Range | None = None, bgr: boo
         return network
     image: Any = keras.Input(graph.inputs[0].shape[1:], name="image")
     flattening = _Flattening()
-    output, said = flattening.logits(flattening.run(graph, _scaled(image, input_range, bgr, flattening.reversed), ""))
+    given = _scaled(image, input_range, bgr, flattening.reversed)
+    found = flattening.run(graph, given, "")
+    if None not in image.shape[1:]:
+        _check_same(network, keras.Model(image, given), keras.Model(given, found), bgr=bgr)
+    output, said = flattening.logits(found)
     if flattening.left_out:
         said = [*said, f"is taken without {', '.join(flattening.left_out)}, which act in training alone"]
     if said:
@@ -107,6 +114,12 @@ class _Flattening:
         if is_new and layer is not operation and type(layer) is type(operation) and isinstance(layer, layers.Layer):
             weights = operation.get_weights()
             layer.set_weights([weights[0][:, :, ::-1], *weights[1:]] if kernel_reversed else weights)
+            if isinstance(layer, layers.Normalization):
+                layer.finalize_state()  # it computes by numbers that are no weights
+            if not kernel_reversed and not _computes_the_same(layer, operation, args, options):
+                self.names.pop(layer.name, None)
+                layer = self._layers[key] = operation  # shared, as its configuration does not hold all that it is
+                made = layer(*args, **options)
         if isinstance(made, Tensor):
             self._made[id(made)] = layer, args[0], made
             if is_reversed and isinstance(operation, layers.ZeroPadding2D):
@@ -147,6 +160,43 @@ class _Flattening:
     def _maker(self, tensor: Tensor) -> tuple[Any, Tensor, Tensor]:
         """The layer or operator that made a tensor, what it made it of, and the tensor."""
         return self._made.get(id(tensor), (None, tensor, tensor))
+
+
+def _computes_the_same(layer: Any, operation: Any, args: tuple, options: dict[str, Any]) -> bool:
+    """Whether a copy gives what its original gives, for random values; yes where that is random itself."""
+    rng = np.random.default_rng(0)
+
+    def values(given: Any) -> Any:
+        return rng.random((2, *given.shape[1:]), np.float32).astype(given.dtype) if isinstance(given, Tensor) else given
+
+    if any(isinstance(each, Tensor) and None in each.shape[1:] for each in keras.tree.flatten((args, options))):
+        return True  # of no fixed size: nothing to try it on
+    args, options = (keras.tree.map_structure(values, each) for each in (args, options))  # pyright: ignore
+    expected, again = operation(*args, **options), operation(*args, **options)
+    return not _close(expected, again) or _close(expected, layer(*args, **options))
+
+
+def _check_same(network: keras.Model, scaled: keras.Model, flat: keras.Model, *, bgr: bool) -> None:
+    """Stops where a network gives other outputs than `flat`, which was made of it, for images through `scaled`."""
+    given = np.asarray(scaled(np.random.default_rng(0).random((2, *scaled.input_shape[1:]), np.float32)))
+    dtype = network.inputs[0].dtype
+    given = given if "float" in dtype else np.rint(given)
+    taken = given[..., ::-1] if bgr else given
+    expected, again = (network(keras.ops.convert_to_tensor(taken, dtype), training=False) for _ in range(2))
+    if _close(expected, again) and not _close(expected, flat(given, training=False)):
+        raise ValueError(
+            f"network {network.name!r} gives other outputs than its layers do, one after the other: a network inside "
+            "it computes more than these (as by a call of its own); make that a Layer"
+        )
+
+
+def _close(expected: Any, found: Any) -> bool:
+    """Whether outputs differ by at most `MOST_OFF` of their largest value; NaN and infinity are never other values."""
+    for one, other in zip(*(keras.tree.flatten(each) for each in (expected, found)), strict=True):
+        one, other = (np.asarray(each, np.float64) for each in (one, other))
+        if one.shape != other.shape or (np.abs(one - other) > MOST_OFF * np.abs(one).max()).any():
+            return False
+    return True
 
 
 def _linear(layer: Any, source: Tensor, end: Tensor, *, is_fused: bool, is_binary: bool) -> Tensor:
