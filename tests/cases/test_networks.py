@@ -324,6 +324,33 @@ def test_a_network_that_can_t_be_unfolded_truly_is_refused(options, images):
         Classifier(given, **options)
 
 
+@pytest.fixture
+def half_precision():
+    """Layers that are made here compute in 16 bits."""
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    yield
+    keras.mixed_precision.set_global_policy("float32")
+
+
+@pytest.mark.parametrize("first", [[], [layers.Rescaling(2.0, dtype="mixed_float16")]])
+def test_a_network_in_half_precision_gives_float32_and_is_guarded(first, images, half_precision):
+    given = network(layers.Dense(5), first=first)
+    classifier = Classifier(given, input_range=(0, 2))
+    activations = classifier.layer_activations(images, ["conv1", "hidden"])
+    logits = classifier.predict(images)
+    for found in (logits, classifier.logits(images), classifier.features(images), *activations.values()):
+        assert found.dtype == np.float32
+    np.testing.assert_allclose(logits, keras_outputs(given, 2 * images), atol=0.01)
+    labels = logits.argmax(axis=1)
+    assert np.abs(craft("pgd", classifier, images[:4], labels[:4], eps=0.1).adversarial - images[:4]).max() > 0.05
+    assert np.abs(explain(classifier, images[:2], method="lrp.epsilon", engine="native")).max() > 0
+    probabilities = MonteCarloDropout(classifier.model, passes=3).probabilities(images)
+    np.testing.assert_allclose(probabilities.sum(axis=-1), 1, atol=1e-5)
+    made = guard.fit(classifier, np.concatenate([images, images[:, ::-1], 1 - images]), fpr=0.2)
+    assert made.card["lenses_left_out"] == {}
+    assert np.isfinite(made.screen(images[:4])["score"]).all()
+
+
 class Subclassed(keras.Model):
     def __init__(self):
         super().__init__(name="subclassed")

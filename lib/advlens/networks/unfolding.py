@@ -26,7 +26,7 @@ MOST_OFF = 0.02  # of the largest value, by which outputs differ that should be 
 
 
 def unfolded(network: keras.Model, *, input_range: Range | None = None, bgr: bool = False) -> keras.Model:
-    """The network as a flat functional one, (n, h, w, channels) in [0, 1] → (n, c) logits; itself where it is one.
+    """The network as a flat functional one, (n, h, w, channels) in [0, 1] → (n, c) float32 logits; itself if it is one.
 
     One output z, with or without its sigmoid, becomes the logits (0, z) of classes 0 and 1. Random augmentation, the
     identity in evaluation, is left out. A warning says what is cut off and left out. Layers of a network inside are
@@ -56,6 +56,8 @@ def unfolded(network: keras.Model, *, input_range: Range | None = None, bgr: boo
     output, said = flattening.logits(found)
     if flattening.left_out:
         said = [*said, f"is taken without {', '.join(flattening.left_out)}, which act in training alone"]
+    if output.dtype != "float32":
+        output = layers.Identity(dtype="float32", name="as_float32")(output)
     if said:
         warnings.warn(f"network {network.name!r} {' and '.join(said)}", stacklevel=1)  # here: once, whoever asks
     flat = keras.Model(image, output, name=network.name)
@@ -67,7 +69,7 @@ def averaged(network: keras.Model, passes: int) -> keras.Model:
     """A flat network with random layers as one whose logits are the mean of that many passes through these layers."""
     graph, image = _graph(network), keras.Input(network.inputs[0].shape[1:], name="image")
     logits = [keras.tree.flatten(graph._run_through_graph(image))[0] for _ in range(passes)]
-    made = keras.Model(image, layers.Average(name=MEAN_OF_PASSES)(logits), name=network.name)
+    made = keras.Model(image, layers.Average(name=MEAN_OF_PASSES, dtype="float32")(logits), name=network.name)
     setattr(made, FULL_NAMES, getattr(network, FULL_NAMES, {}))
     return made
 
@@ -208,7 +210,7 @@ def _linear(layer: Any, source: Tensor, end: Tensor, *, is_fused: bool, is_binar
     if changed:
         end = _made_by(type(layer), {**layer.get_config(), **changed}, source, weights)
     if is_binary and end.shape[1:] == (1,):
-        both = {"units": 2, "use_bias": False, "trainable": False, "name": "both_classes"}
+        both = {"units": 2, "use_bias": False, "trainable": False, "name": "both_classes", "dtype": "float32"}
         end = _made_by(layers.Dense, both, end, [np.array([[0.0, 1.0]], np.float32)])
     return end
 
@@ -254,6 +256,7 @@ def _is_flat(network: keras.Model, graph: Any) -> bool:
         and graph.inputs[0].dtype == "float32"
         and not isinstance(output, dict)
         and graph.outputs[0].shape[1:] != (1,)
+        and graph.outputs[0].dtype == "float32"
         and not isinstance(last, IDLE)
         and _activation(last) not in HEADS
     )
@@ -300,8 +303,8 @@ def _rescaling(scale: Array, offset: Array, name: str = "input_range") -> layers
     """x ↦ scale · x + offset with numbers, or one a channel."""
     scale, offset = np.broadcast_arrays(np.ravel(scale), np.ravel(offset))
     if len(set(scale)) == len(set(offset)) == 1:
-        return layers.Rescaling(float(scale[0]), float(offset[0]), name=name)
-    return layers.Rescaling(scale.tolist(), offset.tolist(), name=name)
+        return layers.Rescaling(float(scale[0]), float(offset[0]), name=name, dtype="float32")
+    return layers.Rescaling(scale.tolist(), offset.tolist(), name=name, dtype="float32")
 
 
 def _as_layer(operation: Any, args: tuple) -> layers.Layer | None:
@@ -316,10 +319,10 @@ def _as_layer(operation: Any, args: tuple) -> layers.Layer | None:
     if isinstance(operation, layers.Layer):
         return None
     if kind == "Relu":
-        return layers.ReLU()
+        return layers.ReLU(dtype="float32")
     tensors = [each for each in args if isinstance(each, Tensor)]
     if kind == "Add" and len(args) == len(tensors) == 2 and tensors[0].shape == tensors[1].shape:
-        return layers.Add()
+        return layers.Add(dtype="float32")
     if len(args) != 2 or len(tensors) != 1:
         return None
     comes_first = isinstance(args[0], Tensor)
