@@ -314,7 +314,12 @@ def _float32(values: Array) -> Array:
 
 
 def _compiled(network: keras.Model) -> Callable:
-    return tf.function(lambda x: network(x, training=False), reduce_retracing=True)
+    """A network of one output or several as a compiled function; layers of half precision give float32, too."""
+
+    def call(x: tf.Tensor) -> Any:
+        return tf.nest.map_structure(lambda output: tf.cast(output, tf.float32), network(x, training=False))
+
+    return tf.function(call, reduce_retracing=True)
 
 
 def _checked_outputs(network: keras.Model, input_shape: tuple[int, ...], *, may_differ: bool) -> keras.Model:

@@ -278,6 +278,79 @@ def test_operators_and_normalisations_become_layers(images):
         explain(network(layers.Dense(5), first=[layers.Resizing(9, 9)]), images)
 
 
+@pytest.mark.parametrize("about", [{"axis": (1, 2, 3)}, {"invert": True}, {}])
+def test_a_normalisation_inside_a_network_keeps_its_numbers(about, images):
+    normalised = layers.Normalization(**about)
+    normalised.adapt(images * 3)
+    inner = network(layers.Dense(5), first=[normalised])
+    given = keras.Sequential([layers.Input(SHAPE), inner])
+    np.testing.assert_allclose(Classifier(given).predict(images), keras_outputs(given, images), **CLOSE)
+
+
+class Forgetful(layers.Layer):
+    """Its configuration does not hold its factor, and it is no weight."""
+
+    def __init__(self, factor=1.0, **about):
+        super().__init__(**about)
+        self.factor = factor
+
+    def call(self, x):
+        return x * self.factor
+
+    def get_config(self):
+        return {"name": self.name}
+
+
+class Tripled(keras.Sequential):
+    """Computes more than its layers do."""
+
+    def call(self, x, training=None):
+        return 3 * super().call(x, training=training)
+
+
+def test_a_layer_inside_whose_copy_would_be_another_is_not_copied(images):
+    inner = network(layers.Dense(5), first=[Forgetful(0.3, name="factor")])
+    given = keras.Sequential([layers.Input(SHAPE), inner])
+    classifier = Classifier(given)
+    np.testing.assert_allclose(classifier.predict(images), keras_outputs(given, images), **CLOSE)
+    assert list(classifier.layer_activations(images, ["factor", "mine/conv1"])) == ["factor", "mine/conv1"]
+
+
+@pytest.mark.parametrize("options", [{}, {"input_range": (0, 255)}, {"bgr": True}])
+def test_a_network_that_can_t_be_unfolded_truly_is_refused(options, images):
+    inner = Tripled([layers.Input(SHAPE), layers.Conv2D(3, 3)], name="inner")
+    given = keras.Sequential([layers.Input(SHAPE), inner, layers.Flatten(), layers.Dense(5)], name="outer")
+    with pytest.raises(ValueError, match="'outer' gives other outputs than its layers do"):
+        Classifier(given, **options)
+
+
+@pytest.fixture
+def half_precision():
+    """Layers that are made here compute in 16 bits."""
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    yield
+    keras.mixed_precision.set_global_policy("float32")
+
+
+@pytest.mark.parametrize("first", [[], [layers.Rescaling(2.0, dtype="mixed_float16")]])
+def test_a_network_in_half_precision_gives_float32_and_is_guarded(first, images, half_precision):
+    given = network(layers.Dense(5), first=first)
+    classifier = Classifier(given, input_range=(0, 2))
+    activations = classifier.layer_activations(images, ["conv1", "hidden"])
+    logits = classifier.predict(images)
+    for found in (logits, classifier.logits(images), classifier.features(images), *activations.values()):
+        assert found.dtype == np.float32
+    np.testing.assert_allclose(logits, keras_outputs(given, 2 * images), atol=0.01)
+    labels = logits.argmax(axis=1)
+    assert np.abs(craft("pgd", classifier, images[:4], labels[:4], eps=0.1).adversarial - images[:4]).max() > 0.05
+    assert np.abs(explain(classifier, images[:2], method="lrp.epsilon", engine="native")).max() > 0
+    probabilities = MonteCarloDropout(classifier.model, passes=3).probabilities(images)
+    np.testing.assert_allclose(probabilities.sum(axis=-1), 1, atol=1e-5)
+    made = guard.fit(classifier, np.concatenate([images, images[:, ::-1], 1 - images]), fpr=0.2)
+    assert made.card["lenses_left_out"] == {}
+    assert np.isfinite(made.screen(images[:4])["score"]).all()
+
+
 class Subclassed(keras.Model):
     def __init__(self):
         super().__init__(name="subclassed")
@@ -392,6 +465,17 @@ REFUSED = {
         "layers c take the channels first: build them with channels_last",
     ),
     "two outputs": (lambda: by_operators(lambda x: {"a": x, "b": 2 * x}), "one input and one output, got 1 and 2"),
+    "any size": (
+        lambda: keras.Sequential(
+            [
+                layers.Input((None, None, 3)),
+                keras.Sequential([layers.Conv2D(2, 3)]),
+                layers.GlobalAveragePooling2D(),
+                layers.Dense(5),
+            ]
+        ),
+        r"must take images of a fixed \(h, w, channels\), got \(None, None, 3\)",
+    ),
     "no shape": (
         lambda: keras.Sequential([layers.Flatten(), layers.Dense(3)], name="raw"),
         "'raw' must be built: call it",

@@ -22,21 +22,24 @@ Range = tuple[float | Sequence[float], float | Sequence[float]]
 IDLE = (layers.Dropout, layers.GaussianNoise, layers.GaussianDropout, layers.AlphaDropout, layers.Identity)
 HEADS = ("softmax", "sigmoid")
 MEAN_OF_PASSES = "mean_of_passes"  # the last layer of what `averaged` makes
+MOST_OFF = 0.02  # of the largest value, by which outputs differ that should be the same: half precision errs by less
 
 
 def unfolded(network: keras.Model, *, input_range: Range | None = None, bgr: bool = False) -> keras.Model:
-    """The network as a flat functional one, (n, h, w, channels) in [0, 1] → (n, c) logits; itself where it is one.
+    """The network as a flat functional one, (n, h, w, channels) in [0, 1] → (n, c) float32 logits; itself if it is one.
 
     One output z, with or without its sigmoid, becomes the logits (0, z) of classes 0 and 1. Random augmentation, the
     identity in evaluation, is left out. A warning says what is cut off and left out. Layers of a network inside are
-    copies, the others are shared with `network`. A subclassed Model becomes one layer, once it was called.
+    copies, unless one computes something else; the others are shared with `network`. A subclassed Model becomes one
+    layer, once it was called.
 
     Args:
         input_range: what the network takes for 0 and 1, numbers or one a channel in the network's own order: (0, 255),
             (−1, 1), or −mean/std and (1 − mean)/std; None for [0, 1].
         bgr: whether the network takes the channels of colour images in reverse order.
     Raises:
-        ValueError: for a range that is none, or `bgr` of other than three channels.
+        ValueError: for a range that is none, `bgr` of other than three channels, or a network that computes something
+            else once it is flat.
     """
     network = _with_graph(network)
     graph = _graph(network)
@@ -46,9 +49,15 @@ def unfolded(network: keras.Model, *, input_range: Range | None = None, bgr: boo
         return network
     image: Any = keras.Input(graph.inputs[0].shape[1:], name="image")
     flattening = _Flattening()
-    output, said = flattening.logits(flattening.run(graph, _scaled(image, input_range, bgr, flattening.reversed), ""))
+    given = _scaled(image, input_range, bgr, flattening.reversed)
+    found = flattening.run(graph, given, "")
+    if None not in image.shape[1:]:
+        _check_same(network, keras.Model(image, given), keras.Model(given, found), bgr=bgr)
+    output, said = flattening.logits(found)
     if flattening.left_out:
         said = [*said, f"is taken without {', '.join(flattening.left_out)}, which act in training alone"]
+    if output.dtype != "float32":
+        output = layers.Identity(dtype="float32", name="as_float32")(output)
     if said:
         warnings.warn(f"network {network.name!r} {' and '.join(said)}", stacklevel=1)  # here: once, whoever asks
     flat = keras.Model(image, output, name=network.name)
@@ -60,7 +69,7 @@ def averaged(network: keras.Model, passes: int) -> keras.Model:
     """A flat network with random layers as one whose logits are the mean of that many passes through these layers."""
     graph, image = _graph(network), keras.Input(network.inputs[0].shape[1:], name="image")
     logits = [keras.tree.flatten(graph._run_through_graph(image))[0] for _ in range(passes)]
-    made = keras.Model(image, layers.Average(name=MEAN_OF_PASSES)(logits), name=network.name)
+    made = keras.Model(image, layers.Average(name=MEAN_OF_PASSES, dtype="float32")(logits), name=network.name)
     setattr(made, FULL_NAMES, getattr(network, FULL_NAMES, {}))
     return made
 
@@ -107,6 +116,12 @@ class _Flattening:
         if is_new and layer is not operation and type(layer) is type(operation) and isinstance(layer, layers.Layer):
             weights = operation.get_weights()
             layer.set_weights([weights[0][:, :, ::-1], *weights[1:]] if kernel_reversed else weights)
+            if isinstance(layer, layers.Normalization):
+                layer.finalize_state()  # it computes by numbers that are no weights
+            if not kernel_reversed and not _computes_the_same(layer, operation, args, options):
+                self.names.pop(layer.name, None)
+                layer = self._layers[key] = operation  # shared, as its configuration does not hold all that it is
+                made = layer(*args, **options)
         if isinstance(made, Tensor):
             self._made[id(made)] = layer, args[0], made
             if is_reversed and isinstance(operation, layers.ZeroPadding2D):
@@ -149,6 +164,43 @@ class _Flattening:
         return self._made.get(id(tensor), (None, tensor, tensor))
 
 
+def _computes_the_same(layer: Any, operation: Any, args: tuple, options: dict[str, Any]) -> bool:
+    """Whether a copy gives what its original gives, for random values; yes where that is random itself."""
+    rng = np.random.default_rng(0)
+
+    def values(given: Any) -> Any:
+        return rng.random((2, *given.shape[1:]), np.float32).astype(given.dtype) if isinstance(given, Tensor) else given
+
+    if any(isinstance(each, Tensor) and None in each.shape[1:] for each in keras.tree.flatten((args, options))):
+        return True  # of no fixed size: nothing to try it on
+    args, options = (keras.tree.map_structure(values, each) for each in (args, options))  # pyright: ignore
+    expected, again = operation(*args, **options), operation(*args, **options)
+    return not _close(expected, again) or _close(expected, layer(*args, **options))
+
+
+def _check_same(network: keras.Model, scaled: keras.Model, flat: keras.Model, *, bgr: bool) -> None:
+    """Stops where a network gives other outputs than `flat`, which was made of it, for images through `scaled`."""
+    given = np.asarray(scaled(np.random.default_rng(0).random((2, *scaled.input_shape[1:]), np.float32)))
+    dtype = network.inputs[0].dtype
+    given = given if "float" in dtype else np.rint(given)
+    taken = given[..., ::-1] if bgr else given
+    expected, again = (network(keras.ops.convert_to_tensor(taken, dtype), training=False) for _ in range(2))
+    if _close(expected, again) and not _close(expected, flat(given, training=False)):
+        raise ValueError(
+            f"network {network.name!r} gives other outputs than its layers do, one after the other: a network inside "
+            "it computes more than these (as by a call of its own); make that a Layer"
+        )
+
+
+def _close(expected: Any, found: Any) -> bool:
+    """Whether outputs differ by at most `MOST_OFF` of their largest value; NaN and infinity are never other values."""
+    for one, other in zip(*(keras.tree.flatten(each) for each in (expected, found)), strict=True):
+        one, other = (np.asarray(each, np.float64) for each in (one, other))
+        if one.shape != other.shape or (np.abs(one - other) > MOST_OFF * np.abs(one).max()).any():
+            return False
+    return True
+
+
 def _linear(layer: Any, source: Tensor, end: Tensor, *, is_fused: bool, is_binary: bool) -> Tensor:
     """`end`, which the layer makes of `source`, without the activation if fused, and (0, z) for a binary z."""
     changed: dict[str, Any] = {"activation": "linear"} if is_fused else {}
@@ -158,7 +210,7 @@ def _linear(layer: Any, source: Tensor, end: Tensor, *, is_fused: bool, is_binar
     if changed:
         end = _made_by(type(layer), {**layer.get_config(), **changed}, source, weights)
     if is_binary and end.shape[1:] == (1,):
-        both = {"units": 2, "use_bias": False, "trainable": False, "name": "both_classes"}
+        both = {"units": 2, "use_bias": False, "trainable": False, "name": "both_classes", "dtype": "float32"}
         end = _made_by(layers.Dense, both, end, [np.array([[0.0, 1.0]], np.float32)])
     return end
 
@@ -204,6 +256,7 @@ def _is_flat(network: keras.Model, graph: Any) -> bool:
         and graph.inputs[0].dtype == "float32"
         and not isinstance(output, dict)
         and graph.outputs[0].shape[1:] != (1,)
+        and graph.outputs[0].dtype == "float32"
         and not isinstance(last, IDLE)
         and _activation(last) not in HEADS
     )
@@ -250,8 +303,8 @@ def _rescaling(scale: Array, offset: Array, name: str = "input_range") -> layers
     """x ↦ scale · x + offset with numbers, or one a channel."""
     scale, offset = np.broadcast_arrays(np.ravel(scale), np.ravel(offset))
     if len(set(scale)) == len(set(offset)) == 1:
-        return layers.Rescaling(float(scale[0]), float(offset[0]), name=name)
-    return layers.Rescaling(scale.tolist(), offset.tolist(), name=name)
+        return layers.Rescaling(float(scale[0]), float(offset[0]), name=name, dtype="float32")
+    return layers.Rescaling(scale.tolist(), offset.tolist(), name=name, dtype="float32")
 
 
 def _as_layer(operation: Any, args: tuple) -> layers.Layer | None:
@@ -266,10 +319,10 @@ def _as_layer(operation: Any, args: tuple) -> layers.Layer | None:
     if isinstance(operation, layers.Layer):
         return None
     if kind == "Relu":
-        return layers.ReLU()
+        return layers.ReLU(dtype="float32")
     tensors = [each for each in args if isinstance(each, Tensor)]
     if kind == "Add" and len(args) == len(tensors) == 2 and tensors[0].shape == tensors[1].shape:
-        return layers.Add()
+        return layers.Add(dtype="float32")
     if len(args) != 2 or len(tensors) != 1:
         return None
     comes_first = isinstance(args[0], Tensor)

@@ -315,7 +315,7 @@ class _Walk:
 
 
 def _call(operation: Any, arguments: tuple, output: int = 0) -> Callable[..., tf.Tensor]:
-    """The operation as a function of its tensors alone; of several outputs, the one of that number."""
+    """The operation as a function of its tensors alone, in single precision; of several outputs, that of the number."""
 
     def call(*tensors: tf.Tensor) -> tf.Tensor:
         left = iter(tensors)
@@ -325,7 +325,8 @@ def _call(operation: Any, arguments: tuple, output: int = 0) -> Callable[..., tf
         args, kwargs = filled
         if getattr(operation, "_call_has_training_arg", False):
             kwargs = kwargs | {"training": False}
-        return keras.tree.flatten(operation(*args, **kwargs))[output]
+        made = keras.tree.flatten(operation(*args, **kwargs))[output]
+        return tf.cast(made, tf.float32) if made.dtype.is_floating else made
 
     return call
 
