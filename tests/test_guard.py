@@ -117,13 +117,28 @@ def test_a_network_in_a_network_that_takes_0_to_255_comes_back_as_well(network, 
     pd.testing.assert_frame_equal(again.screen(digits[0][NEW][:50]), made.screen(digits[0][NEW][:50]))
 
 
-def test_nan_is_flagged_never_passed(fitted, digits, monkeypatch):
-    lens = fitted.lenses[2]
-    scores = lens.scores(digits[0][NEW][:4])
-    monkeypatch.setattr(lens, "scores", lambda images: np.where(np.arange(len(images)) == 1, np.nan, scores.min()))
-    table = fitted.screen(digits[0][NEW][:4])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_score_that_is_no_number_is_flagged_never_passed_counted_and_said(
+    value, fitted, digits, workplace, monkeypatch, capsys
+):
+    lens, images = fitted.lenses[2], digits[0][NEW][:4]
+    scores = lens.scores(images)
+    monkeypatch.setattr(lens, "scores", lambda images: np.where(np.arange(len(images)) == 1, value, scores.min()))
+    with pytest.warns(UserWarning, match="1 of 4 scores are NaN or infinite: these images are flagged"):
+        table = fitted.screen(images)
     assert table["flagged"].tolist() == [False, True, False, False]
-    assert np.isnan(table["score"]).tolist() == [False, True, False, False]
+    assert np.isnan(table["score"]).tolist() == np.isnan(fitted(images)).tolist() == [False, True, False, False]
+    assert table[f"{lens.name} p-value"][1] == table["p-value"][1] == 1 / (len(fitted.calibration) + 1)
+    said = (
+        "1 of 4 images is flagged: about 1 more than chance; of as many clean ones about 0.2 would be. Of 1 of them a"
+    )
+    assert said in write_report(fitted, images, table, workplace / "report", fpr=0.05).read_text()
+    monkeypatch.setattr(guard.Guard, "load", lambda folder: fitted)
+    np.savez("four.npz", x=images)
+    with pytest.warns(UserWarning, match="1 of 4 scores are NaN or infinite"):
+        assert cli.main(["screen", "guard", "four.npz", "--json"]) == 3
+    told = json.loads(capsys.readouterr().out)
+    assert (told["flagged"], told["broken_scores"]) == (1, 1)
 
 
 def test_lenses_that_do_not_work_are_left_out_and_say_why(digits):

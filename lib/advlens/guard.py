@@ -18,7 +18,7 @@ import advlens
 from advlens.arrays import Array, checked_images, checked_labels
 from advlens.classifier import RANGES, Classifier, WrongRange, as_classifier, asked, check_range
 from advlens.detectors import Detector, create, load, names
-from advlens.detectors.detector import digests
+from advlens.detectors.detector import are_broken, digests
 from advlens.lenses import DeepNeighbours
 from advlens.metrics import proportion
 from advlens.metrics.checks import checked_rate
@@ -84,7 +84,7 @@ class Guard:
         return pd.DataFrame({lens.name: lens.scores(images) for lens in bar})
 
     def __call__(self, images: Array) -> Array:
-        """(n,) combined scores, as `al.evaluate` wants them: higher = more adversarial, NaN where a lens gives NaN."""
+        """(n,) combined scores, as `al.evaluate` wants them: higher = more adversarial, NaN where one is not finite."""
         return self._combined(self.scores(images))[1]
 
     def screen(
@@ -97,7 +97,8 @@ class Guard:
             fpr: the share of clean images that may be flagged; by default the one that the guard was fitted for.
         Returns:
             A row an image: image, predicted, confidence (softmax), flagged, p-value and score of all lenses together,
-            strangest lens, and for each lens "<lens> score" and "<lens> p-value". NaN scores have the smallest p-value.
+            strangest lens, and for each lens "<lens> score" and "<lens> p-value". Where a lens's score is NaN or
+            infinite, the image is flagged, with the smallest p-value and the score NaN; a warning says how many are.
         Raises:
             ValueError: for other images, or a rate that so few calibration images can't promise.
         """
@@ -111,7 +112,7 @@ class Guard:
             "image": range(len(images)) if image_names is None else list(image_names),
             "predicted": probabilities.argmax(axis=1),
             "confidence": probabilities.max(axis=1),
-            "flagged": p_value <= fpr + ROUNDING,
+            "flagged": (p_value <= fpr + ROUNDING) | are_broken(combined),
             "p-value": p_value,
             "score": combined,
             "strangest lens": shares.idxmin(axis=1),
@@ -138,7 +139,8 @@ class Guard:
         return self.calibration.assign(**{FUSED: self._calibration_combined})
 
     def _combined(self, scores: pd.DataFrame) -> tuple[pd.DataFrame, Array]:
-        """(n, lenses) p-values and their (n,) combination, NaN where a score is."""
+        """(n, lenses) p-values, the smallest where a score is not finite, and their (n,) combination, there NaN."""
+        scores = scores.where(np.isfinite(scores))  # what is NaN ranks above all numbers
         shares = {name: p_values(scores[name].to_numpy(), self.calibration[name].to_numpy()) for name in scores}
         combined = -2 * np.log(np.stack(list(shares.values()))).sum(axis=0)
         return pd.DataFrame(shares), np.where(scores.isna().any(axis=1), np.nan, combined)

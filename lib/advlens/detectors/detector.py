@@ -154,11 +154,7 @@ class Detector(EvasionDetector):
         if self.threshold_ is None:
             raise RuntimeError("this detector has no threshold yet: call calibrate(clean_images, fpr=...) first")
         scores = self.scores(x)
-        broken = ~np.isfinite(scores)
-        if broken.any():
-            what = f"{broken.sum()} of {len(scores)} scores are NaN or infinite"
-            warnings.warn(f"{what}: these images are flagged", stacklevel=2)
-        flagged = (scores > self.threshold_) | broken
+        flagged = (scores > self.threshold_) | are_broken(scores)
         for row in np.flatnonzero(scores == self.threshold_) if self.tie_share_ else ():
             lot = stream(self.tie_seed, f"detector/tie/{_digest(np.asarray(x[row], np.float32)).hex()}")
             flagged[row] = lot.random() < self.tie_share_
@@ -199,6 +195,15 @@ class Detector(EvasionDetector):
 
     def __reduce__(self) -> Any:
         raise TypeError("a detector is not pickled: save(folder) writes plain files, detectors.load reads them")
+
+
+def are_broken(scores: Array) -> Array:
+    """(n,) whether each score is NaN or infinite: such images are flagged, and a warning says how many they are."""
+    broken = ~np.isfinite(scores)
+    if broken.any():
+        what = f"{broken.sum()} of {len(scores)} scores are NaN or infinite"
+        warnings.warn(f"{what}: these images are flagged", stacklevel=3)
+    return broken
 
 
 def digests(images: Array) -> set[bytes]:
