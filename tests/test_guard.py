@@ -102,6 +102,41 @@ def test_a_guard_comes_back_from_plain_files_with_the_same_scores(fitted, digits
         fitted.save(folder)
 
 
+def stop(*_, **__):
+    raise KeyboardInterrupt
+
+
+def test_a_stopped_screening_leaves_no_report_and_the_same_command_goes_on(workplace, fitted, monkeypatch, capsys):
+    fitted.save("guard")
+    command = ["screen", "guard", "new.npz"]
+    with monkeypatch.context() as patch:
+        patch.setattr("advlens.report._page", stop)
+        assert cli.main(command) == 130
+    assert "run the same command to go on" in capsys.readouterr().err
+    assert not {"report", ".partial-report"} & {path.name for path in workplace.iterdir()}
+    assert cli.main(command) == 3
+    assert {path.suffix for path in (workplace / "report").iterdir()} == {".html", ".csv", ".parquet"}
+
+
+@pytest.mark.parametrize("at", ["advlens.guard.write_part", "advlens.detectors.detector.write_part"])
+def test_saving_that_is_stopped_leaves_nothing(at, fitted, tmp_path, monkeypatch):
+    lens = fitted.lenses[fitted.card["lenses"].index("deep_knn")]
+    monkeypatch.setattr(at, stop)
+    with pytest.raises(KeyboardInterrupt):
+        fitted.save(tmp_path / "guard")
+    if "detectors" in at:
+        with pytest.raises(KeyboardInterrupt):
+            lens.save(tmp_path / "lens")
+    assert not list(tmp_path.iterdir())
+    monkeypatch.undo()
+    (tmp_path / ".partial-guard").mkdir()  # of a process that was killed
+    (tmp_path / ".partial-guard" / "half").touch()
+    assert sorted(path.name for path in fitted.save(tmp_path / "guard").iterdir()) == [
+        *("README.md", "calibration.csv", "card.json", "lenses", "network.keras")
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == ["guard"]
+
+
 def test_a_network_in_a_network_that_takes_0_to_255_comes_back_as_well(network, digits, workplace):
     inner = keras.Sequential([keras.Input((8, 8, 1)), *network.layers], name="inner")
     outer = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Rescaling(1 / 255), inner])

@@ -19,6 +19,7 @@ from advlens.arrays import Array, checked_images, checked_labels
 from advlens.classifier import RANGES, Classifier, WrongRange, as_classifier, asked, check_range
 from advlens.detectors import Detector, create, load, names
 from advlens.detectors.detector import are_broken, digests
+from advlens.folders import written_whole
 from advlens.lenses import DeepNeighbours
 from advlens.metrics import proportion
 from advlens.metrics.checks import checked_rate
@@ -26,7 +27,6 @@ from advlens.metrics.curves import ROUNDING
 from advlens.neighbours.conformal import p_values, p_values_among
 from advlens.networks.files import open_network
 from advlens.networks.parts import FULL_NAMES, weighted_layers
-from advlens.paths import check_new
 from advlens.progress import progress
 from advlens.random import stream
 from advlens.store.files import read_part, write_part
@@ -162,15 +162,14 @@ class Guard:
         Raises:
             FileExistsError: where the folder exists.
         """
-        folder = check_new(folder)
-        folder.mkdir(parents=True)
-        self.classifier.model.save(folder / NETWORK)
-        for name, lens in zip(self.card["lenses"], self.lenses, strict=True):
-            lens.save(folder / FOLDER / name)
-        write_part(folder, CALIBRATION, self.calibration)
-        (folder / "README.md").write_text(self.describe())
-        (folder / CARD).write_text(json.dumps(self.card, indent=1, ensure_ascii=False))
-        return folder
+        with written_whole(folder) as place:
+            self.classifier.model.save(place / NETWORK)
+            for name, lens in zip(self.card["lenses"], self.lenses, strict=True):
+                lens.save(place / FOLDER / name)
+            write_part(place, CALIBRATION, self.calibration)
+            (place / "README.md").write_text(self.describe())
+            (place / CARD).write_text(json.dumps(self.card, indent=1, ensure_ascii=False))
+        return Path(folder)
 
     @classmethod
     def load(cls, folder: str | Path, *, network: keras.Model | None = None) -> "Guard":

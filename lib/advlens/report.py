@@ -15,10 +15,10 @@ from advlens.arrays import Array
 from advlens.attacks.catalogue import find_attack
 from advlens.benchmark.benchmark import STRENGTHS
 from advlens.explanations import explain
+from advlens.folders import written_whole
 from advlens.guard import LOOKS_AT, Guard
 from advlens.image_files import eight_bit
 from advlens.metrics import MIN_POSITIVES
-from advlens.paths import check_new
 from advlens.plots import ATTACK_TITLES
 from advlens.templates import rendered
 
@@ -47,13 +47,11 @@ def write_report(
     Raises:
         FileExistsError: where the folder exists.
     """
-    folder = check_new(folder)
-    folder.mkdir(parents=True)
-    table.to_csv(folder / f"{TABLE}.csv", index=False)
-    table.to_parquet(folder / f"{TABLE}.parquet")
-    page = folder / PAGE
-    page.write_text(_page(guard, images, table, fpr=fpr, changes=changes))
-    return page
+    with written_whole(folder) as place:
+        table.to_csv(place / f"{TABLE}.csv", index=False)
+        table.to_parquet(place / f"{TABLE}.parquet")
+        (place / PAGE).write_text(_page(guard, images, table, fpr=fpr, changes=changes))
+    return Path(folder) / PAGE
 
 
 def in_words(table: pd.DataFrame, *, fpr: float) -> str:

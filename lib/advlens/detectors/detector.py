@@ -17,9 +17,9 @@ from advlens.arrays import Array, checked_images, checked_labels, checked_seed
 from advlens.classifier import check_range
 from advlens.detectors.differentiable import DifferentiableScore
 from advlens.detectors.heads import HEADS, Head
+from advlens.folders import written_whole
 from advlens.lenses import Lens
 from advlens.metrics import threshold_at_fpr, tie_share
-from advlens.paths import check_new
 from advlens.random import stream
 from advlens.store.files import read_part, write_part
 
@@ -181,17 +181,16 @@ class Detector(EvasionDetector):
         """
         if self.recipe is None:
             raise ValueError("only a detector that detectors.create made can be saved: load builds it by its name")
-        folder = check_new(folder)
-        folder.mkdir(parents=True)
-        if lens := self.lens.fitted():
-            write_part(folder, "lens", lens)
-        for name, part in self.head.fitted().items():
-            write_part(folder, f"head.{name}", part)
         about = {"recipe": self.recipe, "threshold": self.threshold_, "head": self.head.parameters()}
         about |= {"observed_fpr": getattr(self, "observed_fpr_", None), "head_kind": type(self.head).__name__}
         about |= {"tie_seed": self.tie_seed, "tie_share": self.tie_share_}
-        (folder / FILE).write_text(json.dumps(about, indent=1))
-        return folder
+        with written_whole(folder) as place:
+            if lens := self.lens.fitted():
+                write_part(place, "lens", lens)
+            for name, part in self.head.fitted().items():
+                write_part(place, f"head.{name}", part)
+            (place / FILE).write_text(json.dumps(about, indent=1))
+        return Path(folder)
 
     def __reduce__(self) -> Any:
         raise TypeError("a detector is not pickled: save(folder) writes plain files, detectors.load reads them")
