@@ -1,8 +1,10 @@
 """Guards: calibrated verdicts of several lenses, their files, their commands and their report."""
 
+import hashlib
 import json
 import re
 import shlex
+import zipfile
 from pathlib import Path
 
 import keras
@@ -18,6 +20,7 @@ from advlens import cli, guard
 from advlens.given_images import read_images
 from advlens.report import write_report
 
+TRAP = b'"module": "trap", "class_name": "Trap"'
 TRAIN, CLEAN, NEW = slice(0, 600), slice(600, 1300), slice(1300, None)
 
 
@@ -100,6 +103,39 @@ def test_a_guard_comes_back_from_plain_files_with_the_same_scores(fitted, digits
     assert again.describe() == (folder / "README.md").read_text()
     with pytest.raises(FileExistsError):
         fitted.save(folder)
+
+
+def test_a_damaged_guard_says_so_in_a_sentence(fitted, workplace, capsys):
+    for path in sorted(fitted.save("guard").rglob("*")):
+        if path.is_file() and path.name != "README.md":
+            whole = path.read_bytes()
+            for content in (whole[: len(whole) // 2], b"{}"):
+                path.write_bytes(content)
+                assert cli.main(["screen", "guard", "new.npz", "--out", "r"]) == 2
+                assert capsys.readouterr().err == f"advlens: {path} is damaged: fit the guard again\n"
+            path.unlink()
+            with pytest.raises(ValueError, match=r"is damaged: fit the guard again|holds no guard"):
+                guard.Guard.load("guard")
+            path.write_bytes(whole)
+    assert cli.main(["screen", "guard", "new.npz", "--out", "r"]) == 3
+
+
+def test_a_network_that_was_put_into_a_lens_s_folder_runs_no_code(fitted, network, workplace, monkeypatch):
+    (workplace / "trap.py").write_text(f"open({str(workplace / 'sprung')!r}, 'w')\nclass Trap: pass\n")
+    monkeypatch.syspath_prepend(str(workplace))
+    folder = fitted.save("guard") / "lenses" / "max_softmax"
+    with zipfile.ZipFile("mine.keras") as whole, zipfile.ZipFile(folder / "head.network.keras", "w") as trapped:
+        for name in whole.namelist():
+            config = whole.read(name).replace(b'"module": "keras.layers", "class_name": "Dense"', TRAP)
+            assert (TRAP in config) == (name == "config.json")
+            trapped.writestr(name, config)
+    assert guard.Guard.load("guard").card == fitted.card
+    about = json.loads((folder / "detector.json").read_text())
+    about["sha256"] = {"head.network.keras": hashlib.sha256((folder / "head.network.keras").read_bytes()).hexdigest()}
+    (folder / "detector.json").write_text(json.dumps(about))
+    with pytest.raises(ValueError, match=r"head.network\.keras holds Trap, whose code opening it would run"):
+        al.detectors.load(folder, fitted.classifier)
+    assert not (workplace / "sprung").exists()
 
 
 def stop(*_, **__):

@@ -29,7 +29,7 @@ from advlens.networks.files import open_network
 from advlens.networks.parts import FULL_NAMES, weighted_layers
 from advlens.progress import progress
 from advlens.random import stream
-from advlens.store.files import read_part, write_part
+from advlens.store.files import changed, checksums, read_part, write_part
 from advlens.templates import rendered
 from advlens.uncertainty.metrics import mutual_information
 
@@ -167,8 +167,9 @@ class Guard:
             for name, lens in zip(self.card["lenses"], self.lenses, strict=True):
                 lens.save(place / FOLDER / name)
             write_part(place, CALIBRATION, self.calibration)
+            card = self.card | {"sha256": checksums(place)}
+            (place / CARD).write_text(json.dumps(card, indent=1, ensure_ascii=False))
             (place / "README.md").write_text(self.describe())
-            (place / CARD).write_text(json.dumps(self.card, indent=1, ensure_ascii=False))
         return Path(folder)
 
     @classmethod
@@ -178,7 +179,7 @@ class Guard:
         Args:
             network: what the folder's network.keras holds, where opening that file would run code, as of a Lambda.
         Raises:
-            ValueError: for a folder that holds none, or such a network's without it.
+            ValueError: for a folder that holds none, or a damaged one, or such a network's without it.
         """
         folder = Path(folder)
         if not is_guard(folder):
@@ -186,8 +187,11 @@ class Guard:
             raise ValueError(f"{folder} holds no guard, as {lacking}: pass a folder that `advlens fit` made")
         try:
             card = json.loads((folder / CARD).read_text())
-        except ValueError as error:
-            raise ValueError(f"{folder / CARD} is damaged ({error}): fit the guard again") from error
+            damaged = changed(folder, card.pop("sha256"))
+        except (ValueError, KeyError, TypeError, AttributeError):  # no JSON, or no card
+            damaged = [CARD]
+        if damaged:
+            raise ValueError(f"{folder / damaged[0]} is damaged: fit the guard again")
         network = open_network(folder / NETWORK) if network is None else network
         setattr(network, FULL_NAMES, card["layer_names"])  # a file does not hold them, and lenses know layers by them
         classifier = Classifier(network)

@@ -20,8 +20,9 @@ from advlens.detectors.heads import HEADS, Head
 from advlens.folders import written_whole
 from advlens.lenses import Lens
 from advlens.metrics import threshold_at_fpr, tie_share
+from advlens.networks.files import open_network
 from advlens.random import stream
-from advlens.store.files import read_part, write_part
+from advlens.store.files import checksums, read_part, write_part
 
 FILE = "detector.json"
 
@@ -189,7 +190,7 @@ class Detector(EvasionDetector):
                 write_part(place, "lens", lens)
             for name, part in self.head.fitted().items():
                 write_part(place, f"head.{name}", part)
-            (place / FILE).write_text(json.dumps(about, indent=1))
+            (place / FILE).write_text(json.dumps(about | {"sha256": checksums(place)}, indent=1))
         return Path(folder)
 
     def __reduce__(self) -> Any:
@@ -215,8 +216,9 @@ def _digest(image: Array) -> bytes:
 
 
 def restore(detector: Detector, folder: Path, about: dict[str, Any]) -> Detector:
-    """Puts what `save` wrote into a freshly built detector."""
-    parts = {path.name: read_part(path) for path in sorted(folder.iterdir()) if path.name != FILE}
+    """Puts what `save` wrote, and nothing else that lies there, into a freshly built detector."""
+    paths = {name: folder / name for name in about["sha256"]}
+    parts = {name: (open_network if path.suffix == ".keras" else read_part)(path) for name, path in paths.items()}
     if "lens.npz" in parts:
         detector.lens.take_over(parts["lens.npz"])
     head = HEADS[about["head_kind"]](**about["head"])
