@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import shlex
+import sys
 import zipfile
 from pathlib import Path
 
@@ -334,6 +335,22 @@ def test_the_commands_exit_codes_say_what_was_found(workplace, fitted, capsys):
     ):
         assert cli.main(command) == 2
         assert said in capsys.readouterr().err
+
+
+def test_a_package_that_an_attack_needs_is_named(workplace, fitted, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "multiprocess", None)
+    fitted.save("guard")
+    assert cli.main(["evaluate", "guard", "--dataset", "new.npz", "--attacks", "AutoAttack", "--images", "60"]) == 1
+    said = "advlens: AutoAttack needs the package 'multiprocess': python -m pip install multiprocess\n"
+    assert capsys.readouterr().err == said
+
+
+def test_a_file_that_holds_a_layer_alone_is_bad_input(workplace, capsys):
+    layer = keras.layers.Dense(3)
+    layer.build((None, 4))
+    keras.saving.save_model(layer, "layer.keras")
+    assert cli.main(["fit", "--model", "layer.keras", "--train", "train.npz"]) == 2
+    assert "layer.keras holds a Dense, which is no network: network.save(" in capsys.readouterr().err
 
 
 def test_images_are_read_from_folders_and_files(workplace, digits):

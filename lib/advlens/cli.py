@@ -512,7 +512,7 @@ def main(arguments: list[str] | None = None) -> int:
         takes = "--input-range takes two numbers, black and white, as --input-range 0 255"
         print(f"advlens: {takes if re.match('(Option|Invalid).*--input-range', told) else told}", file=sys.stderr)
         return 2
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, ImportError) as error:  # of an attack that needs a package, too
         print(f"advlens: {error}", file=sys.stderr)
         return 1
     if code in (STOPPED, TERMINATED):
