@@ -5,7 +5,10 @@ import json
 import re
 import shlex
 import sys
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -20,6 +23,8 @@ import advlens as al
 from advlens import cli, guard
 from advlens.given_images import read_images
 from advlens.report import write_report
+from advlens.store import makers
+from advlens.workbench import Workbench
 
 TRAP = b'"module": "trap", "class_name": "Trap"'
 TRAIN, CLEAN, NEW = slice(0, 600), slice(600, 1300), slice(1300, None)
@@ -351,6 +356,34 @@ def test_a_file_that_holds_a_layer_alone_is_bad_input(workplace, capsys):
     keras.saving.save_model(layer, "layer.keras")
     assert cli.main(["fit", "--model", "layer.keras", "--train", "train.npz"]) == 2
     assert "layer.keras holds a Dense, which is no network: network.save(" in capsys.readouterr().err
+
+
+def test_a_run_s_guard_is_fitted_once_anew_after_a_change_of_a_lens_and_leaves_nothing(
+    workplace, network, digits, monkeypatch
+):
+    made, lock = [], makers.read_lock()
+
+    def fit(*images, **about):
+        made.append(time.sleep(0.5))
+        return guard.fit(*images, lenses=["energy"], **about)
+
+    monkeypatch.setattr("advlens.workbench.fit", fit)
+    monkeypatch.setenv("ADVLENS_DATA", str(workplace))
+    bench = Workbench(run="try", dataset="train.npz", seed=0)
+    ask = partial(bench.guard, al.Classifier(network), images=300, clean=digits[0][CLEAN])
+    left = bench.folder / "guards" / ".partial-of-a-killed-process"
+    left.mkdir(parents=True)
+    with ThreadPoolExecutor() as threads:
+        one, other = (future.result() for future in [threads.submit(ask) for _ in range(2)])
+    assert (len(made), one.card) == (1, other.card)
+    assert ask().card == one.card
+    for name, number in (("advlens.attacks.deepfool.DeepFool", 1), ("advlens.lenses.outputs.Outputs", 2)):
+        changed = lock | {name: lock[name] | {"version": lock[name]["version"] + 1}}
+        monkeypatch.setattr("advlens.workbench.read_lock", lambda changed=changed: changed)
+        ask()
+        assert len(made) == number
+    assert "advlens.guard.fit" in lock
+    assert len([path for path in left.parent.iterdir() if path.name != ".lock"]) == 2
 
 
 def test_images_are_read_from_folders_and_files(workplace, digits):

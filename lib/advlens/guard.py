@@ -29,6 +29,7 @@ from advlens.networks.files import open_network
 from advlens.networks.parts import FULL_NAMES, weighted_layers
 from advlens.progress import progress
 from advlens.random import stream
+from advlens.store import artifact
 from advlens.store.files import changed, checksums, read_part, write_part
 from advlens.templates import rendered
 from advlens.uncertainty.metrics import mutual_information
@@ -204,6 +205,7 @@ def is_guard(folder: str | Path) -> bool:
     return (Path(folder) / CARD).is_file()
 
 
+@artifact(version=1)
 def fit(
     model: Classifier | keras.Model | str | Path,
     images: Array,
