@@ -224,7 +224,7 @@ def screen(
         os.environ["ADVLENS_PROGRESS"] = "off"
     with _bad_input():
         from advlens.guard import Guard, is_guard
-        from advlens.report import in_words, write_report
+        from advlens.report import count_broken, in_words, write_report
 
         if is_guard(images) and not is_guard(guard):
             raise ValueError(f"the guard comes first, then the images: advlens screen {images} {guard}")
@@ -239,9 +239,10 @@ def screen(
     page = folder and write_report(found, given.images, table, folder, fpr=rate, changes=given.changes)
     if as_json:
         told = {"images": len(table), "flagged": flagged, "fpr": rate, "expected_false_flags": len(table) * rate}
+        told |= {"broken_scores": count_broken(table)}
         print(json.dumps(told | {"rows": json.loads(table.to_json(orient="records"))}))
     else:
-        print(in_words(flagged, len(table), fpr=rate))
+        print(in_words(table, fpr=rate))
         print(page)
     return 3 if flagged else 0
 
@@ -511,7 +512,7 @@ def main(arguments: list[str] | None = None) -> int:
         takes = "--input-range takes two numbers, black and white, as --input-range 0 255"
         print(f"advlens: {takes if re.match('(Option|Invalid).*--input-range', told) else told}", file=sys.stderr)
         return 2
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, ImportError) as error:  # of an attack that needs a package, too
         print(f"advlens: {error}", file=sys.stderr)
         return 1
     if code in (STOPPED, TERMINATED):
