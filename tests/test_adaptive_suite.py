@@ -105,7 +105,7 @@ def test_who_evades_two_at_once_is_no_more_than_who_evades_either(made):
             assert both[name, judge] == pytest.approx((left[name] & evaded).mean())
 
 
-def test_a_twin_learnt_from_other_images_and_its_attack_is_a_transfer(made):
+def test_a_twin_learnt_from_another_split_and_its_attack_is_a_transfer(made):
     own = made.defenders["all six"]
     assert own.twin.threshold_ != own.detector.threshold_
     assert made.defenders["max softmax"].twin is None
@@ -151,6 +151,11 @@ def test_results_enter_the_leaderboard(made):
     assert entry["potentially_unreliable"] == ("all six" in made.failed)
     stored = pd.read_parquet(made.bench.folder / "benchmark" / "adaptive.parquet")
     pd.testing.assert_frame_equal(stored, made.table)
+    pairs = pd.read_parquet(made.bench.folder / "benchmark" / "pairs.parquet")
+    pd.testing.assert_frame_equal(pairs, made.pairs)
+    hardened = made.hardened("all six")
+    made.write()
+    pd.testing.assert_frame_equal(pd.read_parquet(made.bench.folder / "benchmark" / "hardened.parquet"), hardened)
 
 
 def test_a_smaller_suite_stands_below_in_the_same_tables(made):

@@ -1,5 +1,6 @@
 """The attacker who knows the detector: stand-ins against the real lenses, and attacks that must lose when weakened."""
 
+from dataclasses import dataclass, replace
 from functools import partial
 
 import keras
@@ -15,6 +16,7 @@ from advlens.attacks import build_attack, craft, generate
 from advlens.attacks.detector_aware import DetectorAwareAttack
 from advlens.attacks.detector_aware_boundary import DetectorAwareBoundary
 from advlens.benchmark import Benchmark, Strength, adaptive_set, evades, strength_checks
+from advlens.benchmark.binarisation import inverted
 from advlens.classifier import Classifier
 from advlens.detectors import Boosting, Detector, Deviations, Fisher, Logistic, Network, Sign, create
 from advlens.detectors.differentiable import DifferentiableScore, head_score
@@ -45,7 +47,7 @@ from advlens.lenses import (
     Uncertainty,
 )
 from advlens.lenses.differentiable import differentiable
-from tests.weakened import WEAKENED
+from tests.weakened import WEAKENED, without_gradient
 
 EXACT = {"rtol": 1e-6, "atol": 1e-6}
 
@@ -112,6 +114,26 @@ def calibrated(max_pooling_classifier, mnist):
     made = {name: create(name, classifier) for name in ("max_softmax", "energy", "first_layer_distance")}
     made["kernel density"] = density
     return {name: each.fit(images[:200], labels[:200]).calibrate(images[200:]) for name, each in made.items()}
+
+
+@pytest.fixture(scope="module")
+def dense_classifier(mnist):
+    """One hidden layer, quick to ask."""
+    keras.utils.set_random_seed(0)
+    dense = keras.layers.Dense(64, "relu"), keras.layers.Dense(10)
+    network = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten(), *dense])
+    network.compile(keras.optimizers.Adam(2e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    network.fit(*mnist, batch_size=32, epochs=15, verbose=0)
+    return Classifier(network)
+
+
+@pytest.fixture(scope="module")
+def quick(dense_classifier, mnist):
+    """The network, a calibrated detector, 20 images that the network gets right, and their classes."""
+    images, labels = mnist
+    detector = create("max_softmax", dense_classifier).fit(images[:200], labels[:200]).calibrate(images[200:])
+    right = np.flatnonzero(dense_classifier.predict(images).argmax(axis=1) == labels)[-20:]
+    return dense_classifier, detector, images[right], labels[right]
 
 
 def seen(lens, images):
@@ -278,6 +300,15 @@ def test_it_stays_in_the_ball_and_the_box_and_on_the_grid(norm, max_pooling_clas
     assert np.abs(floats * 255 - np.rint(floats * 255)).max() > 0.1
 
 
+@pytest.mark.parametrize(("norm", "eps"), [("inf", 0.35 / 255), (2, 0.05)])
+def test_from_between_two_levels_it_is_not_rounded_out_of_a_small_ball(norm, eps, quick):
+    classifier, detector, x, y = quick
+    x = np.clip(x + np.float32(0.4 / 255), 0, 1)
+    made = DetectorAwareAttack(classifier, detector, eps, norm=norm, max_iter=8, score_alone=True).generate(x, y)
+    lengths = np.linalg.norm((made - x).reshape(20, -1), ord=np.inf if norm == "inf" else 2, axis=1)
+    assert lengths.max() <= eps * 1.01
+
+
 @pytest.mark.parametrize(
     ("name", "eps", "at_most", "at_least"),
     [("max_softmax", 50, 0.6, 0.75), ("energy", 60, 0.8, 0.9), ("first_layer_distance", 77, 0.05, 0.8)],
@@ -310,6 +341,32 @@ def test_leaving_alone_what_evades_costs_no_evasion(name, max_pooling_classifier
     whole, found = (evades(max_pooling_classifier, detector, each.generate(x, y), y) for each in (attack, short))
     np.testing.assert_array_equal(found, whole)
     assert short._steps < attack._steps / 2
+
+
+def test_restarts_reach_what_the_first_walk_did_not_misclassify(quick):
+    classifier, _, x, y = quick
+    silent = create("max_softmax", classifier)
+    silent.threshold_, silent.observed_fpr_ = 1.0, 0.0
+    about = {"eps": 20 / 255, "eps_step": 20 / 255, "max_iter": 2, "strategies": ("selective",)}
+
+    def found(**more):
+        made = DetectorAwareAttack(classifier, silent, **about, **more).generate(x, y)
+        return evades(classifier, silent, made, y)
+
+    whole, short = (found(restarts=3, until_unflagged=each) for each in (False, True))
+    assert whole.sum() > found(until_unflagged=True).sum()
+    np.testing.assert_array_equal(short, whole)
+
+
+def test_of_the_images_judged_the_one_with_the_lowest_real_score_is_kept(quick, monkeypatch):
+    classifier, detector, x, y = quick
+    real, judged = detector.scores, []
+    monkeypatch.setattr(detector, "scores", lambda images: judged.append(real(images)) or judged[-1])
+    about = {"stand_in": inverted(detector), "eps": 77 / 255, "max_iter": 20, "refresh": 2}
+    made = DetectorAwareAttack(classifier, detector, **about).generate(x[:1], y[:1])
+    scores = np.concatenate(judged)
+    assert scores.min() < scores[-1]  # the opposed stand-in leads away from it
+    assert real(made)[0] == scores.min()
 
 
 @pytest.fixture(scope="module")
@@ -349,6 +406,23 @@ def test_decisions_alone_lead_to_images_that_evade(norm, eps, max_pooling_classi
     assert (lengths > 0).mean() > before + 0.1
 
 
+def test_in_a_slightly_larger_ball_between_two_levels_decisions_lead_no_less_far(quick, mnist):
+    classifier, detector, x, y = quick
+
+    def distances(x, eps):
+        made = DetectorAwareBoundary(classifier, detector, eps, mnist[0][:200], max_iter=4, queries=20).generate(x, y)
+        return evades(classifier, detector, made, y), np.abs(made - x).max(axis=(1, 2, 3))
+
+    (on, near), (between, far) = (distances(x, eps / 255) for eps in (77, 77.6))
+    assert on.mean() > 0.3
+    assert between.mean() >= on.mean()
+    assert max(near.max(), far.max()) <= 77 / 255 + 1e-6
+    off_grid = np.clip(x + np.float32(0.4 / 255), 0, 1)
+    found, far = distances(off_grid, 77 / 255)
+    assert found.mean() >= on.mean() - 0.1
+    assert far.max() <= 77 / 255 + 1e-6
+
+
 def test_starts_that_are_all_flagged_are_refused(max_pooling_classifier, calibrated, attacked):
     noise = np.random.default_rng(0).random((5, 28, 28, 1), dtype=np.float32)
     attack = DetectorAwareBoundary(max_pooling_classifier, calibrated["first_layer_distance"], 0.1, noise)
@@ -370,12 +444,92 @@ def test_strength_is_shown_or_what_is_lacking_named(max_pooling_classifier, cali
         assert check in weak.potentially_unreliable
 
 
-@pytest.mark.parametrize("weakness", WEAKENED)
-@pytest.mark.parametrize("name", ["energy", "first_layer_distance"])
-def test_a_weakness_fails_a_check_of_strength(name, weakness, max_pooling_classifier, calibrated, attacked):
-    about = {"eps": 77 / 255, "max_iter": 20, "strategies": ("selective",)}
-    weak = WEAKENED[weakness](DetectorAwareAttack(max_pooling_classifier, calibrated[name], **about))
-    assert strength_checks(weak, *(each[:20] for each in attacked)).potentially_unreliable != ""
+BELOW_PGD, NOT_HIDDEN = "evasion", "flagged images whose score alone is hidden"
+MUST_FAIL = {
+    "short steps": {BELOW_PGD, NOT_HIDDEN, "evasion without bounds"},
+    "one step": {BELOW_PGD, NOT_HIDDEN, "evasion without bounds"},
+    "wrong sign": {BELOW_PGD, NOT_HIDDEN},
+    "no gradient": {BELOW_PGD, NOT_HIDDEN, "evasion without bounds", "steps without a gradient"},
+}
+
+
+@pytest.mark.parametrize("weakness", MUST_FAIL)
+def test_a_weakness_fails_the_checks_of_strength_that_are_made_for_it(weakness, quick):
+    classifier, detector, x, y = quick
+    attack = DetectorAwareAttack(classifier, detector, eps=20 / 255, max_iter=20, strategies=("selective",))
+    weak = (WEAKENED | {"no gradient": without_gradient})[weakness](attack)
+    checks = strength_checks(weak, x, y).checks
+    assert MUST_FAIL[weakness] <= set(checks.loc[~checks["passed"], "check"])
+    assert weak.zero_gradients_ == (weakness == "no gradient")
+
+
+@dataclass(frozen=True)
+class Scripted:
+    """In an attack's place: a script says of how many images it finds one that evades, or is not flagged."""
+
+    estimator: Classifier
+    detector: Detector
+    clean: np.ndarray  # not flagged
+    script: dict
+    part: str = "evasion"
+    eps, norm, eight_bit, seed, max_iter, restarts = 20 / 255, "inf", True, 0, 10, 1
+
+    @property
+    def zero_gradients_(self):
+        return self.script["lost"]
+
+    def changed(self, **parameters):
+        ((part, value),) = parameters.items()
+        part = part if part != "eps" else "nearer" if value < self.eps else "unbounded"
+        return replace(self, part=part)
+
+    def generate(self, images, labels):
+        np.testing.assert_allclose(images * 255, np.rint(images * 255), atol=1e-4)  # PGD's are rounded as well
+        classes, made = self.estimator.predict(self.clean).argmax(axis=1), images.copy()
+        for place in range(round(self.script[self.part] * len(images))):
+            made[place] = self.clean[classes != labels[place]][0]
+        return made
+
+
+SCRIPT = {"evasion": 0.8, "max_iter": 0.85, "restarts": 0.75, "score_alone": 1.0, "nearer": 0.8}
+SCRIPT |= {"unbounded": 1.0, "lost": 0.05}
+
+
+@pytest.mark.parametrize(
+    ("changes", "fails"),
+    [
+        ({}, ""),
+        ({"max_iter": 0.9}, "evasion with twice the steps"),
+        ({"max_iter": 0.7}, "evasion with twice the steps"),
+        ({"restarts": 0.9}, "evasion with a restart"),
+        (dict.fromkeys(("evasion", "max_iter", "restarts", "nearer"), 0), "evasion"),
+        ({"score_alone": 0.5}, "flagged images whose score alone is hidden"),
+        ({"nearer": 0.85}, "evasion at half the ε"),
+        ({"unbounded": 0.9}, "evasion without bounds"),
+        ({"lost": 0.1}, "steps without a gradient"),
+    ],
+)
+def test_each_check_of_strength_fails_alone(changes, fails, quick, mnist):
+    classifier, detector, x, y = quick
+    clean = mnist[0][:50][~detector.detect(mnist[0][:50])[1]]
+    checks = strength_checks(Scripted(classifier, detector, clean, SCRIPT | changes), x, y).checks
+    assert "; ".join(checks.loc[~checks["passed"], "check"]) == fails
+    assert ("evasion at half the ε" in set(checks["check"])) == (fails != "evasion")  # 0 of 0 says nothing
+
+
+def test_a_check_with_nothing_to_compare_is_left_out(quick, mnist):
+    classifier, _, x, y = quick
+    silent, loud = create("max_softmax", classifier), create("max_softmax", classifier)
+    silent.threshold_, loud.threshold_, silent.observed_fpr_, loud.observed_fpr_ = 1.0, -2.0, 0.0, 1.0
+    hidden, compared = "flagged images whose score alone is hidden", {"evasion", "evasion at half the ε"}
+    found = [
+        set(strength_checks(Scripted(classifier, each, mnist[0][:50], SCRIPT), x, y).checks["check"])
+        for each in (silent, loud)
+    ]
+    assert hidden not in found[0]
+    assert found[0] >= compared
+    assert hidden in found[1]
+    assert not found[1] & compared
 
 
 def test_failed_checks_are_named():

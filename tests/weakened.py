@@ -1,23 +1,25 @@
 """Attacks that know a detector, weakened on purpose: each must fail a check of strength."""
 
+import numpy as np
+
 from advlens.attacks.detector_aware import DetectorAwareAttack
-from advlens.benchmark.binarisation import inverted
-from advlens.detectors.differentiable import DifferentiableScore
+from advlens.detectors import Detector, Logistic
+from advlens.lenses import Outputs
 
 
 class WrongSign(DetectorAwareAttack):
-    """It sees the score with the other sign; its detector, by which others judge it, is as it was."""
+    """It follows the score's gradient the wrong way; what judges its images is as it was."""
 
-    def _check_params(self):
-        super()._check_params()
-        self._score = DifferentiableScore(inverted(self.detector))
+    def _way(self, to_leave, to_hide, won, strategy):
+        return super()._way(to_leave, -to_hide, won, strategy)
 
-    def _attack(self, *batch, **options):
-        own, self.detector = self.detector, inverted(self.detector)
-        try:
-            return super()._attack(*batch, **options)
-        finally:
-            self.detector = own
+
+def without_gradient(attack):
+    """It follows a stand-in whose score is the same everywhere."""
+    head, lens = Logistic(), Outputs(attack.estimator)
+    n = len(lens.columns)
+    head.mean_, head.scale_, head.weights_, head.bias_ = np.zeros(n), np.ones(n), np.zeros(n), 0.0
+    return attack.changed(stand_in=Detector(lens, head, name="the same everywhere"))
 
 
 WEAKENED = {

@@ -104,7 +104,8 @@ class Defender:
 
     Attributes:
         detector: calibrated at 5 %; thresholds: nominal false-positive rate → threshold, from `n_clean` clean images.
-        learns: whether its head learnt from attacks; twin: the same detector, whose head learnt from other images.
+        learns: whether its head learnt from attacks; twin: the same detector, whose head learnt from another split of
+            the same source images, and began from other random weights.
     """
 
     detector: Detector
@@ -114,7 +115,7 @@ class Defender:
     twin: Detector | None
 
 
-@artifact(version=1, libraries=("tensorflow",))
+@artifact(version=2, libraries=("tensorflow",))
 def evading_images(
     detector: Detector, classifier: Classifier, images: Array, labels: Array, *, others: Array, **parameters: Any
 ) -> dict[str, Array]:
@@ -188,7 +189,7 @@ def _others_first(
     return {"images": made}
 
 
-@artifact(version=2, libraries=("tensorflow",))
+@artifact(version=3, libraries=("tensorflow",))
 def checked_strength(
     detector: Detector, classifier: Classifier, images: Array, labels: Array, **parameters: Any
 ) -> pd.DataFrame:
@@ -214,6 +215,7 @@ class AdaptiveSuite:
         self.suite, self.effort, self.names = suite, effort, list(detectors)
         self.bench, self.classifier, self._once = suite.bench, suite.classifier, Once()
         self._stand_ins: dict[Detector, Detector] = {}
+        self._hardened: dict[str, pd.DataFrame] = {}
         free = np.setdiff1d(self.bench.correct_sources(self.classifier), suite.benchmark.clean_source)
         if len(free) < effort.images:
             raise ValueError(f"{effort.images} images are to be attacked, and {len(free)} are left: attack fewer")
@@ -497,11 +499,16 @@ class AdaptiveSuite:
     def write(self, *others: "AdaptiveSuite") -> Path:
         """Writes the tables as Parquet, adds the results to the run's leaderboard entries; returns the table's file.
 
+        The tables are `table` as adaptive, `strength`, `pairs`, and hardened, of the detectors `hardened` before.
+
         Args:
             others: suites of the same run, whose rows stand below.
         """
         folder, suites = self.bench.folder / "benchmark", (self, *others)
         tables = {"adaptive": [each.table for each in suites], "strength": [each.strength for each in suites]}
+        tables["pairs"] = [each.pairs for each in suites]
+        if hardened := [rows for each in suites for rows in each._hardened.values()]:
+            tables["hardened"] = hardened
         write_tables(folder, **{name: pd.concat(each, ignore_index=True) for name, each in tables.items()})
         for each in suites:
             about = {"dataset": self.bench.data.name, "settings": asdict(each.effort) | {"seed": self.bench.seed}}
@@ -535,4 +542,6 @@ class AdaptiveSuite:
             rows += self._rows(found, title, ball, self.attacked(old, ball), Knowledge.TRANSFER)
             again, name = self.attacked(found.detector, ball), found.detector.name
             rows += self._rows(found, f"knows {name}, {ball}", ball, again, Knowledge.ADAPTIVE)
-        return LONG_TABLE.validate(pd.DataFrame(rows, columns=list(LONG_TABLE.columns)))
+        table = LONG_TABLE.validate(pd.DataFrame(rows, columns=list(LONG_TABLE.columns)))
+        self._hardened[old.name] = table
+        return table

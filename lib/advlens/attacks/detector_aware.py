@@ -40,9 +40,10 @@ class DetectorAwareAttack(MinimumNorm):
         margin: the logit margin that makes a success.
         score_alone: lower the score, whatever the class.
         until_unflagged: leave an image alone once it is misclassified and scores no more than the detector's threshold;
-            the others go on among themselves. One that a whole walk never misclassifies is given up. As many evade,
-            with higher scores than they could have.
-        eight_bit: give images on the 1/255 grid, rounded towards the original, so that they stay in the ball.
+            the others go on among themselves, through all strategies and restarts. As many evade, with higher scores
+            than they could have.
+        eight_bit: give images on the 1/255 grid, rounded towards the original, so that they stay in the ball; a value
+            of an original between two levels stays as it was where the level is out of the ball.
         refresh: steps between the real detector's judgements, and the searches of what is followed.
         targeted: whether labels are the classes to reach; batch_size: images attacked at once; seed: of random starts.
 
@@ -117,8 +118,6 @@ class DetectorAwareAttack(MinimumNorm):
                         above = np.greater_equal if self.detector.tie_share_ else np.greater  # a tie may be flagged
                         stays = above(lowest[left], self.detector.threshold_)
                         left, moved = left[stays], moved[stays]
-                if self.until_unflagged:  # what a whole walk never misclassified is given up
-                    left = left[np.isfinite(lowest[left])]
         return best
 
     @tf.function(reduce_retracing=True)
@@ -174,7 +173,11 @@ class DetectorAwareAttack(MinimumNorm):
 
     def _rounded(self, x: tf.Tensor, moved: tf.Tensor) -> tf.Tensor:
         levels = moved * 255
-        return tf.where(moved > x, tf.floor(levels + ROUNDING), tf.math.ceil(levels - ROUNDING)) / 255
+        shown = tf.where(moved > x, tf.floor(levels + ROUNDING), tf.math.ceil(levels - ROUNDING)) / 255
+        change, near = shown - x, 2 * ROUNDING / 255
+        reach = tf.abs(change) if self._linf else _wide(_length(change))
+        farther = tf.abs(change) > tf.abs(moved - x) + near  # past the original, which is between two levels
+        return tf.where(farther & (reach > self.eps + near), x, shown)
 
     def _noise(self, x: Array, rng: np.random.Generator) -> Array:
         """Random places in the ball, before they are clipped to it."""

@@ -98,9 +98,17 @@ class DetectorAwareBoundary(BatchAttack):
                 row, column = rng.integers(0, (height - side + 1, width - side + 1))
                 own[row : row + side, column : column + side] = most * rng.integers(-1, 2, channels)
             made = _on_grid(x[left] + np.clip(change, -_wide(radius), _wide(radius)))
+            last = radius <= self.eps
+            made[last] = self._inside(x[left][last], made[last])
             won = self._evades(made, y[left])
             nearest[left[won]] = made[won]
             shrink[left] = np.clip(shrink[left] * np.where(won, WON, LOST), AT_LEAST, AT_MOST)
+
+    def _inside(self, x: Array, made: Array) -> Array:
+        """A level nearer to the original where the nearest level is out of the ball; the original where that is too."""
+        for nearer in (_on_grid(made - np.float32(LEVEL) * np.sign(made - x)), x):
+            made = np.where(np.abs(made - x) > self.eps + ROUNDING, nearer, made)
+        return made
 
     def _drawn_back(self, x: Array, found: Array, y: Array) -> Array:
         """What still evades on the way from (n, *shape) images that do to their originals, by bisection."""

@@ -60,7 +60,8 @@ class Knowledge(Word):
 
     OBLIVIOUS = "oblivious"
     TRANSFER = "transfer"
-    """It was made against another detector, or against this one's twin, whose head learnt from other images."""
+    """It was made against another detector, or against this one's twin, whose head learnt from another split of the
+    same source images."""
     ADAPTIVE = "adaptive"
     DECISIONS = "decisions"
     """It asks the detector whether it flags an image, and knows no more of it."""
