@@ -1,6 +1,8 @@
 """The benchmark against closed forms, on a network of one linear layer and attacks made by hand."""
 
 import dataclasses
+import itertools
+import warnings
 
 import keras
 import numpy as np
@@ -26,10 +28,12 @@ from advlens.benchmark import (
     evaluate,
     leaderboard,
     pivot,
+    query,
     transfer,
+    worst_first,
 )
 from advlens.benchmark.fitting import Case
-from advlens.benchmark.judging import threshold_scores, with_verdicts
+from advlens.benchmark.judging import threshold_scores, ties, with_verdicts
 from advlens.benchmark.samples import chosen_rows
 from advlens.classifier import Classifier
 from advlens.detectors import Detector, Logistic, Sign
@@ -328,6 +332,27 @@ def test_left_out_attacks_and_families_are_not_learnt_from(benchmark_):
     assert set(table["attack"]) == {"brighten", "more"}
 
 
+def test_each_attack_is_learnt_from_and_judged_by_every_other(build):
+    benchmark = build()
+    table = benchmark.cross([LEARNT, MEAN], wanted=("roc_auc", "tpr_at_fpr_0.05"))
+    names = ["brighten", "more", "other"]
+    assert set(table["detector"]) == {"learnt"}  # the mean learns nothing
+    cells = table[table["metric"] == "roc_auc"].set_index(["learnt_from", "attack"])["estimate"]
+    assert sorted(cells.index) == sorted(itertools.product(names, names))
+    own = benchmark.run([LEARNT], wanted=("roc_auc",))
+    for name in names:
+        assert cells[name, name] == pick(own, detector="learnt", attack=name)
+    case = Case("brighten", CORRECTED, CORRECTED.condition, TrainedOn.ATTACK, "other")
+    head = benchmark.heads.fitted(LEARNT, case, 0)
+    judged = benchmark.scores(LEARNT, "brighten", learnt_from="other").judged(stratum="success", negatives="matched")
+    mean = benchmark.measured(LENS, "brighten", CORRECTED.condition)["mean"]
+    assert (
+        head.weights_[0]
+        == benchmark.heads.fitted(LEARNT, dataclasses.replace(case, attack="other", learnt_from=""), 0).weights_[0]
+    )
+    assert set(judged["scores"][0]) <= set(head.score(mean.to_frame()))
+
+
 def test_heads_of_another_data_set_judge_as_they_learnt_there(build):
     dark_is_attacked = pd.DataFrame({"mean": [0.1, 0.2, 0.6, 0.7]}), np.array([True, True, False, False])
     benchmark = build(elsewhere={"learnt": [Logistic().fit(*dark_is_attacked) for _ in range(2)]})
@@ -410,6 +435,45 @@ def test_observed_rates_are_of_correct_clean_all_clean_and_noisy_images(benchmar
     assert not (scored.clean["predicted"] == scored.clean["label"]).all()
 
 
+def test_an_alarm_is_the_share_above_the_threshold_that_clean_images_give(benchmark_, images):
+    alarms = benchmark_.alarms([MEAN], {"paler": images[:60] + np.float32(0.1), "darker": images[:60] / 2})
+    clean = np.sort(images[benchmark_.threshold_source].mean(axis=(1, 2, 3), dtype=np.float64))
+    threshold = clean[-1 - int(0.05 * len(clean))]
+    means = images[:60].mean(axis=(1, 2, 3), dtype=np.float64)
+    cells = alarms[alarms["detector"] == "mean"].set_index("kind")
+    assert cells.loc["paler", "estimate"] == (means + 0.1 > threshold).mean() > 0.05
+    assert cells.loc["darker", "estimate"] == (means / 2 > threshold).mean() < 0.05
+    assert (cells["n"] == 60).all()
+    assert set(alarms["detector"]) == {"mean", "oriented", "random"}
+
+
+def test_worst_first_has_the_observed_rate_and_what_an_attack_left_unchanged(benchmark_, table):
+    unchanged = {"brighten": 0.25, "more": 0.0, "other": 0.5}
+    shown = worst_first(table, "mean", unchanged=unchanged).set_index("attack")
+    assert shown["unchanged"].to_dict() == unchanged
+    assert "unchanged" not in worst_first(table, "mean")
+    scored = benchmark_.scores(MEAN, "more")
+    judged = scored.judged(stratum="success", negatives="matched")
+    threshold = np.sort(scored.threshold_scores[0])[-1 - int(0.05 * len(scored.threshold_scores[0]))]
+    flagged = judged["scores"][0, ~judged["is_adversarial"]] > threshold
+    assert shown.loc["more", "observed_fpr"] == pytest.approx(flagged.mean())
+
+
+def test_a_leaderboard_averages_over_nothing_but_attacks(benchmark_):
+    learnt = ("the attack", "all but the attack", "all but its family")
+    table = benchmark_.run([LEARNT, MEAN, FLIPPED], trained_on=learnt).assign(n_positive=20)
+    board = leaderboard(table).set_index(["detector", "trained_on"])
+    assert {name for detector, name in board.index if detector == "learnt"} == set(learnt)
+    assert board.loc["mean"].index.tolist() == ["no attack"]
+    for (name, trained_on), row in board.iterrows():
+        own = query(table, detector=name, trained_on=trained_on, negatives="matched")
+        above = query(own, metric="tpr_at_fpr_0.05 above the best baseline")
+        assert row["tpr"] == query(own, metric="tpr_at_fpr_0.05")["estimate"].mean()
+        assert row["roc_auc"] == query(own, metric="roc_auc")["estimate"].mean()
+        assert row["ahead"] == (above["low"] > 0).sum() <= row["attacks"] == own["attack"].nunique()
+    assert leaderboard(table.assign(estimate=np.nan)).empty
+
+
 def test_evaluate_takes_functions_and_detectors_of_art(classifier, images):
     class Art(EvasionDetector):
         def fit(self, x, y, batch_size=128, nb_epochs=20, **kwargs):
@@ -440,19 +504,77 @@ def test_evaluate_takes_functions_and_detectors_of_art(classifier, images):
         evaluate(3, **about)
     with pytest.raises(TypeError, match="sequence of names"):
         evaluate(brightness, **{**about, "attacks": "fgsm"})
+    for wrong in (2.5, 0, True, "9"):
+        with pytest.raises(ValueError, match=f"^attacked_images must be a whole number, 1 or more, got {wrong!r}$"):
+            evaluate(brightness, **about, attacked_images=wrong)
 
 
-def test_a_nan_is_flagged_whatever_clean_images_score(classifier, images, attack_sets):
+def test_a_function_that_fails_on_many_images_alone_is_told_in_one_sentence(classifier, images, attack_sets):
+    def few(x):
+        return np.zeros(len(x)) if len(x) < 3 else {}["score"]
+
+    about = {"x": images, "y": LABELS, "attacks": attack_sets, "baselines": (BASELINE,), "n_seeds": 1}
+    with pytest.raises(ValueError, match=r"^few fails: KeyError: 'score' \(test_benchmark\.py, line \d+\)$"):
+        evaluate(few, classifier, **about)
+
+
+def test_scores_that_tie_at_the_threshold_are_said(classifier, images, attack_sets):
+    def most(x):
+        return np.minimum(x.max(axis=(1, 2, 3)), 0.55)  # less on clean images, and no more on noisy and attacked ones
+
+    about = {"x": images, "y": LABELS, "baselines": (BASELINE,), "n_seeds": 1}
+    source = attack_sets["other"].source
+    noisy = brighten(images, (0.4,), name="deepfool", classifier=classifier, source=source, noise=1.0)
+    said = "^most: 50 % of the normal images beside 'cw' score exactly the threshold for 5 %; so do 100 % of the images"
+    with pytest.warns(UserWarning, match=f"{said} that 'cw' attacked, and count as missed$"):
+        table = evaluate(most, classifier, attacks={"cw": noisy}, **about)
+    assert pick(table, detector="most", metric="tpr_at_fpr_0.05") == 0
+    assert pick(table, detector="most") == pytest.approx(0.75)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        evaluate(MEAN, classifier, attacks=attack_sets, **about)
+
+
+def test_ties_are_those_of_the_worst_seed_and_more_than_5_percent():
+    normal = np.stack([np.arange(40.0), np.minimum(np.arange(40.0), 36)])
+    attacked = np.array([[36.0, 36.0], [36.0, 50.0]])
+    assert ties(normal, attacked) == (0.1, 0.5)  # of the second seed's 40, four are 36, the third highest
+    assert ties(normal[:1], attacked[:1]) == (0.0, 0.0)
+    assert ties(np.minimum(np.arange(100.0), 94)[None], attacked) == (0.06, 0.0)
+    assert ties(np.sort(np.append(np.arange(96.0), [91] * 4))[None], attacked) == (0.0, 0.0)  # just 5 % are 91
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf, np.inf])
+def test_a_score_that_is_not_finite_is_flagged_whatever_clean_images_score(classifier, images, attack_sets, value):
     about = {"x": images, "y": LABELS, "baselines": (BASELINE,), "n_seeds": 1}
     with (
-        pytest.warns(UserWarning, match="nothing gives NaN for all images: they count as flagged"),
+        pytest.warns(
+            UserWarning, match=r"nothing: (\d+) of \1 scores are NaN or infinite, .*: such images count as flagged"
+        ),
         pytest.warns(UserWarning, match="nothing: ROC-AUC is 0.5 on all 3"),
     ):
-        table = evaluate({"nothing": lambda x: np.full(len(x), np.nan)}, classifier, attacks=attack_sets, **about)
+        table = evaluate({"nothing": lambda x: np.full(len(x), value)}, classifier, attacks=attack_sets, **about)
     told = pivot(table, index="attack", columns="detector", metric="committed_tpr_0.05", negatives="matched")
     assert (told["nothing"] == 1).all()
     told = pivot(table, index="attack", columns="detector", metric="observed_fpr_0.05", negatives="matched")
     assert (told["nothing"] == 1).all()
+
+
+def test_what_is_not_finite_is_said_once_an_evaluation(classifier, images, attack_sets):
+    def broken(x):
+        return np.where(x.mean(axis=(1, 2, 3)) > 0.5, -np.inf, 0.0)
+
+    about = {"x": images, "y": LABELS, "baselines": (BASELINE,), "n_seeds": 1}
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("default")  # as Python has it: a line of code gives a text once
+        for _ in range(2):
+            table = evaluate(broken, classifier, attacks=attack_sets, **about)
+    assert pick(table, detector="broken", attack="more", metric="committed_tpr_0.05") == 1
+    texts = [text for each in told if "NaN or infinite" in (text := str(each.message))]
+    assert len(texts) == 2
+    n = 3 * ATTACKED
+    k = int((attack_sets["brighten"].adversarial.mean(axis=(1, 2, 3)) > 0.5).sum())
+    assert texts[0].startswith(f"broken: {k} of {n} scores")
 
 
 def test_attack_sets_of_another_network_are_said(classifier, images, attack_sets):

@@ -16,7 +16,7 @@ from advlens.attacks.detector_aware import DetectorAwareAttack
 from advlens.attacks.detector_aware_boundary import DetectorAwareBoundary
 from advlens.benchmark import Benchmark, Strength, adaptive_set, evades, strength_checks
 from advlens.classifier import Classifier
-from advlens.detectors import Boosting, Detector, Fisher, Logistic, Network, Sign, create
+from advlens.detectors import Boosting, Detector, Deviations, Fisher, Logistic, Network, Sign, create
 from advlens.detectors.differentiable import DifferentiableScore, head_score
 from advlens.lenses import (
     Augmented,
@@ -231,7 +231,7 @@ def generate_fgsm(classifier, images):
     return build_attack("fgsm", classifier, eps=31 / 255).generate(images)
 
 
-@pytest.mark.parametrize("head", [Sign("energy", -1), Logistic(), Fisher(), Network((1, 2, 1), epochs=2)])
+@pytest.mark.parametrize("head", [Sign("energy", -1), Logistic(), Deviations(), Fisher(), Network((1, 2, 1), epochs=2)])
 def test_a_differentiable_score_is_the_detector_s(head, max_pooling_classifier, mnist):
     if isinstance(head, Network):
         head.model_, head.scale_ = tf.keras.Sequential([tf.keras.Input((1, 2, 1)), tf.keras.layers.Flatten()]), 0.5

@@ -1,6 +1,7 @@
 """The explorer: what it shows of an image, and its notebook in JupyterLab, driven by a browser."""
 
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -95,6 +96,19 @@ def test_what_can_be_chosen_and_what_is_wrong_is_shown(guard, real_images, real_
     assert explorer.page.value == "<p><b>&lt;no&gt; data: make data</b></p>"
     explorer.dataset.value = "mine"
     assert "deepfool" in explorer.page.value.lower()
+
+
+def test_a_data_set_that_can_t_be_opened_leaves_the_one_before_as_it_was(guard, real_images, real_labels):
+    wrong = (guard.classifier.predict(real_images[:50]).argmax(axis=1) + 1) % 10
+    names = {name: [f"{name} {number}" for number in range(10)] for name in ("first", "second")}
+    sources = {"first": lambda: (guard, real_images, real_labels, names["first"])}
+    explorer = Explorer(sources | {"second": lambda: (guard, real_images[:50], wrong, names["second"])})
+    before = explorer.page.value
+    explorer.dataset.value = "second"
+    assert "the network misclassifies all 50 images of second" in explorer.page.value
+    explorer.dataset.value = "first"
+    without_seconds = [re.sub(r"\(\d+\.\d s\)", "", shown) for shown in (before, explorer.page.value)]
+    assert without_seconds[0] == without_seconds[1]
 
 
 def test_a_map_that_the_network_does_not_allow_is_left_out_and_said(guard, shown, monkeypatch):

@@ -18,7 +18,7 @@ DOCTESTED = (
     *("advlens", "advlens.random", "advlens.classifier", "advlens.detectors.catalogue", "advlens.store.makers"),
     *("advlens.explanations.explain", "advlens.explanations.similarity"),
     *("advlens.metrics.estimates", "advlens.metrics.intervals", "advlens.metrics.verdicts"),
-    *("advlens.paths", "advlens.benchmark.hard_negatives", "advlens.suite", "advlens.entries"),
+    *("advlens.paths", "advlens.folders", "advlens.benchmark.hard_negatives", "advlens.suite", "advlens.entries"),
 )
 
 

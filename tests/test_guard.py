@@ -1,8 +1,14 @@
 """Guards: calibrated verdicts of several lenses, their files, their commands and their report."""
 
+import hashlib
 import json
 import re
 import shlex
+import sys
+import time
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -17,7 +23,10 @@ import advlens as al
 from advlens import cli, guard
 from advlens.given_images import read_images
 from advlens.report import write_report
+from advlens.store import makers
+from advlens.workbench import Workbench
 
+TRAP = b'"module": "trap", "class_name": "Trap"'
 TRAIN, CLEAN, NEW = slice(0, 600), slice(600, 1300), slice(1300, None)
 
 
@@ -102,6 +111,74 @@ def test_a_guard_comes_back_from_plain_files_with_the_same_scores(fitted, digits
         fitted.save(folder)
 
 
+def test_a_damaged_guard_says_so_in_a_sentence(fitted, workplace, capsys):
+    for path in sorted(fitted.save("guard").rglob("*")):
+        if path.is_file() and path.name != "README.md":
+            whole = path.read_bytes()
+            for content in (whole[: len(whole) // 2], b"{}"):
+                path.write_bytes(content)
+                assert cli.main(["screen", "guard", "new.npz", "--out", "r"]) == 2
+                assert capsys.readouterr().err == f"advlens: {path} is damaged: fit the guard again\n"
+            path.unlink()
+            with pytest.raises(ValueError, match=r"is damaged: fit the guard again|holds no guard"):
+                guard.Guard.load("guard")
+            path.write_bytes(whole)
+    assert cli.main(["screen", "guard", "new.npz", "--out", "r"]) == 3
+
+
+def test_a_network_that_was_put_into_a_lens_s_folder_runs_no_code(fitted, network, workplace, monkeypatch):
+    (workplace / "trap.py").write_text(f"open({str(workplace / 'sprung')!r}, 'w')\nclass Trap: pass\n")
+    monkeypatch.syspath_prepend(str(workplace))
+    folder = fitted.save("guard") / "lenses" / "max_softmax"
+    with zipfile.ZipFile("mine.keras") as whole, zipfile.ZipFile(folder / "head.network.keras", "w") as trapped:
+        for name in whole.namelist():
+            config = whole.read(name).replace(b'"module": "keras.layers", "class_name": "Dense"', TRAP)
+            assert (TRAP in config) == (name == "config.json")
+            trapped.writestr(name, config)
+    assert guard.Guard.load("guard").card == fitted.card
+    about = json.loads((folder / "detector.json").read_text())
+    about["sha256"] = {"head.network.keras": hashlib.sha256((folder / "head.network.keras").read_bytes()).hexdigest()}
+    (folder / "detector.json").write_text(json.dumps(about))
+    with pytest.raises(ValueError, match=r"head.network\.keras holds Trap, whose code opening it would run"):
+        al.detectors.load(folder, fitted.classifier)
+    assert not (workplace / "sprung").exists()
+
+
+def stop(*_, **__):
+    raise KeyboardInterrupt
+
+
+def test_a_stopped_screening_leaves_no_report_and_the_same_command_goes_on(workplace, fitted, monkeypatch, capsys):
+    fitted.save("guard")
+    command = ["screen", "guard", "new.npz"]
+    with monkeypatch.context() as patch:
+        patch.setattr("advlens.report._page", stop)
+        assert cli.main(command) == 130
+    assert "run the same command to go on" in capsys.readouterr().err
+    assert not {"report", ".partial-report"} & {path.name for path in workplace.iterdir()}
+    assert cli.main(command) == 3
+    assert {path.suffix for path in (workplace / "report").iterdir()} == {".html", ".csv", ".parquet"}
+
+
+@pytest.mark.parametrize("at", ["advlens.guard.write_part", "advlens.detectors.detector.write_part"])
+def test_saving_that_is_stopped_leaves_nothing(at, fitted, tmp_path, monkeypatch):
+    lens = fitted.lenses[fitted.card["lenses"].index("deep_knn")]
+    monkeypatch.setattr(at, stop)
+    with pytest.raises(KeyboardInterrupt):
+        fitted.save(tmp_path / "guard")
+    if "detectors" in at:
+        with pytest.raises(KeyboardInterrupt):
+            lens.save(tmp_path / "lens")
+    assert not list(tmp_path.iterdir())
+    monkeypatch.undo()
+    (tmp_path / ".partial-guard").mkdir()  # of a process that was killed
+    (tmp_path / ".partial-guard" / "half").touch()
+    assert sorted(path.name for path in fitted.save(tmp_path / "guard").iterdir()) == [
+        *("README.md", "calibration.csv", "card.json", "lenses", "network.keras")
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == ["guard"]
+
+
 def test_a_network_in_a_network_that_takes_0_to_255_comes_back_as_well(network, digits, workplace):
     inner = keras.Sequential([keras.Input((8, 8, 1)), *network.layers], name="inner")
     outer = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Rescaling(1 / 255), inner])
@@ -117,13 +194,28 @@ def test_a_network_in_a_network_that_takes_0_to_255_comes_back_as_well(network, 
     pd.testing.assert_frame_equal(again.screen(digits[0][NEW][:50]), made.screen(digits[0][NEW][:50]))
 
 
-def test_nan_is_flagged_never_passed(fitted, digits, monkeypatch):
-    lens = fitted.lenses[2]
-    scores = lens.scores(digits[0][NEW][:4])
-    monkeypatch.setattr(lens, "scores", lambda images: np.where(np.arange(len(images)) == 1, np.nan, scores.min()))
-    table = fitted.screen(digits[0][NEW][:4])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_score_that_is_no_number_is_flagged_never_passed_counted_and_said(
+    value, fitted, digits, workplace, monkeypatch, capsys
+):
+    lens, images = fitted.lenses[2], digits[0][NEW][:4]
+    scores = lens.scores(images)
+    monkeypatch.setattr(lens, "scores", lambda images: np.where(np.arange(len(images)) == 1, value, scores.min()))
+    with pytest.warns(UserWarning, match="1 of 4 scores are NaN or infinite: these images are flagged"):
+        table = fitted.screen(images)
     assert table["flagged"].tolist() == [False, True, False, False]
-    assert np.isnan(table["score"]).tolist() == [False, True, False, False]
+    assert np.isnan(table["score"]).tolist() == np.isnan(fitted(images)).tolist() == [False, True, False, False]
+    assert table[f"{lens.name} p-value"][1] == table["p-value"][1] == 1 / (len(fitted.calibration) + 1)
+    said = (
+        "1 of 4 images is flagged: about 1 more than chance; of as many clean ones about 0.2 would be. Of 1 of them a"
+    )
+    assert said in write_report(fitted, images, table, workplace / "report", fpr=0.05).read_text()
+    monkeypatch.setattr(guard.Guard, "load", lambda folder: fitted)
+    np.savez("four.npz", x=images)
+    with pytest.warns(UserWarning, match="1 of 4 scores are NaN or infinite"):
+        assert cli.main(["screen", "guard", "four.npz", "--json"]) == 3
+    told = json.loads(capsys.readouterr().out)
+    assert (told["flagged"], told["broken_scores"]) == (1, 1)
 
 
 def test_lenses_that_do_not_work_are_left_out_and_say_why(digits):
@@ -248,6 +340,50 @@ def test_the_commands_exit_codes_say_what_was_found(workplace, fitted, capsys):
     ):
         assert cli.main(command) == 2
         assert said in capsys.readouterr().err
+
+
+def test_a_package_that_an_attack_needs_is_named(workplace, fitted, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "multiprocess", None)
+    fitted.save("guard")
+    assert cli.main(["evaluate", "guard", "--dataset", "new.npz", "--attacks", "AutoAttack", "--images", "60"]) == 1
+    said = "advlens: AutoAttack needs the package 'multiprocess': python -m pip install multiprocess\n"
+    assert capsys.readouterr().err == said
+
+
+def test_a_file_that_holds_a_layer_alone_is_bad_input(workplace, capsys):
+    layer = keras.layers.Dense(3)
+    layer.build((None, 4))
+    keras.saving.save_model(layer, "layer.keras")
+    assert cli.main(["fit", "--model", "layer.keras", "--train", "train.npz"]) == 2
+    assert "layer.keras holds a Dense, which is no network: network.save(" in capsys.readouterr().err
+
+
+def test_a_run_s_guard_is_fitted_once_anew_after_a_change_of_a_lens_and_leaves_nothing(
+    workplace, network, digits, monkeypatch
+):
+    made, lock = [], makers.read_lock()
+
+    def fit(*images, **about):
+        made.append(time.sleep(0.5))
+        return guard.fit(*images, lenses=["energy"], **about)
+
+    monkeypatch.setattr("advlens.workbench.fit", fit)
+    monkeypatch.setenv("ADVLENS_DATA", str(workplace))
+    bench = Workbench(run="try", dataset="train.npz", seed=0)
+    ask = partial(bench.guard, al.Classifier(network), images=300, clean=digits[0][CLEAN])
+    left = bench.folder / "guards" / ".partial-of-a-killed-process"
+    left.mkdir(parents=True)
+    with ThreadPoolExecutor() as threads:
+        one, other = (future.result() for future in [threads.submit(ask) for _ in range(2)])
+    assert (len(made), one.card) == (1, other.card)
+    assert ask().card == one.card
+    for name, number in (("advlens.attacks.deepfool.DeepFool", 1), ("advlens.lenses.outputs.Outputs", 2)):
+        changed = lock | {name: lock[name] | {"version": lock[name]["version"] + 1}}
+        monkeypatch.setattr("advlens.workbench.read_lock", lambda changed=changed: changed)
+        ask()
+        assert len(made) == number
+    assert "advlens.guard.fit" in lock
+    assert len([path for path in left.parent.iterdir() if path.name != ".lock"]) == 2
 
 
 def test_images_are_read_from_folders_and_files(workplace, digits):

@@ -9,6 +9,7 @@ import pytest
 
 from advlens.benchmark.judging import BAR
 from advlens.entries import (
+    FOLDER,
     OPTIONAL,
     catches,
     entries,
@@ -19,6 +20,7 @@ from advlens.entries import (
     with_oblivious,
     write_entries,
 )
+from advlens.paths import project_root
 
 ABOVE = f"{BAR} above the best baseline"
 LEARNT = {"fused": ("the attack", "all but its family"), "energy": ("no attack",), "max softmax": ("no attack",)}
@@ -38,7 +40,8 @@ def rows(detector, attack, tpr, n=50, **about):
     about = {"family": FAMILY[detector], "stratum": "success", "negatives": "matched", "n_positive": n} | about
     for learnt in LEARNT[detector]:
         here = tpr if learnt != "all but its family" else tpr - 0.2
-        for metric, value in ((BAR, here), ("roc_auc", 0.95), (ABOVE, 0.1 if detector == "fused" else -0.1)):
+        above = 0.1 if detector == "fused" else -0.1
+        for metric, value in ((BAR, here), ("roc_auc", 0.95), (ABOVE, above), ("observed_fpr_0.05", 0.125)):
             own = {"trained_on": learnt, "metric": metric, "estimate": value, "low": value - 0.05, "high": value}
             yield about | own
 
@@ -48,6 +51,7 @@ def made():
     table = [row for detector in TPR for attack in TPR.index for row in rows(detector, attack, TPR[detector][attack])]
     table += rows("energy", "one_pixel", 0.1, n=5)  # too few to say anything
     table += rows("fused", "fgsm", 0.3, stratum="all")
+    table += rows("max softmax", "fgsm", 0.25, condition="float")
     table += rows("energy", "pgd", 0.2, knowledge="adaptive")
     shares = {("noisy", "fused"): 0.4, ("turned", "fused"): 0.1, ("noisy", "energy"): 0.02, ("turned", "energy"): 0.9}
     alarms = pd.DataFrame([{"kind": k, "detector": d, "estimate": share} for (k, d), share in shares.items()])
@@ -70,7 +74,8 @@ def test_an_entry_says_its_worst_attack_and_leaves_out_small_numbers(made):
     }
     assert by_name["fused"]["alarms"] == {"noisy": 0.4, "turned": 0.1}
     assert by_name["max softmax"]["alarms"] == {}
-    assert {row["tpr"] for row in by_name["max softmax"]["results"]} == {0.3, None, 0.85, 0.35}
+    assert {row["tpr"] for row in by_name["max softmax"]["results"]} == {0.3, None, 0.85, 0.35, 0.25}
+    assert {row["observed_fpr"] for row in by_name["fused"]["results"]} == {0.125}
     assert [by_name[name]["seconds_per_1000"] for name in TPR] == [12, 0.5, None]
     assert {row["stratum"] for row in by_name["fused"]["results"]} == {"success", "all"}
 
@@ -113,12 +118,24 @@ def test_a_suite_s_results_and_those_of_attackers_who_know_keep_each_other(made,
     ]
     write_entries(known, tmp_path / "entries")
     for _ in range(2):
-        update_entries(tmp_path / "entries", partial(with_oblivious, made))
+        update_entries(tmp_path / "entries", partial(with_oblivious, made, of_suite=TPR.index))
     found = {entry["detector"]: entry for entry in read_entries(tmp_path / "entries")}
     assert found["fused"]["results"] == [*json.loads(json.dumps(fused["results"])), row]
     assert (found["fused"]["best_attack_so_far"], found["fused"]["potentially_unreliable"]) == ("knows fused", False)
     assert found["max softmax"]["potentially_unreliable"]
     assert len(found) == len(made)
+
+
+def test_attacks_that_were_added_outlive_the_suite_s_next_run_and_its_own_older_ones_do_not(made, tmp_path):
+    update_entries(tmp_path / "entries", lambda _: made)
+    for name in ("mine", "pgd at another strength"):
+        table = pd.DataFrame(rows("energy", name, 0.1))
+        update_entries(tmp_path / "entries", partial(with_attack, table=table, dataset="mnist"))
+    of_suite = [*TPR.index, "pgd at another strength"]
+    update_entries(tmp_path / "entries", partial(with_oblivious, made, of_suite=of_suite))
+    energy = next(entry for entry in read_entries(tmp_path / "entries") if entry["detector"] == "energy")
+    assert {row["attack"] for row in energy["results"]} == {*TPR.index, "mine"}
+    assert energy["best_attack_so_far"] == "mine"
 
 
 def test_entries_come_back_from_their_files(made, tmp_path):
@@ -210,6 +227,11 @@ def test_an_entry_needs_no_optional_field(made, tmp_path):
     assert read_entries(tmp_path) == [of_others(made[1])]
 
 
+def test_the_committed_page_is_made_of_the_committed_entries():
+    folder = project_root() / FOLDER
+    assert (folder / "index.html").read_text() == page(read_entries(folder / "entries"))
+
+
 def test_the_page_needs_no_network_and_no_name_can_break_it(made):
     evil = json.loads(json.dumps(made[0])) | {"detector": "</script><script>alert(1)</script>"}
     text = page([*made, evil])
@@ -240,8 +262,8 @@ def test_a_browser_sorts_filters_and_shows_it(browser, made, tmp_path, width, sc
         return texts("#rows label")
 
     assert names() == ["energy", "fused", "max softmax"]  # worst case first: 0.7, 0.6 - 0.2, 0.3
-    counted = "n = 50 (4 % of the attacked left unchanged)"
-    assert texts("#rows tr:first-child td")[1] == f"70.0 % best attack so far: PGD, {counted}, 65.0 % to 70.0 %"
+    counted, interval = "n = 50 (4 % of the attacked left unchanged)", "65.0 % to 70.0 %, observed FPR 12.5 %"
+    assert texts("#rows tr:first-child td")[1] == f"70.0 % best attack so far: PGD, {counted}, {interval}"
     assert texts("#rows td:nth-child(5)") == ["0.5", "12", "–"]
     assert texts("#rows .doubt") == ["potentially unreliable"] * 2  # energy was attacked by who knows it
     assert texts("#notes li")[1] == made[1]["footnote"]
@@ -252,6 +274,10 @@ def test_a_browser_sorts_filters_and_shows_it(browser, made, tmp_path, width, sc
     shown.select_option("#stratum", "all")
     assert names() == ["fused"]
     shown.select_option("#stratum", "success")
+    shown.select_option("#condition", "float")
+    assert names() == ["max softmax"]
+    assert texts("#rows tr:first-child td")[1].startswith("25.0 % best attack so far: FGSM")
+    shown.select_option("#condition", "8-bit")
     shown.select_option("#attack", "deepfool")
     assert names() == ["max softmax", "energy", "fused"]  # of equal rates the trivial score's comes first
     shown.select_option("#attack", "fgsm")
@@ -272,6 +298,7 @@ def test_a_browser_sorts_filters_and_shows_it(browser, made, tmp_path, width, sc
 
     assert texts("#heat thead th") == ["fused", "energy", "max softmax"]
     assert texts("#heat tbody tr")[0] == "DeepFool 95 85 85"
+    assert texts("#heat tbody tr")[-1] == "PGD 4 % left unchanged 60 70 –"
     assert texts("#heat .best") == ["95", "90", "90", "70"]
     assert texts("#pairs tbody tr") == ["fused – 100 100", "energy 100 – 60", "max softmax – – –"]
     assert texts("#series tbody tr")[2] == "3 max softmax 85.0 % 35.0 %"

@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from advlens import detectors, networks
 from advlens.classifier import Classifier
 from advlens.closeness import ClassDensity
-from advlens.detectors import BASELINES, Boosting, Detector, Logistic, Network, Sign, create
+from advlens.detectors import BASELINES, Averaged, Boosting, Detector, Deviations, Logistic, Network, Sign, create
 from advlens.detectors.heads import HEADS
 from advlens.explanations import explain
 from advlens.explanations.entropy import average_local_entropy
@@ -179,6 +179,38 @@ def test_regression_and_boosting_are_scikit_learn_s(rows):
     )
 
 
+def test_deviations_count_ranges_of_normal_images_in_logarithms(rows):
+    measured, truth = rows
+    normal = measured[~truth]
+    z = (measured - normal.median()) / (normal.quantile(0.75) - normal.quantile(0.25))
+    seen = np.hstack([np.sign(z) * np.log1p(z.abs()), np.log1p(z.abs())])
+    theirs = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(seen, truth)
+    ours = Deviations().fit(measured.assign(constant=3.0), truth)
+    np.testing.assert_allclose(ours.score(measured.assign(constant=3.0)), theirs.decision_function(seen), rtol=1e-6)
+    with pytest.raises(RuntimeError, match="has not learnt yet"):
+        Deviations().score(measured)
+
+
+def test_deviations_see_an_attack_that_goes_to_either_side():
+    truth, sides = np.arange(300) >= 200, np.where(np.arange(300) % 2, 6, -6)
+    rows = pd.DataFrame({"one": np.random.default_rng(0).normal(size=300) + truth * sides})
+    linear, deviations = (roc_auc_score(truth, kind().fit(rows, truth).score(rows)) for kind in (Logistic, Deviations))
+    assert linear < 0.6
+    assert deviations > 0.95
+
+
+def test_averaged_heads_have_the_mean_of_their_bounded_log_odds(rows):
+    measured, truth = rows
+    head = Averaged().fit(measured, truth, seed=5)
+    far = measured * 1e30
+    both = [Deviations().fit(measured, truth), Boosting().fit(measured, truth, seed=5)]
+    for shown in (measured, far):
+        np.testing.assert_array_equal(
+            head.score(shown), np.mean([np.clip(h.score(shown), -30, 30) for h in both], axis=0)
+        )
+    assert np.abs(both[0].score(far)).max() > 30
+
+
 def test_a_sign_is_found_on_the_rows_given_or_taken_as_given(rows):
     measured, truth = rows
     assert roc_auc_score(truth, Sign("tells").fit(measured, truth).score(measured)) > 0.7
@@ -202,7 +234,7 @@ def test_a_network_learns_pictures_and_stops_by_the_validation_rows(real_images)
         Network((28, 28, 1)).score(frame)
 
 
-@pytest.mark.parametrize("name", ["Sign", "Logistic", "Fisher", "Boosting", "Network"])
+@pytest.mark.parametrize("name", ["Sign", "Logistic", "Fisher", "Boosting", "Deviations", "Averaged", "Network"])
 def test_a_head_is_restored_from_plain_parts(name, rows, real_images):
     if name == "Network":
         measured, truth = Pixels((28, 28, 1)).measure(real_images[:40]), np.arange(40) % 2 == 0

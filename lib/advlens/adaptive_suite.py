@@ -28,7 +28,7 @@ from advlens.benchmark.judging import scores_of
 from advlens.benchmark.measuring import Once
 from advlens.benchmark.vocabulary import EVASION, NOMINAL_FPR
 from advlens.classifier import Classifier
-from advlens.detectors import Boosting, Detector, Logistic, create
+from advlens.detectors import Averaged, Boosting, Detector, Deviations, Head, Logistic, create
 from advlens.entries import update_entries, with_adaptive
 from advlens.image_files import through
 from advlens.paths import plain_name
@@ -46,6 +46,7 @@ FUSIONS = ("one lens a family, logistic",)  # slow to attack: not among the defa
 L2_RADII = (2.0, 3.0)
 BINARISED = 50  # images of the binarisation test
 OBLIVIOUS = {"inf": "pgd", 2: "pgd_l2"}
+FOLLOWED: Mapping[type[Head], type[Head]] = {Boosting: Logistic, Averaged: Deviations}  # trees have no gradient
 ASKING = {"max_iter": 10, "queries": 25}  # of `DetectorAwareBoundary`: 570 questions an image
 WITHOUT_GRADIENTS = "evasion without gradients"
 
@@ -265,13 +266,13 @@ class AdaptiveSuite:
         clean = benchmark.clean_rows(detector, Condition.EIGHT_BIT, benchmark.threshold_source)
         made, thresholds = [], []
         for head in heads[:2]:
-            scores = scores_of([head], clean, name=detector.name)[0]
+            scores = scores_of([head], clean, name=detector.name, said=benchmark.said)[0]
             thresholds.append({fpr: metrics.threshold_at_fpr(scores, fpr) for fpr in EVASION})
             about = {"columns": detector.columns, "name": detector.name, "family": detector.family}
             made.append(Detector(detector.lens, head, **about).commit(scores, fpr=NOMINAL_FPR))
-        if isinstance(detector.head, Boosting):
+        if follow := FOLLOWED.get(type(detector.head)):
             about = {"columns": detector.columns, "name": f"regression beside {detector.name}"}
-            beside = self.defender(Detector(detector.lens, Logistic(), **about), benchmark)
+            beside = self.defender(Detector(detector.lens, follow(), **about), benchmark)
             self._stand_ins |= {own: beside.detector for own in made} if beside else {}
         twin = made[1] if len(made) > 1 and self.effort.twins else None
         return Defender(made[0], thresholds[0], len(clean), detector.head.learns, twin)
@@ -428,8 +429,9 @@ class AdaptiveSuite:
 
     def _scores(self, own: Defender, attack: str, attacked: Array) -> Array:
         """(n,) of attacked images, whose measurements are kept under the attack's name."""
-        measured = self.suite.benchmark.measurements.of_others(own.detector.lens, attack, attacked)
-        return scores_of([own.detector.head], measured[columns_of(own.detector)], name=own.detector.name)[0]
+        benchmark, detector = self.suite.benchmark, own.detector
+        measured = benchmark.measurements.of_others(detector.lens, attack, attacked)[columns_of(detector)]
+        return scores_of([detector.head], measured, name=detector.name, said=benchmark.said)[0]
 
     def _fooled(self, attacked: Array, rows: Array | slice = slice(None)) -> Array:
         return self.classifier.predict(attacked).argmax(axis=1) != self.labels[rows]

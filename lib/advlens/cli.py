@@ -224,7 +224,7 @@ def screen(
         os.environ["ADVLENS_PROGRESS"] = "off"
     with _bad_input():
         from advlens.guard import Guard, is_guard
-        from advlens.report import in_words, write_report
+        from advlens.report import count_broken, in_words, write_report
 
         if is_guard(images) and not is_guard(guard):
             raise ValueError(f"the guard comes first, then the images: advlens screen {images} {guard}")
@@ -239,9 +239,10 @@ def screen(
     page = folder and write_report(found, given.images, table, folder, fpr=rate, changes=given.changes)
     if as_json:
         told = {"images": len(table), "flagged": flagged, "fpr": rate, "expected_false_flags": len(table) * rate}
+        told |= {"broken_scores": count_broken(table)}
         print(json.dumps(told | {"rows": json.loads(table.to_json(orient="records"))}))
     else:
-        print(in_words(flagged, len(table), fpr=rate))
+        print(in_words(table, fpr=rate))
         print(page)
     return 3 if flagged else 0
 
@@ -287,13 +288,14 @@ def evaluate(
     made = _suite(dataset, run, seed, **sizes)
     entrant = entrants.make(found, made.classifier, *made.bench.training, name=detector.partition(":")[2])
     table, alarms = made.evaluate(entrant)
-    shown = worst_first(table, entrant.name)
+    shown = worst_first(table, entrant.name, unchanged=made.unchanged)
     _print_rows(shown, as_json)
     if doubt := doubts(table, entrant.name):
         typer.echo(doubt, err=as_json)
     if entry:
         about = {"dataset": made.bench.data.name, "settings": made.about, "measured_by": by}
-        about |= {"margins": made.margins, "seconds": {entrant.name: made.cost(entrant.lens)}}
+        about |= {"margins": made.margins, "unchanged": made.unchanged}
+        about |= {"seconds": {entrant.name: made.cost(entrant.lens)}}
         told = entry_of(entrant.name, table, alarms, **about)
         if few := sorted({*shown["attack"]} - {row["attack"] for row in told["results"]}):
             typer.echo(f"Not in the entry, since too few of their successes are judged: {', '.join(few)}.", err=as_json)
@@ -350,19 +352,18 @@ def rescore(
 
     Example: advlens rescore mine.npz --attacks fgsm,deepfool --add
     """
-    import numpy as np
-
+    from advlens.benchmark import TrainedOn
     from advlens.benchmark import leaderboard as ranked
+    from advlens.datasets import read_npz
 
-    with np.load(file) as arrays:
-        missing = sorted({"x", "source"} - set(arrays.files))
-        if missing:
-            raise ValueError(f"{file.name} lacks {', '.join(missing)}: it holds {', '.join(arrays.files) or 'nothing'}")
-        attacked, source = arrays["x"], arrays["source"]
+    arrays = read_npz(file)
+    if missing := sorted({"x", "source"} - set(arrays)):
+        raise ValueError(f"{file.name} lacks {', '.join(missing)}: it holds {', '.join(arrays) or 'nothing'}")
     sizes = {"images": images, "strengths": strengths, "seeds": seeds, "attacks": attacks, "train_images": train_images}
     made = _suite(dataset, run, seed, **sizes)
-    table = made.rescore(file.stem, attacked, source)
-    print(ranked(table).round(3).to_markdown(index=False))
+    table = made.rescore(file.stem, arrays["x"], arrays["source"])
+    once = table[table["trained_on"] != TrainedOn.OTHER_ATTACKS.value]  # the same as without its family: it has none
+    print(ranked(once).round(3).to_markdown(index=False))
     if add:
         print(made.add(table))
 
@@ -511,7 +512,7 @@ def main(arguments: list[str] | None = None) -> int:
         takes = "--input-range takes two numbers, black and white, as --input-range 0 255"
         print(f"advlens: {takes if re.match('(Option|Invalid).*--input-range', told) else told}", file=sys.stderr)
         return 2
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, ImportError) as error:  # of an attack that needs a package, too
         print(f"advlens: {error}", file=sys.stderr)
         return 1
     if code in (STOPPED, TERMINATED):

@@ -109,8 +109,6 @@ def load(name_or_path: str | os.PathLike, *, raw_dir: str | os.PathLike | None =
         raise ValueError(
             f"data set {str(name_or_path)!r} is unknown: pass 'mnist', 'fashion_mnist' or an .npz file's path"
         )
-    if not path.is_file():
-        raise FileNotFoundError(f"data set {str(path)!r} is no file: check its path, seen from {Path.cwd()}")
     return _load_user(path)
 
 
@@ -187,7 +185,14 @@ def _load_user(path: Path) -> DataSet:
 
 
 def read_npz(path: Path) -> dict[str, Array]:
-    """All arrays of a file; pickled objects, which could run code, are never loaded."""
+    """All arrays of a file; pickled objects, which could run code, are never loaded.
+
+    Raises:
+        FileNotFoundError: where the path leads to no file.
+        ValueError: for a file of another kind, or a damaged one.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{str(path)!r} is no file: check its path, seen from {Path.cwd()}")
     if not zipfile.is_zipfile(path):
         raise ValueError(
             f"{path} is no .npz file, or a truncated one: make it with numpy.savez_compressed(path, x=…, y=…)"

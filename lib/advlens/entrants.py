@@ -3,8 +3,6 @@
 import importlib
 import inspect
 import sys
-import sysconfig
-import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ from typing import Any
 from art.defences.detector.evasion import EvasionDetector
 
 from advlens.arrays import Array
-from advlens.benchmark.evaluation import as_detector
+from advlens.benchmark.evaluation import as_detector, told_error
 from advlens.classifier import Classifier
 from advlens.detectors import Detector
 
@@ -39,7 +37,7 @@ def find(path: str) -> Any:
     except Exception as error:
         if isinstance(error, ModuleNotFoundError) and error.name and f"{module}.".startswith(f"{error.name}."):
             raise ValueError(f"no module is called {module!r}: looked in {here} and among what is installed") from error
-        raise ValueError(f"{module} can't be imported: {_told(error)}") from error
+        raise ValueError(f"{module} can't be imported: {told_error(error)}") from error
     if not hasattr(found, name):
         known = [key for key, value in vars(found).items() if callable(value) and not key.startswith("_")]
         raise ValueError(f"{module} has no {name!r}: it has {', '.join(known) or 'no class or function'}")
@@ -68,7 +66,7 @@ def make(found: Any, classifier: Classifier, images: Array, labels: Array, *, na
     except ValueError:
         raise
     except Exception as error:
-        raise ValueError(f"{name} fails: {_told(error)}") from error
+        raise ValueError(f"{name} fails: {told_error(error)}") from error
     return detector
 
 
@@ -98,11 +96,3 @@ def _called(found: Any, name: str, given: Mapping[str, Any]) -> Any:
     if inspect.isclass(found) or named:
         raise ValueError(f"{name} needs {', '.join(unknown)}, which nobody gives: it can have {', '.join(GIVEN)}")
     return found
-
-
-def _told(error: Exception) -> str:
-    """An error of the user's code in one line, with the last line of that code where it is known."""
-    told = f"{type(error).__name__}: {' '.join(str(error).split())}"
-    libraries = (*map(sysconfig.get_path, ("stdlib", "purelib", "platlib")), str(Path(__file__).parent), "<")
-    own = [step for step in traceback.extract_tb(error.__traceback__) if not step.filename.startswith(libraries)]
-    return f"{told} ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else told

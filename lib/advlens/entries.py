@@ -8,7 +8,7 @@ import json
 import math
 import re
 import reprlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from skimage.color import rgb2xyz
 import advlens
 from advlens.benchmark import Knowledge, Stratum, TrainedOn, query
 from advlens.benchmark.judging import BAR
-from advlens.benchmark.vocabulary import ABOVE_BASELINE, NOMINAL_FPR
+from advlens.benchmark.vocabulary import ABOVE_BASELINE, NOMINAL_FPR, OBSERVED
 from advlens.datasets import CLASS_NAMES
 from advlens.metrics import MARGINS, MIN_POSITIVES
 from advlens.paths import project_root
@@ -38,7 +38,7 @@ def _of_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 FOLDER = Path("docs") / "leaderboard"
-OPTIONAL = ("seconds_per_1000", "catches", "margin", "unchanged")
+OPTIONAL = ("seconds_per_1000", "catches", "margin", "unchanged", "observed_fpr")
 TEXT, OBJECT = {"type": "string"}, {"type": "object"}
 SHARE = {"type": ["number", "null"], "minimum": 0, "maximum": 1}
 AMOUNT = {"type": ["number", "null"], "minimum": 0}
@@ -48,7 +48,7 @@ RESULT: dict[str, Any] = {
     **{"knowledge": {"enum": [word.value for word in Knowledge]}, "condition": TEXT, "stratum": TEXT},
     **{"tpr": SHARE, "low": SHARE, "high": SHARE, "roc_auc": SHARE},
     **{"above_baseline": {"type": ["number", "null"], "minimum": -1, "maximum": 1}, "n": COUNT, "margin": AMOUNT},
-    "unchanged": SHARE,
+    **{"unchanged": SHARE, "observed_fpr": SHARE},
 }
 ENTRY: dict[str, Any] = {
     **dict.fromkeys(("detector", "family", "dataset", "version", "measured_by"), TEXT),
@@ -88,7 +88,7 @@ def entries(
     wide = matched.pivot(index=keys, columns="metric", values="estimate").reset_index()
     bounds = query(matched, metric=BAR).set_index(keys)[["low", "high"]]
     wide = wide.join(bounds, on=keys).rename(columns={BAR: "tpr", "n_positive": "n"})
-    wide = wide.rename(columns={ABOVE_BASELINE: "above_baseline"})
+    wide = wide.rename(columns={ABOVE_BASELINE: "above_baseline", OBSERVED: "observed_fpr"})
     wide = wide.assign(margin=wide["attack"].map(margins or {}), unchanged=wide["attack"].map(unchanged or {}))
     wide = wide[wide["n"] >= MIN_POSITIVES]
     flagged = alarms.pivot(index="detector", columns="kind", values="estimate")
@@ -131,7 +131,7 @@ def with_adaptive(
     made = {entry["detector"]: dict(entry) for entry in found if entry["dataset"] == dataset}
     rows = query(table, metric=f"committed_tpr_{NOMINAL_FPR:g}").rename(columns={"estimate": "tpr", "n_positive": "n"})
     rows = rows[(rows["knowledge"] != Knowledge.OBLIVIOUS.value) & (rows["n"] >= MIN_POSITIVES)]
-    rows = rows.assign(roc_auc=math.nan, above_baseline=math.nan, margin=math.nan, unchanged=math.nan)
+    rows = rows.assign(**dict.fromkeys(("roc_auc", "above_baseline", "margin", "unchanged", "observed_fpr"), math.nan))
     for (name, family), own in rows.groupby(["detector", "family"], sort=False):
         detector = str(name)
         bare = {"detector": detector, "family": str(family), "dataset": dataset, "version": advlens.__version__}
@@ -145,16 +145,26 @@ def with_adaptive(
     return list(made.values())
 
 
-def with_oblivious(made: Iterable[dict[str, Any]], found: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """A suite's entries, with what those found already say of attackers who know the detectors: see `with_adaptive`."""
+def with_oblivious(
+    made: Iterable[dict[str, Any]], found: Iterable[Mapping[str, Any]], *, of_suite: Collection[str]
+) -> Iterator[dict[str, Any]]:
+    """A suite's entries, with what those found already say of attacks that are none of its own.
+
+    These are by attackers who know the detectors, see `with_adaptive`, or were added, see `with_attack`.
+
+    Args:
+        of_suite: all attacks that a suite may have, of which the rows found are older.
+    """
     before = {(entry["dataset"], entry["detector"]): entry for entry in found}
     for entry in made:
         old = before.get((entry["dataset"], entry["detector"]), {"results": []})
         known = [row for row in old["results"] if row["knowledge"] != Knowledge.OBLIVIOUS.value]
+        added = [row for row in old["results"] if row not in known and row["attack"] not in of_suite]
         told = ("potentially_unreliable", "footnote") if known else ()
         own = [row for row in entry["results"] if not known or row["knowledge"] == Knowledge.OBLIVIOUS.value]
-        about = {field: old[field] for field in told} | {"results": [*own, *known]}
-        yield entry | about | {"best_attack_so_far": _best([*own, *known])}
+        results = [*own, *added, *known]
+        about = {field: old[field] for field in told} | {"results": results}
+        yield entry | about | {"best_attack_so_far": _best(results)}
 
 
 def with_attack(found: Iterable[dict[str, Any]], table: pd.DataFrame, *, dataset: str) -> Iterator[dict[str, Any]]:

@@ -150,10 +150,11 @@ class Explorer(widgets.VBox):
 
     def _open(self, title: str) -> None:
         """Takes over a guard and, by class, the images that its network classifies correctly."""
-        self._guard, self._images, labels, self._names = self._sources[title]()
-        correct = self._guard.classifier.predict(self._images).argmax(axis=1) == labels
+        guard, images, labels, names = self._sources[title]()
+        correct = guard.classifier.predict(images).argmax(axis=1) == labels
         if not correct.any():
             raise ValueError(f"the network misclassifies all {len(labels)} images of {title}: none is left to attack")
-        self._rows = {label: np.flatnonzero(correct & (labels == label)) for label in np.unique(labels[correct])}
-        self.label.options = [(self._names[label], label) for label in self._rows]
-        self.label.value, self._open_title = next(iter(self._rows)), title
+        rows = {label: np.flatnonzero(correct & (labels == label)) for label in np.unique(labels[correct])}
+        self._guard, self._images, self._names, self._rows = guard, images, names, rows
+        self.label.options = [(names[label], label) for label in rows]
+        self.label.value, self._open_title = next(iter(rows)), title

@@ -18,7 +18,8 @@ import advlens
 from advlens.arrays import Array, checked_images, checked_labels
 from advlens.classifier import RANGES, Classifier, WrongRange, as_classifier, asked, check_range
 from advlens.detectors import Detector, create, load, names
-from advlens.detectors.detector import digests
+from advlens.detectors.detector import are_broken, digests
+from advlens.folders import written_whole
 from advlens.lenses import DeepNeighbours
 from advlens.metrics import proportion
 from advlens.metrics.checks import checked_rate
@@ -26,10 +27,10 @@ from advlens.metrics.curves import ROUNDING
 from advlens.neighbours.conformal import p_values, p_values_among
 from advlens.networks.files import open_network
 from advlens.networks.parts import FULL_NAMES, weighted_layers
-from advlens.paths import check_new
 from advlens.progress import progress
 from advlens.random import stream
-from advlens.store.files import read_part, write_part
+from advlens.store import artifact
+from advlens.store.files import changed, checksums, read_part, write_part
 from advlens.templates import rendered
 from advlens.uncertainty.metrics import mutual_information
 
@@ -84,7 +85,7 @@ class Guard:
         return pd.DataFrame({lens.name: lens.scores(images) for lens in bar})
 
     def __call__(self, images: Array) -> Array:
-        """(n,) combined scores, as `al.evaluate` wants them: higher = more adversarial, NaN where a lens gives NaN."""
+        """(n,) combined scores, as `al.evaluate` wants them: higher = more adversarial, NaN where one is not finite."""
         return self._combined(self.scores(images))[1]
 
     def screen(
@@ -97,7 +98,8 @@ class Guard:
             fpr: the share of clean images that may be flagged; by default the one that the guard was fitted for.
         Returns:
             A row an image: image, predicted, confidence (softmax), flagged, p-value and score of all lenses together,
-            strangest lens, and for each lens "<lens> score" and "<lens> p-value". NaN scores have the smallest p-value.
+            strangest lens, and for each lens "<lens> score" and "<lens> p-value". Where a lens's score is NaN or
+            infinite, the image is flagged, with the smallest p-value and the score NaN; a warning says how many are.
         Raises:
             ValueError: for other images, or a rate that so few calibration images can't promise.
         """
@@ -111,7 +113,7 @@ class Guard:
             "image": range(len(images)) if image_names is None else list(image_names),
             "predicted": probabilities.argmax(axis=1),
             "confidence": probabilities.max(axis=1),
-            "flagged": p_value <= fpr + ROUNDING,
+            "flagged": (p_value <= fpr + ROUNDING) | are_broken(combined),
             "p-value": p_value,
             "score": combined,
             "strangest lens": shares.idxmin(axis=1),
@@ -138,7 +140,8 @@ class Guard:
         return self.calibration.assign(**{FUSED: self._calibration_combined})
 
     def _combined(self, scores: pd.DataFrame) -> tuple[pd.DataFrame, Array]:
-        """(n, lenses) p-values and their (n,) combination, NaN where a score is."""
+        """(n, lenses) p-values, the smallest where a score is not finite, and their (n,) combination, there NaN."""
+        scores = scores.where(np.isfinite(scores))  # what is NaN ranks above all numbers
         shares = {name: p_values(scores[name].to_numpy(), self.calibration[name].to_numpy()) for name in scores}
         combined = -2 * np.log(np.stack(list(shares.values()))).sum(axis=0)
         return pd.DataFrame(shares), np.where(scores.isna().any(axis=1), np.nan, combined)
@@ -160,15 +163,15 @@ class Guard:
         Raises:
             FileExistsError: where the folder exists.
         """
-        folder = check_new(folder)
-        folder.mkdir(parents=True)
-        self.classifier.model.save(folder / NETWORK)
-        for name, lens in zip(self.card["lenses"], self.lenses, strict=True):
-            lens.save(folder / FOLDER / name)
-        write_part(folder, CALIBRATION, self.calibration)
-        (folder / "README.md").write_text(self.describe())
-        (folder / CARD).write_text(json.dumps(self.card, indent=1, ensure_ascii=False))
-        return folder
+        with written_whole(folder) as place:
+            self.classifier.model.save(place / NETWORK)
+            for name, lens in zip(self.card["lenses"], self.lenses, strict=True):
+                lens.save(place / FOLDER / name)
+            write_part(place, CALIBRATION, self.calibration)
+            card = self.card | {"sha256": checksums(place)}
+            (place / CARD).write_text(json.dumps(card, indent=1, ensure_ascii=False))
+            (place / "README.md").write_text(self.describe())
+        return Path(folder)
 
     @classmethod
     def load(cls, folder: str | Path, *, network: keras.Model | None = None) -> "Guard":
@@ -177,7 +180,7 @@ class Guard:
         Args:
             network: what the folder's network.keras holds, where opening that file would run code, as of a Lambda.
         Raises:
-            ValueError: for a folder that holds none, or such a network's without it.
+            ValueError: for a folder that holds none, or a damaged one, or such a network's without it.
         """
         folder = Path(folder)
         if not is_guard(folder):
@@ -185,8 +188,11 @@ class Guard:
             raise ValueError(f"{folder} holds no guard, as {lacking}: pass a folder that `advlens fit` made")
         try:
             card = json.loads((folder / CARD).read_text())
-        except ValueError as error:
-            raise ValueError(f"{folder / CARD} is damaged ({error}): fit the guard again") from error
+            damaged = changed(folder, card.pop("sha256"))
+        except (ValueError, KeyError, TypeError, AttributeError):  # no JSON, or no card
+            damaged = [CARD]
+        if damaged:
+            raise ValueError(f"{folder / damaged[0]} is damaged: fit the guard again")
         network = open_network(folder / NETWORK) if network is None else network
         setattr(network, FULL_NAMES, card["layer_names"])  # a file does not hold them, and lenses know layers by them
         classifier = Classifier(network)
@@ -199,6 +205,7 @@ def is_guard(folder: str | Path) -> bool:
     return (Path(folder) / CARD).is_file()
 
 
+@artifact(version=1)
 def fit(
     model: Classifier | keras.Model | str | Path,
     images: Array,

@@ -1,7 +1,6 @@
 """Images through image files: the codecs whose artefacts the protocol tells apart, and the study's JPEG export."""
 
 import io
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from advlens.arrays import Array, checked_images
+from advlens.folders import written_whole
 
 # Pillow's own default, which the study's export had too.
 JPEG_QUALITY = 75
@@ -113,17 +113,9 @@ def export(folder: Path, pictures: Mapping[str, Array]) -> None:
         raise ValueError(f"pictures must have plain names that end in .jpeg, got {odd[0]!r}")
     if folder.exists() and any(path.suffix != ".jpeg" for path in folder.iterdir()):
         raise ValueError(f"{folder} holds more than an export, which would replace it: choose another folder")
-    partial = folder.with_name(f".partial-{folder.name}")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
+    with written_whole(folder, replace=True) as place:
         for name, picture in pictures.items():
-            (partial / name).write_bytes(_encode(wrapped_eight_bit(_checked_channels(picture[None]))[0], "jpeg"))
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+            (place / name).write_bytes(_encode(wrapped_eight_bit(_checked_channels(picture[None]))[0], "jpeg"))
 
 
 def read_export(folder: Path, names: Sequence[str]) -> Array:

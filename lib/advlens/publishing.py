@@ -8,6 +8,7 @@ from pathlib import Path
 import nbformat
 
 from advlens.datasets import CLASS_NAMES
+from advlens.folders import written_whole
 from advlens.paths import project_root
 from advlens.profiles import notebooks, profile_parameters
 from advlens.runs import Plan, code_cells, execute, is_done, relative
@@ -43,11 +44,8 @@ def publish(run: str, *, profile: str = "full", seed: int = 0) -> None:
             for notebook, target, _, _ in plan.steps():
                 nbformat.write(_with_outputs_of(target, notebook), notebook)
         pictures = project_root() / "figures" / plan.dataset
-        partial = pictures.with_name(f".partial-{plan.dataset}")
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.copytree(plan.folder / "figures", partial)
-        shutil.rmtree(pictures, ignore_errors=True)
-        partial.rename(pictures)
+        with written_whole(pictures, replace=True) as place:
+            shutil.copytree(plan.folder / "figures", place, dirs_exist_ok=True)
 
 
 def processor() -> str:

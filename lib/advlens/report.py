@@ -15,10 +15,10 @@ from advlens.arrays import Array
 from advlens.attacks.catalogue import find_attack
 from advlens.benchmark.benchmark import STRENGTHS
 from advlens.explanations import explain
+from advlens.folders import written_whole
 from advlens.guard import LOOKS_AT, Guard
 from advlens.image_files import eight_bit
 from advlens.metrics import MIN_POSITIVES
-from advlens.paths import check_new
 from advlens.plots import ATTACK_TITLES
 from advlens.templates import rendered
 
@@ -47,21 +47,26 @@ def write_report(
     Raises:
         FileExistsError: where the folder exists.
     """
-    folder = check_new(folder)
-    folder.mkdir(parents=True)
-    table.to_csv(folder / f"{TABLE}.csv", index=False)
-    table.to_parquet(folder / f"{TABLE}.parquet")
-    page = folder / PAGE
-    page.write_text(_page(guard, images, table, fpr=fpr, changes=changes))
-    return page
+    with written_whole(folder) as place:
+        table.to_csv(place / f"{TABLE}.csv", index=False)
+        table.to_parquet(place / f"{TABLE}.parquet")
+        (place / PAGE).write_text(_page(guard, images, table, fpr=fpr, changes=changes))
+    return Path(folder) / PAGE
 
 
-def in_words(flagged: int, n: int, *, fpr: float) -> str:
-    """How many of n images are flagged, and how many would be by chance."""
+def in_words(table: pd.DataFrame, *, fpr: float) -> str:
+    """How many images are flagged, how many would be by chance, and how many are for scores that are no numbers."""
+    n, flagged, broken = len(table), int(table["flagged"].sum()), count_broken(table)
     more = round(flagged - n * fpr)
     chance = f": about {more} more than chance" if more > 0 else ""
     told = f"{flagged} of {n} images {'is' if flagged == 1 else 'are'} flagged{chance}"
-    return f"{told}; of as many clean ones about {n * fpr:.1f} would be."
+    said = f" Of {broken} of them a lens's score is NaN or infinite." if broken else ""
+    return f"{told}; of as many clean ones about {n * fpr:.1f} would be.{said}"
+
+
+def count_broken(table: pd.DataFrame) -> int:
+    """How many images are flagged because a lens's score is NaN or infinite."""
+    return int(table["score"].isna().sum())
 
 
 def attacks_in_words(shown: pd.DataFrame, strengths: Mapping[str, float]) -> str:
@@ -115,7 +120,7 @@ def _page(guard: Guard, images: Array, table: pd.DataFrame, *, fpr: float, chang
         near = [(data_uri(each), int(label)) for each, label in zip(*(part[number] for part in nearest), strict=True)]
         told.append({"about": about, "pictures": pictures, "lenses": lenses, "nearest": near})
     flagged = int(table["flagged"].sum())
-    counts = {"n": len(table), "flagged": flagged, "in_words": in_words(flagged, len(table), fpr=fpr)}
+    counts = {"n": len(table), "flagged": flagged, "in_words": in_words(table, fpr=fpr)}
     summary = {"card": guard.card, "verdict": guard.card["verdicts"][-1], "fpr": fpr, "changes": changes}
     lenses = zip(guard.card["lenses"], guard.lenses, strict=True)
     summary |= {"looks_at": {lens.name: LOOKS_AT.get(name, lens.family) for name, lens in lenses}}

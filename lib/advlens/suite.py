@@ -27,7 +27,7 @@ from advlens.benchmark.samples import sources_of
 from advlens.benchmark.table import LONG_TABLE, transfer
 from advlens.closeness import bandwidth_of
 from advlens.datasets import stored_test_images
-from advlens.detectors import Boosting, Detector, Fisher, Head, Logistic, create
+from advlens.detectors import Averaged, Boosting, Detector, Deviations, Fisher, Head, Logistic, create
 from advlens.entries import entries, update_entries, with_attack, with_oblivious
 from advlens.lenses import Joined, Lens
 from advlens.networks import dropout_network
@@ -63,7 +63,10 @@ OF_A_FAMILY = {  # detector → its columns, one lens a family
     "feature_squeezing": ("largest",),
 }
 ONE_OF_EACH, ALL = "one lens a family", "all lenses"  # what fusions join
-JOINED_BY: Mapping[str, type[Head]] = {"logistic": Logistic, "boosting": Boosting, "p-values": Fisher}
+JOINED_BY: Mapping[str, type[Head]] = {
+    **{"logistic": Logistic, "boosting": Boosting, "p-values": Fisher},
+    **{"deviations": Deviations, "averaged": Averaged},
+}
 IN_NO_FUSION = ("shap_signature", "kd_bu", "art_input", "art_activation")  # too many columns, or in all six already
 NUMBERED = ("shap_signature",)  # columns that are numbers of one network's units, and mean nothing on another's
 OTHER_DATA = {"mnist": "fashion_mnist", "fashion_mnist": "mnist"}
@@ -120,6 +123,12 @@ def judge(benchmark: Benchmark, detectors: Sequence[Detector], *, images: Mappin
         caught=benchmark.caught(detectors, trained_on=learnt, baselines=alone),
         verdicts=benchmark.compare(pairs, metric=BAR, trained_on=learnt) if pairs else pd.DataFrame(),
     )
+
+
+@artifact(version=1, libraries=("scikit-learn", "tensorflow"))
+def cross(benchmark: Benchmark, detectors: Sequence[Detector]) -> pd.DataFrame:
+    """`Benchmark.cross`, without the trivial baselines that it has none of."""
+    return benchmark.cross(detectors).drop(columns="baseline")
 
 
 @dataclass(frozen=True)
@@ -239,7 +248,7 @@ class Suite:
 
     @cached_property
     def fusions(self) -> dict[str, Detector]:
-        """One lens a family, and all of them, joined by regression, by trees and by p-values."""
+        """One lens a family, and all of them, joined by each head of `JOINED_BY`."""
         return self.fused(DETECTORS, title=ALL)
 
     def fused(self, names: Collection[str], *, title: str) -> dict[str, Detector]:
@@ -299,6 +308,12 @@ class Suite:
         return LONG_TABLE.validate(self._joined("table"))
 
     @cached_property
+    def crossed(self) -> pd.DataFrame:
+        """The regression on one lens a family, fitted to each attack and judged on every other: `Benchmark.cross`."""
+        about = {"benchmark": self.benchmark, "detectors": [self.fusions[f"{ONE_OF_EACH}, logistic"]]}
+        return self.bench.store.keep("benchmark.crossed", cross, **about)
+
+    @cached_property
     def alarms(self) -> pd.DataFrame:
         """Who flags normal images that are hard."""
         return pd.concat([each.alarms for each in self._judgements], ignore_index=True)
@@ -338,6 +353,8 @@ class Suite:
         """
         benchmark = self.benchmark_of(self.attack_sets, store=None)
         table = benchmark.run([detector], trained_on=LEARNT, wanted=METRICS_ASKED)
+        if told := benchmark.said_of_ties(detector, trained_on=LEARNT):
+            warnings.warn(f"{detector.name}: {told}", stacklevel=2)
         return table, benchmark.alarms([detector], self.hard_images)
 
     def transferred(self, other: "Suite") -> pd.DataFrame:
@@ -421,6 +438,16 @@ class Suite:
             if BY_MARGIN.get(name) in about
         }
 
+    @property
+    def every_attack(self) -> set[str]:
+        """The attacks of suites of all sizes on this data set."""
+        return set(settings(self.bench.data.name, len(MARGINS)))
+
+    @property
+    def unchanged(self) -> dict[str, float]:
+        """Attack → the share of images that it left as they were, in 8 bits."""
+        return dict(self.idle.set_index("attack")["unchanged_8_bit"])
+
     def rescore(self, name: str, attacked: Array, source: Array) -> pd.DataFrame:
         """The long table of images that somebody else attacked, by detectors that did not learn from them.
 
@@ -433,7 +460,7 @@ class Suite:
         data, classifier = self.bench.data, self.classifier
         attacked = checked_images(attacked, shape=classifier.input_shape)
         source = checked_indices(source, n=len(attacked), name="source")
-        if name in self.settings:
+        if name in self.every_attack:
             raise ValueError(f"an attack is called {name!r} already: choose another name")
         if source.min() < 0 or source.max() >= len(data.test_labels) or len(np.unique(source)) < len(source):
             raise ValueError(f"source must hold different places of 0 to {len(data.test_labels) - 1}")
@@ -464,11 +491,12 @@ class Suite:
     def write(self) -> Path:
         """Writes the tables as Parquet, and the leaderboard's entries; returns the long table's file."""
         folder = self.bench.folder / "benchmark"
-        write_tables(folder, table=self.table, alarms=self.alarms, verdicts=self.verdicts, idle=self.idle)
+        own = {"table": self.table, "alarms": self.alarms, "verdicts": self.verdicts, "crossed": self.crossed}
+        write_tables(folder, **own, idle=self.idle)
         about = {"dataset": self.bench.data.name, "settings": self.about, "margins": self.margins}
-        about |= {"unchanged": dict(self.idle.set_index("attack")["unchanged_8_bit"])}
-        made = entries(self.table, self.alarms, **about, seconds=dict(self.seconds), caught=self.caught)
-        update_entries(folder / "entries", partial(with_oblivious, made))
+        about |= {"unchanged": self.unchanged, "seconds": dict(self.seconds), "caught": self.caught}
+        made = entries(self.table, self.alarms, **about)
+        update_entries(folder / "entries", partial(with_oblivious, made, of_suite=self.every_attack))
         return folder / "table.parquet"
 
 

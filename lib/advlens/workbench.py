@@ -3,12 +3,13 @@
 It ties the stages to the store and computes nothing itself.
 """
 
-import os
+import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from filelock import FileLock
 from matplotlib.figure import Figure
 
 from advlens import plots, tables
@@ -25,7 +26,10 @@ from advlens.paths import checked_name, run_folder, store_folder
 from advlens.random import stream, stream_seed
 from advlens.store import Store
 from advlens.store.keys import digest
+from advlens.store.makers import read_lock
 from advlens.training import Trained, train_task_network
+
+GUARD_CODE = ("advlens.guard.", "advlens.lenses.")  # whose declared versions a kept guard rests on
 
 
 class Workbench:
@@ -84,13 +88,21 @@ class Workbench:
     def guard(self, classifier: Classifier, *, images: int, clean: Array) -> Guard:
         """A guard of a classifier, fitted once and kept in the run's folder, as `advlens fit` keeps one.
 
+        It is fitted anew where the declared version of a guard or of a lens is another. Whoever asks meanwhile waits.
+
         Args:
             images: how many training images its lenses are fitted to; clean: (m, h, w, channels) test images.
         """
-        folder = self.folder / "guards" / digest([classifier.model, images, clean, self.seed])[:12]
+        code = {name: each["version"] for name, each in read_lock().items() if name.startswith(GUARD_CODE)}
+        folder = self.folder / "guards" / digest([code, classifier.model, images, clean, self.seed])[:12]
         if not folder.exists():
-            made = fit(classifier, *(part[:images] for part in self.training), clean=clean, seed=self.seed)
-            made.save(folder.with_name(f".partial-{folder.name}-{os.getpid()}")).rename(folder)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(folder.with_name(".lock")):
+                for leftover in folder.parent.glob(".partial-*"):  # of a killed process: we hold the lock
+                    shutil.rmtree(leftover, ignore_errors=True)
+                if not folder.exists():
+                    training = (part[:images] for part in self.training)
+                    fit(classifier, *training, clean=clean, seed=self.seed).save(folder)
         return Guard.load(folder)
 
     def attack_set(

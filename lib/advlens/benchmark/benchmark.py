@@ -22,10 +22,11 @@ from advlens.benchmark.judging import (
     has_both,
     scores_of,
     threshold_scores_of,
+    ties,
     with_verdicts,
 )
 from advlens.benchmark.measuring import Measurements, Once
-from advlens.benchmark.protocol import CORRECTED, Noise, Protocol, checked_word
+from advlens.benchmark.protocol import CORRECTED, Noise, Protocol, Threshold, checked_word
 from advlens.benchmark.samples import TEST_SHARE, Samples, part_of_sources, sources_of
 from advlens.benchmark.table import BEST_BASELINE, LONG_TABLE
 from advlens.benchmark.vocabulary import (
@@ -120,6 +121,7 @@ class Benchmark:
         about = {"seed": self.seed, "succeeded": dict(succeeded or {}), "keep": self._keep}
         self.measurements = Measurements(self.classifier, self.attack_sets, *clean, **about)
         self._once, self._row = Once(), self.measurements.row_of_source
+        self.said: set[str] = set()  # of which detectors: see `scores_of`
         self._draws_seed = stream_seed(self.seed, "benchmark/draws")
         self._check_attack_sets()
         attacked = self._divide_images()
@@ -200,10 +202,16 @@ class Benchmark:
         protocol: Protocol = CORRECTED,
         condition: Condition | None = None,
         trained_on: TrainedOn = TrainedOn.ATTACK,
+        learnt_from: str = "",
     ) -> Scored | None:
-        """A detector's scores of one attack's images; None where there are too few successes to fit it."""
-        trained_on = trained_on if detector.head.learns else TrainedOn.NOTHING
-        case = Case(attack, protocol, condition or protocol.condition, trained_on)
+        """A detector's scores of one attack's images; None where there are too few successes to fit it.
+
+        Args:
+            learnt_from: the one attack set that a head that learns is fitted to, whatever `trained_on` says.
+        """
+        if not detector.head.learns:
+            trained_on, learnt_from = TrainedOn.NOTHING, ""
+        case = Case(attack, protocol, condition or protocol.condition, trained_on, learnt_from)
         return self._once(("scores", id(detector), case), lambda: self._scored(detector, case))
 
     def _scored(self, detector: Detector, case: Case) -> Scored | None:
@@ -217,15 +225,16 @@ class Benchmark:
         test = np.union1d(self._clean_test, of_test)
         clean = self.clean_rows(detector, case.condition, test)
         threshold = self.clean_rows(detector, case.condition, self.threshold_source)
-        scores = scores_of(heads, measured, name=detector.name)
+        told = {"name": detector.name, "said": self.said}
+        scores = scores_of(heads, measured, **told)
         return Scored(
             about=about,
             scores=scores,
             probabilities=expit(scores) if detector.head.gives_log_odds else None,
             parts=[self.heads.masks(about, case.protocol, number) for number in range(self.n_seeds)],
             clean=about_clean.iloc[self._row.loc[test]].reset_index(drop=True),
-            clean_scores=scores_of(heads, clean, name=detector.name),
-            threshold_scores=threshold_scores_of(heads, threshold, name=detector.name),
+            clean_scores=scores_of(heads, clean, **told),
+            threshold_scores=threshold_scores_of(heads, threshold, **told),
         )
 
     def clean_rows(self, detector: Detector, condition: Condition, source: Array) -> pd.DataFrame:
@@ -258,6 +267,35 @@ class Benchmark:
     def best_baseline(self, attack: str, **about: Any) -> Detector | None:
         """The trivial baseline with the highest TPR at 5 % FPR on the validation parts; None where there is none."""
         return self.best_of(self.baselines, attack, metric=BAR, **about)
+
+    def said_of_ties(
+        self,
+        detector: Detector,
+        *,
+        protocols: Sequence[Protocol] = (CORRECTED,),
+        trained_on: Sequence[TrainedOn] = (TrainedOn.ATTACK,),
+    ) -> str:
+        """Where more than 5 % of the normal images score exactly the threshold, in a sentence; "" where nowhere.
+
+        Attacked images that score the same count as missed, which shows no difference. Only the worst case is named;
+        where all score the same, attacked images too, it is `doubts`' business.
+        """
+        found = [(0.0, 0.0, "", "")]
+        for protocol, learnt, attack in itertools.product(protocols, trained_on, self.attack_sets):
+            scored = self.scores(detector, attack, protocol=protocol, trained_on=learnt)
+            judged = scored and scored.judged(stratum=protocol.positives, negatives=protocol.negatives)
+            if not scored or not judged or not has_both(judged) or np.ptp(judged["scores"]) == 0:
+                continue
+            attacked, normal = (judged["scores"][:, judged["is_adversarial"] == truth] for truth in (True, False))
+            kinds = {f"the normal images beside {attack!r}": normal}
+            if protocol.threshold is Threshold.COMMITTED:
+                kinds["the clean images that give it"] = scored.threshold_scores
+            found += [(*ties(scores, attacked), kind, attack) for kind, scores in kinds.items()]
+        share, same, kind, attack = max(found)
+        if not share:
+            return ""
+        told = f"{100 * share:.0f} % of {kind} score exactly the threshold for {100 * NOMINAL_FPR:.0f} %"
+        return f"{told}; so do {100 * same:.0f} % of the images that {attack!r} attacked, and count as missed"
 
     def forget(self, detector: Detector) -> None:
         """Lets go of a detector's heads and scores, which are made again where they are asked for."""
@@ -316,11 +354,41 @@ class Benchmark:
                         rows += self._rows(detector, Case(attack, protocol, condition, learnt), words, wanted)
         return LONG_TABLE.validate(pd.DataFrame(rows, columns=list(LONG_TABLE.columns)))
 
+    def cross(
+        self,
+        detectors: Sequence[Detector],
+        *,
+        protocol: Protocol = CORRECTED,
+        attacks: Sequence[str] | None = None,
+        wanted: Sequence[str] = (BAR,),
+    ) -> pd.DataFrame:
+        """Each detector that learns, fitted to one attack set and judged on another, for every pair of them.
+
+        Strengths of an attack are attack sets of their own. Test images are the same in every cell, so that nothing is
+        judged on an image that its head learnt from.
+
+        Args:
+            detectors: those that learn from no attack are passed over; attacks, wanted: as in `run`.
+        Returns:
+            A row a detector, attack learnt from, attack judged and metric: learnt_from, and the columns of
+            `LONG_TABLE` without trained_on.
+        """
+        attacks = list(attacks or self.attack_sets)
+        words = {"stratum": [protocol.positives], "negatives": [protocol.negatives]}
+        rows = []
+        learning = [each for each in detectors if each.head.learns]
+        pairs = [*itertools.product(learning, attacks, attacks)]
+        for detector, learnt_from, attack in progress(pairs, description="train × test attack", unit="pair"):
+            case = Case(attack, protocol, protocol.condition, TrainedOn.ATTACK, learnt_from)
+            rows += [{"learnt_from": learnt_from, **row} for row in self._rows(detector, case, words, wanted)]
+        columns = ["learnt_from", *LONG_TABLE.columns]
+        return pd.DataFrame(rows, columns=columns).drop(columns="trained_on")
+
     def _rows(
         self, detector: Detector, case: Case, words: Mapping[str, Sequence], wanted: Sequence[str]
     ) -> Iterator[dict[str, Any]]:
         """The table's rows of one detector in one case."""
-        about = {"protocol": case.protocol, "condition": case.condition, "trained_on": case.trained_on}
+        about = {name: getattr(case, name) for name in ("protocol", "condition", "trained_on", "learnt_from")}
         scored, learns = self.scores(detector, case.attack, **about), detector.head.learns
         baseline = self.best_baseline(case.attack, **about) if ABOVE_BASELINE in wanted else None
         bar = None if baseline is None else self.scores(baseline, case.attack, **about)
@@ -364,13 +432,14 @@ class Benchmark:
             heads = self.heads_from_all(detector)
             threshold = self.clean_rows(detector, CORRECTED.condition, self.threshold_source)
             limits = {"fpr": NOMINAL_FPR, "seed": self._draws_seed}
+            told = {"name": detector.name, "said": self.said}
             if heads:
-                limits["threshold_scores"] = threshold_scores_of(heads, threshold, name=detector.name)
+                limits["threshold_scores"] = threshold_scores_of(heads, threshold, **told)
             for kind, shown in images.items():
                 measured = self.measurements.of_others(detector.lens, kind, shown)[columns_of(detector)]
                 found = metrics.MISSING
                 if heads:
-                    scores = scores_of(heads, measured, name=detector.name)
+                    scores = scores_of(heads, measured, **told)
                     found = metrics.flagged_share(scores, np.arange(len(shown)), **limits)
                 about = {"kind": kind, "detector": detector.name, "family": str(detector.family), "n": len(shown)}
                 rows.append(found.row(**about))

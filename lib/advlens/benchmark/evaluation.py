@@ -1,15 +1,19 @@
 """Any detector through the whole protocol in one call: this package's, ART's, or a function that scores images."""
 
+import sysconfig
+import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from art.defences.detector.evasion import EvasionDetector
 
-from advlens.arrays import Array, checked_images, checked_labels
+import advlens
+from advlens.arrays import Array, checked_images, checked_labels, checked_whole
 from advlens.attacks import AttackSet, craft
 from advlens.benchmark.benchmark import Benchmark
 from advlens.benchmark.protocol import CORRECTED, Protocol
@@ -37,9 +41,14 @@ class GivenScores(Lens):
         """The scores, higher = more adversarial.
 
         Raises:
-            ValueError: where the function does not give one number an image.
+            ValueError: where the function fails, or does not give one number an image.
         """
-        scores = np.asarray(self.scores(images))
+        try:
+            scores = np.asarray(self.scores(images))
+        except ValueError:
+            raise
+        except Exception as error:
+            raise ValueError(f"{self.name} fails: {told_error(error)}") from error
         if scores.shape != (len(images),) or scores.dtype.kind not in "biuf":
             raise ValueError(
                 f"{self.name} must give one score for each of {len(images)} images, got {scores.dtype} {scores.shape}"
@@ -49,6 +58,14 @@ class GivenScores(Lens):
     def to_parts(self) -> dict[str, Any]:
         """Raises TypeError: a function has no content to be kept by."""
         raise TypeError(f"the measurements of {self.name} can't be kept in a store: evaluate it without one")
+
+
+def told_error(error: Exception) -> str:
+    """An error of the user's code in one line, with the last line of that code where it is known."""
+    told = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    libraries = (*map(sysconfig.get_path, ("stdlib", "purelib", "platlib")), str(Path(advlens.__file__).parent), "<")
+    own = [step for step in traceback.extract_tb(error.__traceback__) if not step.filename.startswith(libraries)]
+    return f"{told} ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else told
 
 
 def as_detector(detector: Any, *, name: str | None = None) -> Detector:
@@ -104,10 +121,13 @@ def evaluate(
         parameters: attack → its parameters.
     Returns:
         The long table, the hard-image control included: see `LONG_TABLE`, and `leaderboard` for a short view. A warning
-        says where scores look turned or are all equal, and where an attack set was made on another network.
+        says where scores look turned, are all equal, or tie at the threshold, and where an attack set was made on
+        another network.
     Raises:
         TypeError, ValueError: for arguments that are none, naming them.
     """
+    if attacked_images is not None:
+        checked_whole(attacked_images, name="attacked_images")
     classifier = as_classifier(model)
     x = checked_images(x, shape=classifier.input_shape)
     y = checked_labels(y, n=len(x), num_classes=classifier.nb_classes)
@@ -131,6 +151,8 @@ def evaluate(
     for each in entrants:
         if told := doubts(table, each.name):
             warnings.warn(f"{each.name}: {told}", stacklevel=2)
+        if told := benchmark.said_of_ties(each, protocols=protocols):
+            warnings.warn(f"{each.name}: {told}", stacklevel=2)
     return table
 
 
@@ -148,8 +170,8 @@ def _attacked_sources(classifier: Classifier, x: Array, y: Array, n: int | None,
     correct = np.flatnonzero(classifier.predict(x).argmax(axis=1) == y)
     most = int(ATTACKED_SHARE * len(correct))
     n = min(most, MAX_ATTACKED) if n is None else n
-    if n < 1 or most < 1:
-        raise ValueError(f"attacked_images must be 1 or more, got {n}, of {len(correct)} correct images: give more")
+    if most < 1:
+        raise ValueError(f"x holds {len(correct)} images that are classified correctly, too few to attack: give more")
     if n > most:
         told = f"{most} images are attacked, not {n}: three quarters of the {len(correct)} correctly classified"
         warnings.warn(f"{told} ones, as the others give thresholds", stacklevel=3)

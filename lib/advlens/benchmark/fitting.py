@@ -19,12 +19,17 @@ from advlens.random import stream_seed
 
 @dataclass(frozen=True)
 class Case:
-    """What a detector is fitted to and judged on: one attack under one protocol and condition."""
+    """What a detector is fitted to and judged on: one attack under one protocol and condition.
+
+    Attributes:
+        learnt_from: the one attack that is learnt from instead of what `trained_on` says; "" for none.
+    """
 
     attack: str
     protocol: Protocol
     condition: Condition
     trained_on: TrainedOn
+    learnt_from: str = ""
 
 
 @dataclass(eq=False)
@@ -72,6 +77,8 @@ class Heads:
 
     def attacks_for(self, case: Case) -> list[str]:
         """The attack sets that are learnt from; another strength of the same attack is no other attack."""
+        if case.learnt_from:
+            return [case.learnt_from]
         attack_sets = self.measurements.attack_sets
         kind = {name: re.split(r"[ ,]", made.attack)[0] for name, made in attack_sets.items()}
         family = {name: self.families.get(kind[name], kind[name]) for name in kind}

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -26,27 +26,47 @@ from advlens.detectors import Head
 from advlens.metrics import Estimate, Stratum
 
 BAR = f"tpr_at_fpr_{NOMINAL_FPR:g}"
-HIGHEST = 1e300  # stands for a score of infinity, which no metric takes
+HIGHEST = 1e300  # stands for a score that is NaN or infinite, which no metric takes
 
 
-def scores_of(heads: Sequence[Head], measured: pd.DataFrame, *, name: str) -> Array:
-    """(s, n) scores of s heads; a NaN counts as the highest, as `Detector.detect` flags it, and is said."""
+def scores_of(heads: Sequence[Head], measured: pd.DataFrame, *, name: str, said: set[str]) -> Array:
+    """(s, n) scores of s heads; what isn't finite counts as the highest, as `Detector.detect` flags it, and is said.
+
+    Args:
+        name: the detector's; said: those of which it was said before, as many attacks are judged. It joins them.
+    """
     scores = np.stack([head.score(measured) for head in heads])
-    if np.isnan(scores).any():
-        _say_nan(name, "all" if np.isnan(scores).all() else "some")
-    kept = np.isfinite(scores).all()
-    return scores if kept else np.nan_to_num(scores, nan=HIGHEST, posinf=HIGHEST, neginf=-HIGHEST)
+    broken = ~np.isfinite(scores)
+    if not broken.any():
+        return scores
+    if name not in said:
+        said.add(name)
+        told = f"{broken.sum()} of {scores.size} scores are NaN or infinite, where that was seen first"
+        say(f"{name}: {told}: such images count as flagged")
+    return np.where(broken, HIGHEST, scores)
 
 
-def threshold_scores_of(heads: Sequence[Head], measured: pd.DataFrame, *, name: str) -> Array:
+def threshold_scores_of(heads: Sequence[Head], measured: pd.DataFrame, *, name: str, said: set[str]) -> Array:
     """As `scores_of`, for thresholds: all below what a NaN counts as, which so is flagged at any of them."""
-    return np.minimum(scores_of(heads, measured, name=name), HIGHEST / 10)
+    return np.minimum(scores_of(heads, measured, name=name, said=said), HIGHEST / 10)
 
 
-@cache
-def _say_nan(name: str, which: str) -> None:
-    """Once for a detector, of which many attacks are judged."""
-    warnings.warn(f"{name} gives NaN for {which} images: they count as flagged", stacklevel=4)
+def say(text: str) -> None:
+    """A warning at each call: `warnings.warn` is silent where the same line of code gave the same text before."""
+    warnings.warn_explicit(text, UserWarning, __name__, 0)
+
+
+def ties(scores: Array, attacked: Array) -> tuple[float, float]:
+    """The shares of (s, n) normal images' scores, and of (s, m) attacked ones', that are exactly the threshold for 5 %.
+
+    It comes from the normal ones; of training seeds the one with most such. Zeros where these are but one, or 5 %.
+    """
+    at = [metrics.threshold_at_fpr(own, NOMINAL_FPR) for own in scores]
+    shares = [(own == value).mean() for own, value in zip(scores, at, strict=True)]
+    seed = int(np.argmax(shares))
+    if shares[seed] <= max(1 / scores.shape[1], NOMINAL_FPR):
+        return 0.0, 0.0
+    return float(shares[seed]), float((attacked[seed] == at[seed]).mean())
 
 
 @dataclass(frozen=True, eq=False)

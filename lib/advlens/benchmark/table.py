@@ -11,6 +11,7 @@ from advlens.benchmark.vocabulary import (
     EVASION,
     METRICS,
     NOMINAL_FPR,
+    OBSERVED,
     Condition,
     Family,
     Knowledge,
@@ -100,14 +101,16 @@ def query(table: pd.DataFrame, **where: str | Sequence[str]) -> pd.DataFrame:
     return table.reset_index(drop=True)
 
 
-def worst_first(table: pd.DataFrame, detector: str) -> pd.DataFrame:
+def worst_first(table: pd.DataFrame, detector: str, *, unchanged: Mapping[str, float] | None = None) -> pd.DataFrame:
     """One detector attack by attack, the lowest TPR at 5 % FPR first, and the best trivial baseline of each.
 
     Args:
         table: a long table of one protocol, condition and stratum.
+        unchanged: attack → the share of images that it left as they were, where that is known.
     Returns:
         A row an attack and choice of attacks that were learnt from: attack, trained_on, n (successes that were judged),
-        tpr, low, high, roc_auc, best_baseline, its_tpr. Attacks without a number come last.
+        unchanged where it is given, tpr, low, high, observed_fpr (of the same negatives, at the threshold that other
+        clean images gave for 5 %), roc_auc, best_baseline, its_tpr. Attacks without a number come last.
     """
     own = query(table, detector=detector, negatives=Negatives.MATCHED.value)
     rows = []
@@ -117,7 +120,9 @@ def worst_first(table: pd.DataFrame, detector: str) -> pd.DataFrame:
         rows.append(
             {
                 **{"attack": attack, "trained_on": trained_on, "n": tpr["n_positive"]},
+                **({} if unchanged is None else {"unchanged": unchanged[str(attack)]}),
                 **{"tpr": tpr["estimate"], "low": tpr["low"], "high": tpr["high"]},
+                "observed_fpr": metric.loc[OBSERVED, "estimate"],
                 **{"roc_auc": metric.loc["roc_auc", "estimate"], "best_baseline": above["baseline"]},
                 "its_tpr": tpr["estimate"] - above["estimate"],
             }
@@ -164,27 +169,26 @@ def leaderboard(table: pd.DataFrame) -> pd.DataFrame:
     Args:
         table: a long table of one protocol, condition and stratum, such as `evaluate` returns.
     Returns:
-        A row a detector, the best first: detector, family, tpr (mean over attacks), worst_tpr and worst_attack,
-        roc_auc (mean), ahead (on how many attacks with `MIN_POSITIVES` successes its TPR is above the best trivial
-        baseline's, interval included; each for itself, without Holm's adjustment, which `Benchmark.compare` makes),
-        attacks.
+        A row a detector and choice of attacks that it learnt from, the best first: detector, family, trained_on, tpr
+        (mean over attacks), worst_tpr and worst_attack, roc_auc (mean), ahead (on how many attacks with `MIN_POSITIVES`
+        successes its TPR is above the best trivial baseline's, interval included; each for itself, without Holm's
+        adjustment, which `Benchmark.compare` makes), attacks.
     """
-    tpr = query(table, metric=f"tpr_at_fpr_{NOMINAL_FPR:g}")
+    keys = ["detector", "family", "trained_on"]
+    tpr = query(table, metric=f"tpr_at_fpr_{NOMINAL_FPR:g}").dropna(subset="estimate")
     auc = query(table[table["negatives"] != Negatives.HARD_IMAGES.value], metric="roc_auc")
     above = table[(table["metric"] == ABOVE_BASELINE) & (table["n_positive"] >= MIN_POSITIVES)]
+    mean_auc = auc.groupby(keys)["estimate"].mean().to_dict()
+    ahead = above[above["low"] > 0].groupby(keys).size().to_dict()
     rows = []
-    for (detector, family), own in tpr.groupby(["detector", "family"], sort=False):
-        known = own.dropna(subset="estimate")
-        if known.empty:
-            continue
-        worst = known.loc[known["estimate"].idxmin()]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    for key, own in tpr.groupby(keys, sort=False):
+        worst = own.loc[own["estimate"].idxmin()]  # pyright: ignore[reportArgumentType, reportCallIssue]
         rows.append(
             {
-                **{"detector": detector, "family": family, "tpr": known["estimate"].mean()},
-                **{"worst_tpr": worst["estimate"], "worst_attack": worst["attack"]},
-                "roc_auc": auc.loc[auc["detector"] == detector, "estimate"].mean(),
-                "ahead": int((above.loc[above["detector"] == detector, "low"] > 0).sum()),
-                "attacks": known["attack"].nunique(),
+                **dict(zip(keys, key, strict=True)),
+                **{"tpr": own["estimate"].mean(), "worst_tpr": worst["estimate"], "worst_attack": worst["attack"]},
+                **{"roc_auc": mean_auc[key], "ahead": ahead.get(key, 0), "attacks": own["attack"].nunique()},
             }
         )
-    return pd.DataFrame(rows).sort_values("tpr", ascending=False, ignore_index=True)
+    columns = [*keys, "tpr", "worst_tpr", "worst_attack", "roc_auc", "ahead", "attacks"]
+    return pd.DataFrame(rows, columns=columns).sort_values("tpr", ascending=False, ignore_index=True)

@@ -91,7 +91,8 @@ class Family(Word):
     INPUT = "input"
 
 
-FPR_ON = {name: f"observed_fpr_{NOMINAL_FPR:g} on {name}" for name in ("correct clean", "all clean", "noisy")}
+OBSERVED = f"observed_fpr_{NOMINAL_FPR:g}"
+FPR_ON = {name: f"{OBSERVED} on {name}" for name in ("correct clean", "all clean", "noisy")}
 ABOVE_BASELINE = f"tpr_at_fpr_{NOMINAL_FPR:g} above the best baseline"
 EVALUATED = (
     "roc_auc",

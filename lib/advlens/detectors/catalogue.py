@@ -42,6 +42,7 @@ from advlens.lenses import (
 )
 from advlens.lenses.neighbours import CREDIBILITY
 from advlens.networks.parts import weighted_layers
+from advlens.store.files import changed
 
 SIX = ("variance", "entropy", "mutual information", "confidence", "KDE", "KL divergence")
 Made = tuple[Lens, Head, str | None]
@@ -163,14 +164,16 @@ def load(folder: str | Path, model: Classifier | keras.Model | str | Path) -> De
     """The detector that `Detector.save` wrote, on the same task network.
 
     Raises:
-        ValueError: for a folder that holds no detector.
+        ValueError: for a folder that holds none, or a damaged one, or a network whose opening would run code.
     """
     folder = Path(folder)
     try:
         about = json.loads((folder / FILE).read_text())
-        recipe = about["recipe"]
+        recipe, sums = about["recipe"], about["sha256"]
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(f"{folder} holds no detector ({error}): pass a folder that save made") from error
+    if damaged := changed(folder, sums):
+        raise ValueError(f"{folder / damaged[0]} is damaged: fit and save the detector again")
     return restore(create(recipe["name"], model, **recipe["parameters"]), folder, about)
 
 

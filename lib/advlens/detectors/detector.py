@@ -17,11 +17,12 @@ from advlens.arrays import Array, checked_images, checked_labels, checked_seed
 from advlens.classifier import check_range
 from advlens.detectors.differentiable import DifferentiableScore
 from advlens.detectors.heads import HEADS, Head
+from advlens.folders import written_whole
 from advlens.lenses import Lens
 from advlens.metrics import threshold_at_fpr, tie_share
-from advlens.paths import check_new
+from advlens.networks.files import open_network
 from advlens.random import stream
-from advlens.store.files import read_part, write_part
+from advlens.store.files import checksums, read_part, write_part
 
 FILE = "detector.json"
 
@@ -154,11 +155,7 @@ class Detector(EvasionDetector):
         if self.threshold_ is None:
             raise RuntimeError("this detector has no threshold yet: call calibrate(clean_images, fpr=...) first")
         scores = self.scores(x)
-        broken = ~np.isfinite(scores)
-        if broken.any():
-            what = f"{broken.sum()} of {len(scores)} scores are NaN or infinite"
-            warnings.warn(f"{what}: these images are flagged", stacklevel=2)
-        flagged = (scores > self.threshold_) | broken
+        flagged = (scores > self.threshold_) | are_broken(scores)
         for row in np.flatnonzero(scores == self.threshold_) if self.tie_share_ else ():
             lot = stream(self.tie_seed, f"detector/tie/{_digest(np.asarray(x[row], np.float32)).hex()}")
             flagged[row] = lot.random() < self.tie_share_
@@ -185,20 +182,28 @@ class Detector(EvasionDetector):
         """
         if self.recipe is None:
             raise ValueError("only a detector that detectors.create made can be saved: load builds it by its name")
-        folder = check_new(folder)
-        folder.mkdir(parents=True)
-        if lens := self.lens.fitted():
-            write_part(folder, "lens", lens)
-        for name, part in self.head.fitted().items():
-            write_part(folder, f"head.{name}", part)
         about = {"recipe": self.recipe, "threshold": self.threshold_, "head": self.head.parameters()}
         about |= {"observed_fpr": getattr(self, "observed_fpr_", None), "head_kind": type(self.head).__name__}
         about |= {"tie_seed": self.tie_seed, "tie_share": self.tie_share_}
-        (folder / FILE).write_text(json.dumps(about, indent=1))
-        return folder
+        with written_whole(folder) as place:
+            if lens := self.lens.fitted():
+                write_part(place, "lens", lens)
+            for name, part in self.head.fitted().items():
+                write_part(place, f"head.{name}", part)
+            (place / FILE).write_text(json.dumps(about | {"sha256": checksums(place)}, indent=1))
+        return Path(folder)
 
     def __reduce__(self) -> Any:
         raise TypeError("a detector is not pickled: save(folder) writes plain files, detectors.load reads them")
+
+
+def are_broken(scores: Array) -> Array:
+    """(n,) whether each score is NaN or infinite: such images are flagged, and a warning says how many they are."""
+    broken = ~np.isfinite(scores)
+    if broken.any():
+        what = f"{broken.sum()} of {len(scores)} scores are NaN or infinite"
+        warnings.warn(f"{what}: these images are flagged", stacklevel=3)
+    return broken
 
 
 def digests(images: Array) -> set[bytes]:
@@ -211,8 +216,9 @@ def _digest(image: Array) -> bytes:
 
 
 def restore(detector: Detector, folder: Path, about: dict[str, Any]) -> Detector:
-    """Puts what `save` wrote into a freshly built detector."""
-    parts = {path.name: read_part(path) for path in sorted(folder.iterdir()) if path.name != FILE}
+    """Puts what `save` wrote, and nothing else that lies there, into a freshly built detector."""
+    paths = {name: folder / name for name in about["sha256"]}
+    parts = {name: (open_network if path.suffix == ".keras" else read_part)(path) for name, path in paths.items()}
     if "lens.npz" in parts:
         detector.lens.take_over(parts["lens.npz"])
     head = HEADS[about["head_kind"]](**about["head"])

@@ -8,6 +8,7 @@ import pandas as pd
 import tensorflow as tf
 
 from advlens.arrays import Array
+from advlens.detectors.deviations import Deviations
 from advlens.detectors.heads import Fisher, Head, Logistic, Network, Sign
 from advlens.lenses.differentiable import differentiable, strangeness
 
@@ -69,6 +70,13 @@ def _(head: Sign, measured: tf.Tensor) -> tf.Tensor:
 def _(head: Logistic, measured: tf.Tensor) -> tf.Tensor:
     scaled = (measured - head.mean_) / head.scale_  # pyright: ignore[reportOperatorIssue]
     return tf.linalg.matvec(scaled, head.weights_) + head.bias_
+
+
+@head_score.register
+def _(head: Deviations, measured: tf.Tensor) -> tf.Tensor:
+    z = (measured - head.centre_) / head.width_  # pyright: ignore[reportOperatorIssue]
+    far = tf.math.log1p(tf.abs(z))
+    return head_score.dispatch(Logistic)(head, tf.concat([tf.sign(z) * far, far], axis=1))
 
 
 @head_score.register

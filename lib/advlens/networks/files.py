@@ -50,9 +50,12 @@ def open_network(path: str | Path) -> keras.Model:
             "or open it by keras.models.load_model(path, safe_mode=False), and pass the network"
         )
     try:
-        return keras.models.load_model(path, compile=False, safe_mode=True)  # pyright: ignore[reportReturnType]
+        network = keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # a damaged file fails in as many ways as it has bytes
         raise ValueError(f"{path} can't be opened ({' '.join(str(error).split())[:300]}): save it again") from error
+    if not isinstance(network, keras.Model):
+        raise ValueError(f"{path} holds a {type(network).__name__}, which is no network: {PASS_FILE}")
+    return network
 
 
 def _hdf5_kind(content: bytes) -> str:

@@ -46,7 +46,7 @@ def write(folder: Path, result: Any, record: dict[str, Any]) -> None:
             raise TypeError(f"a {type(result).__name__} can't be stored: put @storable on its class")
     for name, part in parts.items():
         write_part(folder, name, part)
-    sums = {path.name: file_digest(path) for path in sorted(folder.iterdir())}
+    sums = checksums(folder)
     (folder / RECORD).write_text(json.dumps(record | {"kind": kind, "sha256": sums}, indent=1))
     for path in folder.iterdir():
         with path.open("rb") as file:
@@ -66,8 +66,7 @@ def read(folder: Path, key: str) -> Any:
     if kind != VALUE and kind not in _KINDS:
         raise DamagedArtifactError(f"the artifact {folder.name} is of an unknown kind ({kind})")
     try:
-        damaged = [name for name, sha256 in record["sha256"].items() if file_digest(folder / name) != sha256]
-        if damaged:
+        if damaged := changed(folder, record["sha256"]):
             raise DamagedArtifactError(f"the artifact {folder.name} has changed on disk ({', '.join(damaged)})")
         parts = {Path(name).stem: read_part(folder / name) for name in record["sha256"]}
         return parts[VALUE] if kind == VALUE else _KINDS[kind].from_parts(parts)  # type: ignore[attr-defined]
@@ -131,6 +130,18 @@ def read_part(path: Path) -> Any:
     return json.loads(path.read_text())
 
 
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def checksums(folder: Path) -> dict[str, str]:
+    """SHA-256 of all files below a folder, by their paths in it."""
+    found = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {path.relative_to(folder).as_posix(): _file_digest(path) for path in found}
+
+
+def changed(folder: Path, sums: Mapping[str, str]) -> list[str]:
+    """The files below a folder that are missing, or are no longer what they were when `checksums` was asked."""
+    known = {name: folder / name for name in sums}
+    return [name for name, path in known.items() if not path.is_file() or _file_digest(path) != sums[name]]
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

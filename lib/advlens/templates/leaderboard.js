@@ -18,7 +18,10 @@ let shown = []; // the table's rows, in order
 
 const named = (name) => titles[name] ?? name;
 const percent = (value, digits = 1) => (value == null ? "–" : (100 * value).toFixed(digits) + " %");
-const counted = (row) => `n = ${row.n}` + (row.unchanged ? ` (${percent(row.unchanged, 0)} of the attacked left unchanged)` : "");
+const few = (share) => percent(share, share < 0.01 ? 1 : 0);
+const counted = (row) => `n = ${row.n}` + (row.unchanged ? ` (${few(row.unchanged)} of the attacked left unchanged)` : "");
+const interval = (row) => `${percent(row.low)} to ${percent(row.high)}`
+  + (row.observed_fpr == null ? "" : `, observed FPR ${percent(row.observed_fpr)}`);
 const collator = new Intl.Collator("en", { numeric: true });
 const unique = (values) => [...new Set(values)].sort(collator.compare);
 function average(values) {
@@ -107,7 +110,7 @@ function rowOf(row, attacks) {
   head.append(make("small", {}, `${entry.measured_by}, version ${entry.version}`));
   if (entry.potentially_unreliable) head.append(make("small", { class: "doubt" }, "potentially unreliable"));
   return make("tr", { class: row.trivial ? "trivial" : "" }, head, make("td", {}, named(row.family)),
-    cell(percent(row.worst), `best attack so far: ${named(at.attack)}, ${counted(at)}, ${percent(at.low)} to ${percent(at.high)}`, row.worst),
+    cell(percent(row.worst), `best attack so far: ${named(at.attack)}, ${counted(at)}, ${interval(at)}`, row.worst),
     cell(percent(row.mean), `${rows.length < attacks ? "only " : ""}over ${rows.length} of ${attacks} attacks`, row.mean), cell(row.seconds ?? "–"), cell(row.auc?.toFixed(3) ?? "–"),
     cell(`${row.ahead} of ${rows.length}`), cell(percent(row.alarm), row.kind));
 }
@@ -134,10 +137,12 @@ function draw() {
 
 function grid(table, rows, columns, valueOf, frame) {
   const heads = columns.map((column) => make("th", { scope: "col", class: column.trivial ? "trivial" : "" }, make("span", {}, column.detector)));
-  const body = rows.map(({ title, of, trivial }) => {
+  const body = rows.map(({ title, of, trivial, note }) => {
     const values = columns.map((column) => valueOf(of, column)), whole = (each) => Math.round(100 * (each?.value ?? -1));
     const highest = Math.max(...values.map(whole));
-    return make("tr", {}, make("th", { scope: "row", class: trivial ? "trivial" : "" }, title), ...values.map((each) => {
+    const head = make("th", { scope: "row", class: trivial ? "trivial" : "" }, title);
+    if (note) head.append(make("small", {}, note));
+    return make("tr", {}, head, ...values.map((each) => {
       if (each?.value == null) return make("td", {}, "–");
       const look = `shade-${Math.round(20 * each.value)}${frame && whole(each) === highest ? " best" : ""}`;
       return make("td", { class: look, title: each.note }, whole(each));
@@ -147,9 +152,14 @@ function grid(table, rows, columns, valueOf, frame) {
 }
 function drawAttacks(columns) {
   const attacks = unique(columns.flatMap((column) => column.rows.map((result) => result.attack)));
-  grid(byId("heat"), attacks.map((attack) => ({ title: named(attack), of: attack })), columns, (attack, column) => {
-    const found = column.rows.find((result) => result.attack === attack);
-    return found && { value: found.tpr, note: `${percent(found.low)} to ${percent(found.high)}, ${counted(found)}` };
+  const at = (attack, column) => column.rows.find((result) => result.attack === attack);
+  const idle = (attack) => { // runs of other sizes attack other images
+    const shares = unique(columns.map((column) => at(attack, column)?.unchanged).filter((share) => share).map(few));
+    return shares.length ? `${shares.join(" or ")} left unchanged` : "";
+  };
+  grid(byId("heat"), attacks.map((attack) => ({ title: named(attack), of: attack, note: idle(attack) })), columns, (attack, column) => {
+    const found = at(attack, column);
+    return found && { value: found.tpr, note: `${interval(found)}, ${counted(found)}` };
   }, true);
 }
 function drawPairs(columns) {
