@@ -350,6 +350,14 @@ def test_a_package_that_an_attack_needs_is_named(workplace, fitted, monkeypatch,
     assert capsys.readouterr().err == said
 
 
+def test_fit_prints_its_card_as_json(workplace, capsys):
+    fit = ["fit", "--model", "mine.keras", "--train", "train.npz", "--lenses", "energy"]
+    assert cli.main([*fit, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told == guard.Guard.load("guard").card
+    assert told["lenses"] == ["energy"]
+
+
 def test_a_file_that_holds_a_layer_alone_is_bad_input(workplace, capsys):
     layer = keras.layers.Dense(3)
     layer.build((None, 4))

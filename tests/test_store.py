@@ -18,7 +18,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from art.attacks.evasion import FastGradientMethod
+from IPython.core.interactiveshell import InteractiveShell
+from traitlets.config import Config
 
+import advlens
 from advlens import networks
 from advlens.attacks import AttackSet
 from advlens.attacks.deepfool import DeepFool
@@ -101,6 +104,68 @@ def test_a_new_version_is_computed_again_and_new_code_under_the_old_one_is_not(k
     assert kept.keep("value", package(edited).make, x=1)["value"][0] == 2
     bumped = edited.replace("version=1", "version=2")
     assert kept.keep("value", package(bumped).make, x=1)["value"][0] == 6
+    assert calls() == 2
+
+
+LENS = """
+import numpy as np
+import pandas as pd
+from advlens.lenses import Lens
+
+def bright(images):
+    return np.mean(images, axis=(1, 2, 3))
+
+class Brightness(Lens):
+    name, family, columns = "brightness", "image", ("bright",)
+
+    def measure(self, images):
+        return pd.DataFrame({"bright": bright(images)})
+
+    def to_parts(self):
+        return {}
+"""
+
+
+@pytest.fixture
+def ipython(monkeypatch, tmp_path):
+    """Runs cells as a notebook does."""
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])  # the shell puts its own there
+    shell = InteractiveShell(config=Config(HistoryManager={"enabled": False}))
+
+    def run(cell: str, **names):
+        shell.push(names)
+        done = shell.run_cell(cell)
+        done.raise_error()
+        return done.result
+
+    yield run
+    run("%autoreload 0")
+
+
+def test_under_autoreload_edits_are_seen_and_the_store_s_after_a_new_version(
+    kept, package, calls, ipython, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(advlens, "__path__", [*advlens.__path__, str(tmp_path)])
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "my_lens.py").write_text(LENS)
+    package(MAKER)
+    ipython("%load_ext autoreload\n%autoreload 2", kept=kept, np=np)
+    ipython("from advlens.detectors import Detector, Sign\nfrom advlens.made_up import make")
+    ipython("from my_lens import Brightness, bright\nmine = Detector(Brightness(), Sign('bright', 1), name='bright')")
+    ask = "images = np.full((1, 4, 4, 1), 0.5)\nimages[0, 0, 0] = 1\n"
+    ask += "[*mine.scores(images), *bright(images), kept.keep('value', make, x=1)['value'][0]]"
+    assert ipython(ask) == [0.53125, 0.53125, 2]
+    time_of_edit = time.time()
+    for lens, maker, expected in (
+        (LENS.replace("mean", "max"), MAKER.replace("+ 1)", "+ 5)"), [1, 1, 2]),
+        (LENS.replace("mean", "min"), MAKER.replace("+ 1)", "+ 5)").replace("version=1", "version=2"), [0.5, 0.5, 6]),
+    ):
+        time_of_edit += 10  # file systems and compiled files know seconds
+        for name, code in (("my_lens", lens), ("made_up", maker)):
+            (tmp_path / f"{name}.py").write_text(code)
+            os.utime(tmp_path / f"{name}.py", (time_of_edit, time_of_edit))
+        assert ipython(ask) == expected
     assert calls() == 2
 
 

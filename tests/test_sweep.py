@@ -257,6 +257,16 @@ def test_a_sweep_without_a_worker_says_that_it_waits(monkeypatch, capsys):
     assert capsys.readouterr().out == "no worker has come yet: waiting for one\n"
 
 
+def test_workers_of_several_threads_are_refused_also_later_ones(tmp_path):
+    about = {"n_workers": 1, "threads_per_worker": 2, "processes": False, "dashboard_address": "127.0.0.1:0"}
+    said = r"a worker does one task at a time, and inproc://\S+ would more: start it with --nthreads 1"
+    with LocalCluster(**about) as cluster:
+        with pytest.raises(ValueError, match=said):
+            list(sweep.finished([Task(about={}, do=print)], print, retries=0, scheduler=cluster.scheduler_address))
+        with sweep.connected(scheduler=cluster.scheduler_address) as client, pytest.raises(ValueError, match=said):
+            client.submit(sweep.work, print, str(tmp_path), []).result()
+
+
 def test_the_page_asks_slurm_for_workers_of_one_task(tmp_path, monkeypatch):
     jobqueue = pytest.importorskip("dask_jobqueue", reason="pip install dask-jobqueue")
     page = (Path(__file__).parents[1] / "docs" / "sweeps.md").read_text()

@@ -178,6 +178,7 @@ def fit(
     fpr: Annotated[float, typer.Option(help="The share of clean images that may be flagged.")] = 0.05,
     lenses: Annotated[str, typer.Option(help="Only these, as energy,deep_knn.")] = "",
     seed: Seed = "0",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the guard's card, its card.json, as JSON.")] = False,
 ) -> None:
     """Fit a guard to a network and clean images: lenses, their scores on clean images, and thresholds.
 
@@ -185,6 +186,10 @@ def fit(
 
     Exit codes: 0 done, 2 bad input.
     """
+    import json
+
+    if as_json:
+        os.environ["ADVLENS_PROGRESS"] = "off"
     with _bad_input():
         from advlens import guard
         from advlens.classifier import Classifier
@@ -198,6 +203,8 @@ def fit(
         about |= {"lenses": lenses.split(",") if lenses else guard.LENSES, "fpr": fpr, "seed": _seed(seed)}
         made = guard.fit(classifier, given.images, given.labels, **about)
         made.save(out)
+    if as_json:
+        return print(json.dumps(made.card, ensure_ascii=False))
     print(made.describe())
     print(f"Written to {out}. Next: advlens screen {out} IMAGES")
 

@@ -5,7 +5,7 @@ import io
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +50,15 @@ def connected(*, workers: int = 0, scheduler: str = "") -> Iterator[Client]:
 
 
 def finished(tasks: Sequence[Any], work: Callable, *, retries: int, **where: Any) -> Iterator[tuple[Any, Future]]:
-    """Has `work(task.do, …)` done on the workers, each task's after those that it needs; yields them as they end."""
+    """Has `work(task.do, …)` done on the workers, each task's after those that it needs; yields them as they end.
+
+    Raises:
+        ValueError: where no scheduler answers, or a worker has more than one thread.
+    """
     if not tasks:
         return
     with connected(**where) as client:
+        _check_threads(client.nthreads())  # pyright: ignore[reportArgumentType]
         if not client.scheduler_info()["workers"]:  # of a queue, which may keep them waiting for long
             print("no worker has come yet: waiting for one", flush=True)
         futures: dict[Any, Future] = {}
@@ -67,8 +72,17 @@ def finished(tasks: Sequence[Any], work: Callable, *, retries: int, **where: Any
             yield task_of[future.key], future
 
 
+def _check_threads(threads: Mapping[str, int]) -> None:
+    """Refuses workers, by address, that do several tasks in one process, whose environment and output is one task's."""
+    if several := [address for address, number in threads.items() if number > 1]:
+        raise ValueError(
+            f"a worker does one task at a time, and {', '.join(several)} would more: start it with --nthreads 1"
+        )
+
+
 def work(do: Callable[[], None], data: str, after: Sequence[Any]) -> dict[str, Any]:
     """Does a task on a worker, in the data folder of that path; returns the seconds and the worker's name."""
+    _check_threads({get_worker().address: get_worker().state.nthreads})  # it may have come after the others
     if not Path(data).is_dir():
         raise FileNotFoundError(f"{get_worker().address} has no folder {data}, which all workers must share")
     os.environ["ADVLENS_DATA"] = data
@@ -88,7 +102,7 @@ def run(name: str, cells: Sequence[Cell], *, retries: int = 1, **where: Any) -> 
     Returns:
         What it writes to sweep.csv, a row a cell; the long tables are joined in sweep.parquet.
     Raises:
-        RuntimeError: where the same sweep is at work.
+        RuntimeError: where the same sweep is at work; ValueError: see `finished`.
     """
     folder = run_folder(name, "")
     with locked(folder):
