@@ -78,7 +78,8 @@ class Classifier(TensorFlowV2Classifier):
             clip_values=(0.0, 1.0),
             preprocessing=None,
         )
-        self.input_range, self.is_random, self.batch_size = input_range, is_random, batch_size
+        self.input_range, self.bgr, self.passes = input_range, bgr, passes
+        self.is_random, self.batch_size = is_random, batch_size
         images = tf.TensorSpec((None, *input_shape), tf.float32)
         targets = tf.TensorSpec((None, num_classes), tf.float32)
         self._compiled_logits = tf.function(self._logits, input_signature=[images])
@@ -331,8 +332,8 @@ def _checked_outputs(network: keras.Model, input_shape: tuple[int, ...], *, may_
     if not may_differ and not np.allclose(outputs, again, rtol=1e-3, atol=1e-5):
         raise ValueError(
             f"network {network.name!r} gives outputs that differ by {np.abs(outputs - again).max():.2g} for the same "
-            "images: pass passes=20 to average as many, or let what is random in it act in training alone, as "
-            "keras.layers.Dropout does"
+            "images: pass passes=20 (--passes 20) to average as many, or let what is random in it act in training "
+            "alone, as keras.layers.Dropout does"
         )
     if (outputs < 0).any() or not np.allclose(outputs.sum(axis=1), 1, atol=1e-4):
         return network

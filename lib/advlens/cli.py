@@ -15,10 +15,12 @@ import typer
 from advlens.paths import check_new, explained, run_folder
 
 if TYPE_CHECKING:
+    import keras
     import pandas as pd
 
     from advlens.classifier import Classifier
     from advlens.given_images import GivenImages
+    from advlens.guard import Guard
     from advlens.suite import Suite
 
 ABOUT = "Is one of these images attacked? See fit, screen and evaluate; the other commands run Advlens' studies."
@@ -39,6 +41,16 @@ Seeds = Annotated[int, typer.Option(help="How many times each head is trained.")
 Attacks = Annotated[str, typer.Option(help="Only these of the suite's attacks, as fgsm,deepfool.")]
 TrainImages = Annotated[int, typer.Option(help="Training images; as many as the standard run's, 0 for all.")]
 TRAIN_IMAGES = 20000
+TrustModule = Annotated[
+    str, typer.Option(help="Modules, as my_layers, whose classes and functions the network's file may hold: they run.")
+]
+TrustLambda = Annotated[
+    bool, typer.Option("--trust-lambda", help="Open a network's file whose Lambdas hold code, which then runs.")
+]
+RANGE = (
+    "--input-range takes two numbers, black and white, as --input-range 0 255, or of each one a channel: "
+    "--input-range -103.9,-116.8,-123.7 151.1,138.2,131.3"
+)
 
 
 @contextlib.contextmanager
@@ -48,6 +60,14 @@ def _bad_input() -> Iterator[None]:
         yield
     except (FileExistsError, FileNotFoundError, ValueError) as error:
         raise typer.TyperException(getattr(error, "on_command_line", str(error))) from error
+
+
+def _range(given: tuple[str, str] | None) -> tuple[list[float], list[float]] | None:
+    """What a network takes for black and for white, numbers of one channel or of each."""
+    try:
+        return given and tuple([float(number) for number in end.split(",")] for end in given)  # pyright: ignore
+    except ValueError as error:
+        raise typer.BadParameter(RANGE) from error
 
 
 @app.command()
@@ -169,20 +189,30 @@ def fit(
     out: Annotated[Path, typer.Option(help="The new folder that the guard is written to.")] = Path("guard"),
     clean: Annotated[str, typer.Option(help="Images that the network has not learnt from, to calibrate on.")] = "",
     input_range: Annotated[
-        tuple[float, float] | None,
+        tuple[str, str] | None,
         typer.Option(
-            help="Two numbers, as --input-range 0 255: what the network takes for black and white, 0 1 unless "
-            "given. The images stay as they are."
+            callback=_range,
+            metavar="BLACK WHITE",
+            help="What the network takes for black and white, as --input-range 0 255, or, with commas, one number a "
+            "channel; 0 1 unless given. The images stay as they are.",
         ),
     ] = None,
+    bgr: Annotated[
+        bool, typer.Option("--bgr", help="The network takes blue first; one number a channel, too.")
+    ] = False,
+    passes: Annotated[int, typer.Option(min=1, help="Of a network that is random: how many passes are averaged.")] = 1,
     fpr: Annotated[float, typer.Option(help="The share of clean images that may be flagged.")] = 0.05,
     lenses: Annotated[str, typer.Option(help="Only these, as energy,deep_knn.")] = "",
+    trust_module: TrustModule = "",
+    trust_lambda: TrustLambda = False,
     seed: Seed = "0",
     as_json: Annotated[bool, typer.Option("--json", help="Print the guard's card, its card.json, as JSON.")] = False,
 ) -> None:
     """Fit a guard to a network and clean images: lenses, their scores on clean images, and thresholds.
 
     Example: advlens fit --model mine.keras --train train.npz --clean held_out.npz --out guard
+
+    A ResNet50 of keras.applications: --bgr --input-range -103.939,-116.779,-123.68 151.061,138.221,131.32
 
     Exit codes: 0 done, 2 bad input.
     """
@@ -195,7 +225,8 @@ def fit(
         from advlens.classifier import Classifier
 
         check_new(out, how=" with --out")
-        classifier = Classifier(model, input_range=input_range)
+        network = _network(model, trust_module, trust_lambda)
+        classifier = Classifier(network, input_range=input_range, bgr=bgr, passes=passes)  # pyright: ignore
         given = _images(train, classifier, part="train")
         if given.labels is None:
             warnings.warn(f"{given.why_no_labels}; the classes that the network predicts are taken", stacklevel=2)
@@ -216,6 +247,8 @@ def screen(
     out: Annotated[Path | None, typer.Option(help="New folder of the report and tables; by default report.")] = None,
     fpr: Annotated[float | None, typer.Option(help="By default the one that the guard was fitted for.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON; write files only where --out is given.")] = False,
+    trust_module: TrustModule = "",
+    trust_lambda: TrustLambda = False,
 ) -> int:
     """Let a guard judge images: a verdict on each, as CSV, Parquet and an HTML report, flagged images first.
 
@@ -230,7 +263,7 @@ def screen(
     if as_json:
         os.environ["ADVLENS_PROGRESS"] = "off"
     with _bad_input():
-        from advlens.guard import Guard, is_guard
+        from advlens.guard import is_guard
         from advlens.report import count_broken, in_words, write_report
 
         if is_guard(images) and not is_guard(guard):
@@ -238,7 +271,7 @@ def screen(
         folder = out or (None if as_json else Path("report"))
         if folder:
             check_new(folder, how=" with --out")
-        found = Guard.load(guard)
+        found = _guard(guard, trust_module, trust_lambda)
         given = _images(images, found.classifier)
         rate = found.card["fpr"] if fpr is None else fpr
         table = found.screen(given.images, fpr=rate, image_names=given.names)
@@ -271,6 +304,8 @@ def evaluate(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the rows as JSON, and what else is said as errors.")
     ] = False,
+    trust_module: TrustModule = "",
+    trust_lambda: TrustLambda = False,
 ) -> None:
     """Put a detector of your own against the suite's attacks, the worst first; or a guard, on its own network.
 
@@ -282,7 +317,7 @@ def evaluate(
     """
     if Path(detector).is_dir():
         about = {"images": images, "seeds": seeds, "seed": _seed(seed), "as_json": as_json}
-        return _evaluate_guard(Path(detector), dataset, attacks, **about)
+        return _evaluate_guard(_guard(Path(detector), trust_module, trust_lambda), dataset, attacks, **about)
     from advlens import entrants
     from advlens.benchmark import worst_first
     from advlens.benchmark.table import doubts
@@ -314,14 +349,12 @@ def _print_rows(shown: "pd.DataFrame", as_json: bool) -> None:
 
 
 def _evaluate_guard(
-    folder: Path, dataset: str, attacks: str, *, images: int, seeds: int, seed: int, as_json: bool
+    guard: "Guard", dataset: str, attacks: str, *, images: int, seeds: int, seed: int, as_json: bool
 ) -> None:
     """A guard against attacks on its own network, the worst first."""
     from advlens.benchmark import evaluate, worst_first
-    from advlens.guard import Guard
     from advlens.report import attacks_in_words
 
-    guard = Guard.load(folder)
     given = _images(dataset, guard.classifier)
     if given.labels is None:
         remedy = "by labels attacks are judged: name a folder with a folder a class, or an .npz with x and y"
@@ -447,6 +480,24 @@ def lock() -> None:
     write_lock()
 
 
+def _network(path: Path, trust_module: str, trust_lambda: bool) -> "keras.Model":
+    """The network in a file, which may hold what the user trusts."""
+    from advlens.networks.files import open_network
+    from advlens.own_modules import trust
+
+    for module in trust_module.split(",") if trust_module else ():
+        trust(module)
+    return open_network(path, trust_lambda=trust_lambda)
+
+
+def _guard(folder: Path, trust_module: str, trust_lambda: bool) -> "Guard":
+    """The guard in a folder, whose network's file may hold what the user trusts."""
+    from advlens.guard import NETWORK, Guard, is_guard
+
+    is_trusted = bool(trust_module or trust_lambda) and is_guard(folder)
+    return Guard.load(folder, network=_network(folder / NETWORK, trust_module, trust_lambda) if is_trusted else None)
+
+
 def _images(given: str, classifier: "Classifier", *, part: str = "test") -> "GivenImages":
     from advlens.given_images import read_images
 
@@ -516,8 +567,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     except typer.TyperException as error:  # a wrong option
         told = error.format_message()
-        takes = "--input-range takes two numbers, black and white, as --input-range 0 255"
-        print(f"advlens: {takes if re.match('(Option|Invalid).*--input-range', told) else told}", file=sys.stderr)
+        print(f"advlens: {RANGE if re.match('(Option|Invalid).*--input-range', told) else told}", file=sys.stderr)
         return 2
     except (ValueError, RuntimeError, ImportError) as error:  # of an attack that needs a package, too
         print(f"advlens: {error}", file=sys.stderr)

@@ -1,10 +1,7 @@
 """Detectors of a user's own, found by `module:name`. How one is judged is the suite's business."""
 
-import importlib
 import inspect
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from art.defences.detector.evasion import EvasionDetector
@@ -13,6 +10,7 @@ from advlens.arrays import Array
 from advlens.benchmark.evaluation import as_detector, told_error
 from advlens.classifier import Classifier
 from advlens.detectors import Detector
+from advlens.own_modules import imported
 
 GIVEN = ("classifier", "train_images", "train_labels")
 
@@ -30,14 +28,7 @@ def find(path: str) -> Any:
         raise ValueError(
             f"a detector is named as my_module:MyDetector, or as the folder of a guard, got {path!r}, which is neither"
         )
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        found = importlib.import_module(module)
-    except Exception as error:
-        if isinstance(error, ModuleNotFoundError) and error.name and f"{module}.".startswith(f"{error.name}."):
-            raise ValueError(f"no module is called {module!r}: looked in {here} and among what is installed") from error
-        raise ValueError(f"{module} can't be imported: {told_error(error)}") from error
+    found = imported(module)
     if not hasattr(found, name):
         known = [key for key, value in vars(found).items() if callable(value) and not key.startswith("_")]
         raise ValueError(f"{module} has no {name!r}: it has {', '.join(known) or 'no class or function'}")

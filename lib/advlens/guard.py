@@ -196,6 +196,7 @@ class Guard:
         network = open_network(folder / NETWORK) if network is None else network
         setattr(network, FULL_NAMES, card["layer_names"])  # a file does not hold them, and lenses know layers by them
         classifier = Classifier(network)
+        classifier.input_range = card.get("input_range")  # which the network has inside: as stated, it isn't doubted
         lenses = [load(folder / FOLDER / name, classifier) for name in card["lenses"]]
         return cls(classifier, lenses, read_part(folder / f"{CALIBRATION}.csv"), card)
 
@@ -249,6 +250,8 @@ def fit(
     scores = _clean_scores(kept, np.concatenate([calibration, check]), left_out)
     card = {"network": classifier.model.name, "input_shape": list(classifier.input_shape)}
     card |= {"layer_names": getattr(classifier.model, FULL_NAMES, {})}
+    stated = classifier.input_range and [np.asarray(end, np.float64).tolist() for end in classifier.input_range]
+    card |= {"input_range": stated, "bgr": classifier.bgr, "passes": classifier.passes}
     card |= {"classes": classifier.nb_classes, "labels": "given" if labels is not None else "the network's own"}
     card |= {"classified_as_labelled": agreeing, "class_names": list(class_names or ())}
     card |= {"lenses": list(scores), "lenses_left_out": left_out, "fitted_images": len(fitted)}

@@ -12,6 +12,7 @@ import keras
 PARTS = "layers|models|ops|activations|initializers|regularizers|constraints|dtype_policies"
 OF_KERAS = re.compile(rf"keras(\.src)?\.({PARTS})(\.\w+)*|keras")
 PLAIN = ("__keras_tensor__", "__tensor__", "__numpy__", "__slice__", "__ellipsis__", "__bytes__")
+LAMBDA = ("Lambda", "__lambda__")  # the layer, and what it holds where that has no name
 RUNS_CODE = ("Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer")
 NOT_BUILT = ("build_config", "compile_config")  # parts of a configuration of which no layer is made
 PASS_FILE = 'network.save("mine.keras") and pass that file (--model mine.keras)'
@@ -21,9 +22,11 @@ REBUILD = (
 )
 
 
-def open_network(path: str | Path) -> keras.Model:
+def open_network(path: str | Path, *, trust_lambda: bool = False) -> keras.Model:
     """The network in a .keras file of Keras 3, whose configuration is read before anything is built.
 
+    Args:
+        trust_lambda: whether the code of Lambda layers, which the file holds, may run.
     Raises:
         ValueError: for any other file, saying which kind it is and what to do, and for a network with a Lambda or a
             class that is neither Keras' nor registered by `keras.saving.register_keras_serializable`.
@@ -43,19 +46,25 @@ def open_network(path: str | Path) -> keras.Model:
     config, version = _read(path)
     if version.startswith("2."):
         raise ValueError(f"{path} was written by Keras {version}, whose layers Keras 3 can't take: {REBUILD}")
-    found = sorted(set(_foreign(config)))
+    found = set(_foreign(config)) - (set(LAMBDA) if trust_lambda else set())
     if found:
-        raise ValueError(
-            f"{path} holds {', '.join(found)}, whose code opening it would run: if you trust it, register the classes, "
-            "or open it by keras.models.load_model(path, safe_mode=False), and pass the network"
-        )
+        shown = ", ".join(sorted(found - {LAMBDA[1]}))
+        raise ValueError(f"{path} holds {shown}, whose code opening it would run: if you trust it, {_trusting(found)}")
     try:
-        network = keras.models.load_model(path, compile=False, safe_mode=True)
+        network = keras.models.load_model(path, compile=False, safe_mode=not trust_lambda)
     except Exception as error:  # a damaged file fails in as many ways as it has bytes
         raise ValueError(f"{path} can't be opened ({' '.join(str(error).split())[:300]}): save it again") from error
     if not isinstance(network, keras.Model):
         raise ValueError(f"{path} holds a {type(network).__name__}, which is no network: {PASS_FILE}")
     return network
+
+
+def _trusting(found: set[str]) -> str:
+    """What to do to open a file that holds these."""
+    todo = ["register what is yours (--trust-module my_layers)"] if found - set(RUNS_CODE) - set(LAMBDA) else []
+    todo += ["let Lambdas run (--trust-lambda)"] if found & set(LAMBDA) else []
+    todo += ["open it by keras.models.load_model(path, safe_mode=False) and pass the network"]
+    return f"{', '.join(todo[:-1])}, or {todo[-1]}" if len(todo) > 1 else todo[0]
 
 
 def _hdf5_kind(content: bytes) -> str:
@@ -86,7 +95,8 @@ def _foreign(config: Any) -> Iterator[str]:
         name = config.get("class_name")
         if name is not None and name not in PLAIN:
             shown = config.get("config") if name == "function" else name
-            is_known = keras.saving.get_registered_object(str(config.get("registered_name"))) is not None
+            registered = shown if name == "function" else config.get("registered_name")
+            is_known = keras.saving.get_registered_object(str(registered)) is not None
             if name in RUNS_CODE or not (is_known or OF_KERAS.fullmatch(str(config.get("module")))):
                 yield str(shown) if isinstance(shown, str) else str(name)
         for key, part in config.items():
