@@ -66,9 +66,6 @@ def _file_descriptor_2_closed() -> Any:
 
 
 _os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# TensorFlow takes oneDNN's kernels by itself on processors with AVX-512 alone. On others too they train convolutions
-# 1.7 times faster.
-_os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 with _file_descriptor_2_closed():
     import tensorflow as _tensorflow
 
