@@ -210,7 +210,7 @@ def test_a_score_that_is_no_number_is_flagged_never_passed_counted_and_said(
         "1 of 4 images is flagged: about 1 more than chance; of as many clean ones about 0.2 would be. Of 1 of them a"
     )
     assert said in write_report(fitted, images, table, workplace / "report", fpr=0.05).read_text()
-    monkeypatch.setattr(guard.Guard, "load", lambda folder: fitted)
+    monkeypatch.setattr(guard.Guard, "load", lambda folder, **_: fitted)
     np.savez("four.npz", x=images)
     with pytest.warns(UserWarning, match="1 of 4 scores are NaN or infinite"):
         assert cli.main(["screen", "guard", "four.npz", "--json"]) == 3

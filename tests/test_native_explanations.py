@@ -11,7 +11,6 @@ from keras import layers
 from advlens.explanations import METHODS, explain, native
 from advlens.explanations.activation import grad_cam
 from advlens.explanations.describe import IMAGE, Request, describe
-from advlens.explanations.explain import ENGINES
 from advlens.explanations.process import worker
 
 FIXED = [name for name in native.METHODS if name not in ("grad_cam", "lrp.alpha_beta")]
@@ -328,25 +327,14 @@ def test_what_acts_in_training_alone_is_left_out_and_a_softmax_cut():
         np.testing.assert_array_equal(explained(headed, images, "lrp.z"), explained(plain, images, "lrp.z"))
 
 
-@pytest.mark.parametrize("neuron", ["predicted", "all", 2, [0, 1, 3]])
-@pytest.mark.parametrize("engine", ENGINES)
-def test_maps_that_do_not_add_up_to_the_logit_are_said(engine, neuron):
+def test_maps_that_do_not_add_up_to_the_logit_are_said():
     network, images = drawn(sequential(conv()), biases=False), uniform(3, 8, 8, 2)
-    about = {"method": "lrp.z", "engine": engine, "neuron": neuron}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        kept = explain(network, images, **about)
+        kept = explain(network, images, method="lrp.z", engine="native")
     network.layers[-1].bias.assign([9.0] * 4)  # weights are read at each call
     with pytest.warns(UserWarning, match="'lrp.z' add up to .* times the logit on 3 of 3 images checked"):
-        np.testing.assert_allclose(explain(network, images, **about), kept, rtol=1e-4, atol=1e-6)
-
-
-@pytest.mark.parametrize("engine", ENGINES)
-def test_relevance_that_a_dead_normalisation_takes_up_is_said(engine):
-    network, images = drawn(sequential(conv(4, None), layers.BatchNormalization(), layers.ReLU())), uniform(3, 8, 8, 2)
-    network.layers[1].gamma.assign(np.zeros(4))
-    with pytest.warns(UserWarning, match="'lrp.z' add up to .* times the logit on 3 of 3 images checked"):
-        explain(network, images, method="lrp.z", engine=engine)
+        np.testing.assert_allclose(explain(network, images, method="lrp.z", engine="native"), kept, rtol=1e-4)
 
 
 # As a function that can be differentiated

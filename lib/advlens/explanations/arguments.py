@@ -1,8 +1,7 @@
-"""What both engines of `explain` ask of a network, images and the neuron that is explained, and say of their maps."""
+"""What both engines of `explain` ask of a network, images and the neuron that is explained."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
     import keras
 
     from advlens.classifier import Classifier
-
-CHECKED_IMAGES, MOST_OFF = 8, 2.0  # by whose maps it is seen that relevance is lost, and by what factor
 
 
 def network_of(network: keras.Model | Classifier) -> keras.Model:
@@ -62,16 +59,3 @@ def neuron_selection(neuron: str | int | Array, *, n: int, num_classes: int) -> 
     if classes.ndim == 0:
         classes = np.full(n, classes)
     return "index", checked_labels(classes, n=n, num_classes=num_classes)
-
-
-def warn_of_losses(maps: Array, explained: Array, method: str) -> None:
-    """Says where maps add up to less or more than the (n,) relevance explained, by more than a factor `MOST_OFF`."""
-    sums = maps.reshape(len(maps), -1).sum(axis=1, dtype=np.float64)
-    ratios = sums[explained != 0] / explained[explained != 0]
-    off = ratios[(ratios < 1 / MOST_OFF) | (ratios > MOST_OFF)]
-    if len(off):
-        warnings.warn(
-            f"maps by {method!r} add up to {off.min():.3g} to {off.max():.3g} times the logit on {len(off)} of "
-            f"{len(maps)} images checked: biases and normalisations take up relevance or add to it",
-            stacklevel=4,
-        )

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from advlens.arrays import Array, checked_images
-from advlens.explanations.arguments import CHECKED_IMAGES, in_batches, network_of, neuron_selection, warn_of_losses
+from advlens.explanations.arguments import in_batches, network_of, neuron_selection
 from advlens.explanations.describe import IMAGE, Description, Request, describe
 from advlens.explanations.evaluation import evaluate
 from advlens.explanations.process import Refused, worker
@@ -91,8 +91,8 @@ def explain(
             class numbers that logit, "all" the sum over all logits.
         from_layer: explain the inputs of this layer instead of the image.
         batch_size: images that are worked on at once.
-        engine: "innvestigate", the reference, or "native", which takes more layers and shares relevance out at `Add`:
-            see `advlens.explanations.native`. Both say where the maps of some images don't add up to the logit.
+        engine: "innvestigate", the reference, or "native", which takes more layers, shares relevance out at an `Add`
+            and says where it is not conserved: see `advlens.explanations.native`.
         options: the method's own parameters, as `epsilon` of "lrp.epsilon"; `low` and `high` of
             "deep_taylor.bounded" follow from [0, 1] and the Rescaling.
     Returns:
@@ -156,7 +156,7 @@ def _by_innvestigate(
     neuron_mode, neurons = neuron_selection(neuron, n=len(images), num_classes=network.output_shape[-1])
     start = _start(description, from_layer)
     _check_first_layer(description, method, start)
-    is_multiplied = _warn_of_branches(description, method, start)
+    _warn_of_branches(description, method, start)
     if method == "deep_taylor.bounded":
         options = _bounds(description, start) | options
     request = Request(description.digest(), method, neuron_mode, start, options)
@@ -167,18 +167,7 @@ def _by_innvestigate(
         raise ValueError(f"iNNvestigate refused {method!r} with options {options}: {refusal}") from None
     if METHODS[method].gradient and start == IMAGE:
         maps *= description.scale
-    if method.startswith(("deep_taylor", "lrp.")) and not is_multiplied:
-        logits = np.asarray(network(images[:CHECKED_IMAGES], training=False), np.float64)
-        warn_of_losses(maps[:CHECKED_IMAGES], _explained(logits, method, neurons, neuron_mode), method)
     return maps
-
-
-def _explained(logits: Array, method: str, neurons: Array | None, mode: str) -> Array:
-    """(n,) relevance that a method shares out, of (n, c) logits."""
-    logits = np.maximum(logits, 0) if method.startswith("deep_taylor") else logits
-    if mode == "all":
-        return logits.sum(axis=1)
-    return logits.max(axis=1) if neurons is None else logits[np.arange(len(logits)), neurons[: len(logits)]]
 
 
 def _is_one_function(network: keras.Model, method: str) -> bool:
@@ -198,18 +187,15 @@ def _is_one_function(network: keras.Model, method: str) -> bool:
     return bool(hidden)
 
 
-def _warn_of_branches(description: Description, method: str, start: str) -> bool:
-    """Says, and returns, whether a method counts relevance more than once."""
+def _warn_of_branches(description: Description, method: str, start: str) -> None:
     explained = description.between(start, description.output)
     added = [layer.name for layer in description.layers if layer.kind == "Add" and layer.name in explained]
-    is_multiplied = bool(added) and method.startswith("deep_taylor")
-    if is_multiplied:
+    if added and method.startswith("deep_taylor"):
         warnings.warn(
             f"{method!r} counts relevance once for each branch of {', '.join(added)}: maps add up to more "
             "than the logit",
             stacklevel=3,
         )
-    return is_multiplied
 
 
 def _check_relu(description: Description, method: str) -> None:

@@ -133,7 +133,7 @@ def _dump(code: Callable) -> str:
     """The code as text, with module constants that it names written out."""
     tree = _Essence().visit(_tree(code))
     space = vars(sys.modules[code.__module__])
-    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and not node.id.startswith("__")}  # paths
     plain = (bool, int, float, str, tuple)
     constants = {name: repr(space[name]) for name in sorted(names) if isinstance(space.get(name), plain)}
     return json.dumps([_text(_Renamed().visit(tree)), constants])

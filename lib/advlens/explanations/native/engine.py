@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ import tensorflow as tf
 from advlens.arrays import Array, checked_images
 from advlens.classifier import Classifier
 from advlens.explanations.activation import weigh_channels
-from advlens.explanations.arguments import CHECKED_IMAGES, in_batches, network_of, neuron_selection, warn_of_losses
+from advlens.explanations.arguments import in_batches, network_of, neuron_selection
 from advlens.explanations.native.maths import Maths, pulled
 from advlens.explanations.native.methods import Gradient, Method, method_of
 from advlens.explanations.native.rules import Pass, Relevance
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import keras
 
 GATES = ("sigmoid", "hard_sigmoid", "Sigmoid", "HardSigmoid")
+CHECKED_IMAGES, MOST_OFF = 8, 2.0
 GIVEN = "given"
 """The `neuron` of an `explainer` that is told the classes with the images."""
 
@@ -173,7 +175,7 @@ def maps_of(
 
     maps = in_batches(analyze, images, classes, batch_size, method)
     if isinstance(engine.method, Relevance):
-        warn_of_losses(maps[:CHECKED_IMAGES], np.concatenate(explained)[:CHECKED_IMAGES], method)
+        _warn_of_losses(maps[:CHECKED_IMAGES], np.concatenate(explained)[:CHECKED_IMAGES], method)
     return maps
 
 
@@ -285,3 +287,16 @@ def _differentiable(pull: Callable, call: Callable[[tf.Tensor], tf.Tensor]) -> C
     """The way back through a resizing, which TensorFlow can't differentiate: its derivative is the resizing."""
     transposed = tf.custom_gradient(lambda signal: (pull(signal)[0], call))
     return lambda signal: [transposed(signal)]
+
+
+def _warn_of_losses(maps: Array, explained: Array, method: str) -> None:
+    """Says where a map adds up to less or more than the logit by more than a factor `MOST_OFF`."""
+    sums = maps.reshape(len(maps), -1).sum(axis=1, dtype=np.float64)
+    ratios = sums[explained != 0] / explained[explained != 0]
+    off = ratios[(ratios < 1 / MOST_OFF) | (ratios > MOST_OFF)]
+    if len(off):
+        warnings.warn(
+            f"maps by {method!r} add up to {off.min():.3g} to {off.max():.3g} times the logit on {len(off)} of "
+            f"{len(maps)} images checked: biases and normalisations take up relevance or add to it",
+            stacklevel=4,
+        )
