@@ -483,10 +483,12 @@ def lock() -> None:
 def _network(path: Path, trust_module: str, trust_lambda: bool) -> "keras.Model":
     """The network in a file, which may hold what the user trusts."""
     from advlens.networks.files import open_network
-    from advlens.own_modules import trust
 
-    for module in trust_module.split(",") if trust_module else ():
-        trust(module)
+    if trust_module:
+        from advlens.own_modules import trust  # which loads the benchmark
+
+        for module in trust_module.split(","):
+            trust(module)
     return open_network(path, trust_lambda=trust_lambda)
 
 

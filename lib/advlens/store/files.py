@@ -143,5 +143,4 @@ def changed(folder: Path, sums: Mapping[str, str]) -> list[str]:
 
 
 def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return hashlib.sha256(path.read_bytes()).hexdigest()
