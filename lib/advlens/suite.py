@@ -127,7 +127,7 @@ def judge(benchmark: Benchmark, detectors: Sequence[Detector], *, images: Mappin
 
 @artifact(version=1, libraries=("scikit-learn", "tensorflow"))
 def cross(benchmark: Benchmark, detectors: Sequence[Detector]) -> pd.DataFrame:
-    """`Benchmark.cross`, without the trivial baselines that it has none of."""
+    """`Benchmark.cross`, without its column of baselines, which is empty."""
     return benchmark.cross(detectors).drop(columns="baseline")
 
 
