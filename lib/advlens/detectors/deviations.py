@@ -1,4 +1,4 @@
-"""Heads that see how far measurements lie from those of normal images, and so know attacks that they never saw."""
+"""Heads that see how far measurements lie from those of normal images."""
 
 from typing import Any
 
